@@ -1,0 +1,81 @@
+/*
+ * log.h: what partition.c and fetch.c may do with a log beyond the public functions.
+ *
+ * One writer (the owner). Batches of one loop turn are staged, then written with one pwritev, then published:
+ *
+ *   log_start <= published end <= staged end
+ *
+ * Readers see the published end only (an acquire load), whatever the thread. The staged bytes are borrowed from the caller
+ * until plog__log_commit() or plog__log_abort().
+ */
+#ifndef PLOG_LOG_H
+#define PLOG_LOG_H
+
+#include "base.h"
+#include "batch.h"
+#include "plog.h"
+#include "producer_state.h"
+#include "segment.h"
+#include "sys.h"
+
+/* Offset the next staged batch gets. owner */
+int64_t plog__log_staged_end(const plog_log *log);
+/* Published end: what readers may read. any */
+int64_t plog__log_end(const plog_log *log);
+int64_t plog__log_start(const plog_log *log); /* any */
+/* First offset of the oldest open transaction, INT64_MAX when there is none; of published batches. owner */
+int64_t plog__log_first_unstable(const plog_log *log);
+
+/*
+ * Stage one batch that is stamped (offset = staged end, leader epoch, timestamps, CRC) and validated. Enters it in the producer
+ * state and epochs, reversibly. Rolls by itself, after writing what is staged, when size, index room, age or offset range
+ * demand it (Kafka's shouldRoll). owner
+ *   header   as plog_batch_header_read gave it, with the stamps
+ *   max_ts_offset  offset of the record with the largest timestamp (Kafka's shallow form: the batch's last offset)
+ *   returns  0 | PLOG_OUT_OF_ORDER_SEQUENCE_NUMBER and the other producer rules | PLOG_E_DUPLICATE (nothing staged; *out_duplicate
+ *            tells the base offset, last offset and append timestamp the batch got then) | -errno from the roll
+ */
+typedef struct {
+  int64_t base_offset;
+  int64_t last_offset;
+  int64_t timestamp;
+} plog_duplicate;
+
+int32_t plog__log_stage(plog_log *log, const uint8_t *data, const plog_batch_header *header, int64_t max_ts_offset,
+                        bool from_client, int64_t now_ms, plog_duplicate *out_duplicate);
+/* Something is staged. owner */
+bool plog__log_has_staged(const plog_log *log);
+/*
+ * Write what is staged (one pwritev per IOV_MAX pieces, short writes continued), then the index entries, then publish the end.
+ * On failure the files are cut back to the published end, producer state and epochs are put back as they were, nothing is
+ * published, and -errno comes back: every staged batch has failed. owner
+ */
+int32_t plog__log_commit(plog_log *log, int64_t now_ms);
+/* Forget what is staged. owner */
+void plog__log_abort(plog_log *log);
+
+/* Facts since the last call, for upcalls; reading clears them. owner */
+typedef struct {
+  bool rolled;               /* at least one new segment */
+  int64_t rolled_base;
+  bool epoch_started;        /* a leader epoch got its first record */
+  bool flush_due;            /* flush.messages reached */
+} plog_log_facts;
+void plog__log_take_facts(plog_log *log, plog_log_facts *out);
+
+/*
+ * Where the bytes from `offset` on lie. One slice never crosses a segment and begins at the first batch whose last offset is
+ * >= offset; it ends before max_offset's batch (only whole batches with base offset < max_offset), and holds at most max_bytes,
+ * cut anywhere (Kafka too sends a torn last batch), except that with at_least_one the whole first batch is in it however large.
+ * The slice holds a reference to its segment (plog__slice_release). size 0: nothing there yet. owner, or any thread with the
+ * log's read lock taken inside when any_thread
+ *   returns 0 | PLOG_OFFSET_OUT_OF_RANGE | -errno
+ */
+int32_t plog__log_slice(plog_log *log, int64_t offset, int64_t max_offset, uint32_t max_bytes, bool at_least_one,
+                        bool any_thread, plog_slice *out);
+
+/* Aborted transactions overlapping [from, to), for read_committed fetches; calls back per (producer id, first offset). owner */
+typedef void plog_aborted_fn(void *context, int64_t producer_id, int64_t first_offset);
+void plog__log_aborted(plog_log *log, int64_t from, int64_t to, plog_aborted_fn *fn, void *context);
+
+#endif

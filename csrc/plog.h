@@ -1,0 +1,540 @@
+/*
+ * plog.h: the whole public API of the C library.
+ *
+ * The block between the cdef markers is what cffi reads, word for word (csrc/ffi_build.py cuts it out), so the C compiler
+ * and Python cannot disagree. It stays in the subset cffi parses: no macros but integer #defines, no attributes.
+ *
+ * Conventions, true of every function below unless its comment says otherwise:
+ *   returns   int32_t: 0 fine; 1..999 a Kafka error code; >= 1000 a condition of ours (PLOG_E_*); negative -errno.
+ *             Results go to out-parameters, written only on success.
+ *   pointers  are borrowed for the call. "takes" says that ownership passes, and then only on success.
+ *   threads   "any": callable from any thread at any time. "owner": one thread at a time; once a log or a partition has been
+ *             given to a started engine, its owner is the engine's reactor, and the engine's functions must be used instead.
+ *   offset    is a record's number in the log; position is a byte position in a file; sizes are _bytes, times _ms.
+ */
+#ifndef PLOG_H
+#define PLOG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cdef:begin */
+
+/* ------------------------------------------------------------------------------------------------ return codes */
+
+/* Kafka's codes that C itself says; the complete table is pylog/errors.py. */
+#define PLOG_NONE 0
+#define PLOG_OFFSET_OUT_OF_RANGE 1
+#define PLOG_CORRUPT_MESSAGE 2
+#define PLOG_UNKNOWN_TOPIC_OR_PARTITION 3
+#define PLOG_NOT_LEADER_OR_FOLLOWER 6
+#define PLOG_REQUEST_TIMED_OUT 7
+#define PLOG_REPLICA_NOT_AVAILABLE 9
+#define PLOG_MESSAGE_TOO_LARGE 10
+#define PLOG_INVALID_TOPIC_EXCEPTION 17
+#define PLOG_NOT_ENOUGH_REPLICAS 19
+#define PLOG_NOT_ENOUGH_REPLICAS_AFTER_APPEND 20
+#define PLOG_INVALID_REQUIRED_ACKS 21
+#define PLOG_TOPIC_AUTHORIZATION_FAILED 29
+#define PLOG_CLUSTER_AUTHORIZATION_FAILED 31
+#define PLOG_INVALID_TIMESTAMP 32
+#define PLOG_UNSUPPORTED_VERSION 35
+#define PLOG_INVALID_REQUEST 42
+#define PLOG_UNSUPPORTED_FOR_MESSAGE_FORMAT 43
+#define PLOG_OUT_OF_ORDER_SEQUENCE_NUMBER 45
+#define PLOG_DUPLICATE_SEQUENCE_NUMBER 46
+#define PLOG_INVALID_PRODUCER_EPOCH 47
+#define PLOG_INVALID_TXN_STATE 48
+#define PLOG_INVALID_PRODUCER_ID_MAPPING 49
+#define PLOG_TRANSACTION_COORDINATOR_FENCED 52
+#define PLOG_KAFKA_STORAGE_ERROR 56
+#define PLOG_FETCH_SESSION_ID_NOT_FOUND 70
+#define PLOG_INVALID_FETCH_SESSION_EPOCH 71
+#define PLOG_FENCED_LEADER_EPOCH 74
+#define PLOG_UNKNOWN_LEADER_EPOCH 75
+#define PLOG_UNSUPPORTED_COMPRESSION_TYPE 76
+#define PLOG_INVALID_RECORD 87
+#define PLOG_UNKNOWN_TOPIC_ID 100
+#define PLOG_INCONSISTENT_TOPIC_ID 103
+#define PLOG_FETCH_SESSION_TOPIC_ID_ERROR 106
+
+/* Conditions of ours. */
+#define PLOG_E_SHORT 1000          /* the bytes end before the thing they hold does */
+#define PLOG_E_MALFORMED 1001      /* the bytes are there but break the format */
+#define PLOG_E_BUFFER_TOO_SMALL 1002
+#define PLOG_E_SEGMENT_FULL 1003   /* the batch does not fit: roll first */
+#define PLOG_E_NOT_FOUND 1004
+#define PLOG_E_CLOSED 1005         /* the connection, partition or engine is gone */
+#define PLOG_E_STOPPED 1006
+#define PLOG_E_DUPLICATE 1007      /* an idempotent producer's batch that is in the log already; not an error for the client */
+#define PLOG_E_CODEC_MISSING 1008  /* the codec's shared library is not on this machine */
+#define PLOG_E_AGAIN 1009          /* not in the page cache; ask the disk pool */
+#define PLOG_E_UNKNOWN_CODEC 1010
+
+/* ------------------------------------------------------------------------------------------------ system calls */
+
+/** The table of every system call and clock the library uses, plus armed faults. Everything hangs off one of these. */
+typedef struct plog_sys plog_sys;
+
+/* Calls that can be counted and failed. */
+#define PLOG_SYS_OPEN 0
+#define PLOG_SYS_PWRITEV 1
+#define PLOG_SYS_PWRITE 2
+#define PLOG_SYS_PREAD 3
+#define PLOG_SYS_FTRUNCATE 4
+#define PLOG_SYS_FSYNC 5
+#define PLOG_SYS_FDATASYNC 6
+#define PLOG_SYS_RENAME 7
+#define PLOG_SYS_UNLINK 8
+#define PLOG_SYS_MMAP 9
+#define PLOG_SYS_FALLOCATE 10
+#define PLOG_SYS_SENDFILE 11
+#define PLOG_SYS_RECV 12
+#define PLOG_SYS_SEND 13
+#define PLOG_SYS_ACCEPT 14
+#define PLOG_SYS_CALL_COUNT 15
+
+/** A table bound to the kernel. any */
+plog_sys *plog_sys_open(void);
+void plog_sys_close(plog_sys *sys);
+/**
+ * Arm one fault: the nth call from now (1 = the next) of `call` fails with `error` (> 0: an errno), or transfers only
+ * `short_bytes` bytes (error 0). repeat: how many calls in a row fail, -1 for all that follow. call -1: any call. any
+ */
+int32_t plog_sys_fault(plog_sys *sys, int32_t call, int64_t nth, int32_t error, int64_t short_bytes, int64_t repeat);
+/** How often `call` was made (call -1: all of them together). any */
+int64_t plog_sys_count(plog_sys *sys, int32_t call);
+
+/* ------------------------------------------------------------------------------------------------ checksums, codecs */
+
+/** CRC-32C (Castagnoli) of data, continued from crc (0 at first). any */
+uint32_t plog_crc32c(uint32_t crc, const uint8_t *data, size_t size_bytes);
+/** Which implementation this CPU uses: "table", "sse42", "clmul", ... ; static text. any */
+const char *plog_crc32c_name(void);
+
+/* Codecs as in the attributes of a record batch. Snappy is read in both framings (Java's stream and one raw block) and
+   written in Java's stream framing; lz4 is the LZ4 frame. */
+#define PLOG_CODEC_NONE 0
+#define PLOG_CODEC_GZIP 1
+#define PLOG_CODEC_SNAPPY 2
+#define PLOG_CODEC_LZ4 3
+#define PLOG_CODEC_ZSTD 4
+
+/** Upper bound of the compressed size of size_bytes. any */
+size_t plog_codec_bound(int32_t codec, size_t size_bytes);
+/** level: the codec's own; INT32_MIN for its default. Fails with PLOG_E_CODEC_MISSING, PLOG_E_BUFFER_TOO_SMALL. any */
+int32_t plog_codec_compress(int32_t codec, int32_t level, const uint8_t *in, size_t in_bytes, uint8_t *out,
+                            size_t out_capacity_bytes, size_t *out_bytes);
+/**
+ * Decompress everything. PLOG_E_BUFFER_TOO_SMALL when the result is larger than the capacity (nothing is ever taken on
+ * the data's word), PLOG_CORRUPT_MESSAGE when the data are not what the codec writes. any
+ */
+int32_t plog_codec_decompress(int32_t codec, const uint8_t *in, size_t in_bytes, uint8_t *out,
+                              size_t out_capacity_bytes, size_t *out_bytes);
+
+/* ------------------------------------------------------------------------------------------------ record batches */
+
+#define PLOG_BATCH_OVERHEAD 61        /* bytes of a v2 batch before its first record */
+#define PLOG_LOG_OVERHEAD 12          /* base offset and length, the part every format shares */
+#define PLOG_ATTR_CODEC_MASK 0x07
+#define PLOG_ATTR_LOG_APPEND_TIME 0x08
+#define PLOG_ATTR_TRANSACTIONAL 0x10
+#define PLOG_ATTR_CONTROL 0x20
+#define PLOG_ATTR_DELETE_HORIZON 0x40
+
+/** The header of one record batch v2, in host byte order. */
+typedef struct {
+  int64_t base_offset;
+  int32_t batch_length;             /* bytes after this field; the whole is batch_length + 12 */
+  int32_t partition_leader_epoch;
+  int32_t magic;
+  uint32_t crc;
+  int32_t attributes;
+  int32_t last_offset_delta;
+  int64_t base_timestamp;           /* ms */
+  int64_t max_timestamp;            /* ms */
+  int64_t producer_id;
+  int32_t producer_epoch;
+  int32_t base_sequence;
+  int32_t records_count;
+  uint32_t size_bytes;              /* of the whole batch */
+} plog_batch_header;
+
+/** One record inside a decompressed records section. Pointers go into that section. */
+typedef struct {
+  int64_t offset;
+  int64_t timestamp;                /* ms; the batch's append time when it is LogAppendTime */
+  const uint8_t *key;               /* NULL: no key */
+  int32_t key_bytes;                /* -1: no key */
+  const uint8_t *value;             /* NULL: no value */
+  int32_t value_bytes;              /* -1: no value */
+  const uint8_t *headers;           /* the encoded headers, after their count */
+  int32_t headers_bytes;
+  int32_t headers_count;
+} plog_record;
+
+/**
+ * Read the header of the batch at data. PLOG_E_SHORT when fewer than its bytes are there (out->size_bytes then says how
+ * many it needs, or 0 when even the length is not there), PLOG_CORRUPT_MESSAGE when the length or the magic is impossible.
+ * Only magic 2. any
+ */
+int32_t plog_batch_header_read(const uint8_t *data, size_t size_bytes, plog_batch_header *out);
+/** Header and CRC of the batch at data. any */
+int32_t plog_batch_check(const uint8_t *data, size_t size_bytes, plog_batch_header *out);
+/**
+ * Walk the records of one whole batch, decompressing if need be, into out[0..capacity). *count is what was written. The
+ * scratch holds decompressed bytes and backs the pointers; PLOG_E_BUFFER_TOO_SMALL when either is too small (*count is then
+ * the number of records in the header; try a larger scratch). PLOG_INVALID_RECORD when the records break the format. any
+ */
+int32_t plog_batch_records(const uint8_t *data, size_t size_bytes, uint8_t *scratch, size_t scratch_bytes, plog_record *out,
+                           int32_t capacity, int32_t *count);
+
+/** Builds one record batch v2. Not thread-safe. */
+typedef struct plog_batch_builder plog_batch_builder;
+plog_batch_builder *plog_batch_builder_open(void);
+void plog_batch_builder_close(plog_batch_builder *b);
+/** Start anew. attributes: the codec and the flags of the batch. producer_id -1, epoch -1, sequence -1 for none. */
+void plog_batch_builder_reset(plog_batch_builder *b, int64_t base_offset, int32_t attributes, int64_t producer_id,
+                              int32_t producer_epoch, int32_t base_sequence, int32_t partition_leader_epoch);
+/** headers: encoded pairs (v-int length + key, v-int length or -1 + value), headers_count of them; NULL and 0 for none. */
+int32_t plog_batch_builder_add(plog_batch_builder *b, int64_t timestamp, const uint8_t *key, int32_t key_bytes,
+                               const uint8_t *value, int32_t value_bytes, const uint8_t *headers, int32_t headers_bytes,
+                               int32_t headers_count);
+/** Compress, fill the header, sum the CRC. *out is valid until the next reset. level as in plog_codec_compress. */
+int32_t plog_batch_builder_finish(plog_batch_builder *b, int32_t level, const uint8_t **out, size_t *out_bytes);
+
+/* ------------------------------------------------------------------------------------------------ the log of a partition */
+
+/** The segments of one partition directory with their indexes, producer state and leader epochs. */
+typedef struct plog_log plog_log;
+
+/** What Kafka's topic settings mean to the C side; may be changed at any time with plog_log_configure. */
+typedef struct {
+  int64_t segment_bytes;            /* segment.bytes */
+  int64_t segment_ms;               /* segment.ms less the jitter drawn for the active segment */
+  int64_t segment_jitter_ms;        /* segment.jitter.ms: the log draws from its own seeded generator at each roll */
+  int64_t segment_index_bytes;      /* segment.index.bytes: preallocated size of an index */
+  int64_t index_interval_bytes;     /* index.interval.bytes */
+  int64_t flush_messages;           /* flush.messages; INT64_MAX: never */
+  int32_t preallocate;              /* preallocate: reserve segment_bytes on creation */
+  uint32_t jitter_seed;
+} plog_log_config;
+
+/** One segment, for listing. Sizes in bytes, times in ms; -1 where unknown. */
+typedef struct {
+  int64_t base_offset;
+  int64_t next_offset;              /* one past its last */
+  int64_t size_bytes;
+  int64_t index_bytes;              /* entries in use × 8 */
+  int64_t timeindex_bytes;          /* entries in use × 12 */
+  int64_t max_timestamp;            /* largest record timestamp, -1 when it has no record */
+  int64_t max_timestamp_offset;
+  int64_t last_modified_ms;
+} plog_segment_info;
+
+/** A snapshot of a log's ends. */
+typedef struct {
+  int64_t log_start_offset;
+  int64_t log_end_offset;
+  int64_t recovery_point;           /* everything below is on stable storage */
+  int64_t last_stable_offset_limit; /* first offset of the oldest open transaction, INT64_MAX when none is open */
+  int64_t size_bytes;
+  int32_t segment_count;
+  int32_t latest_epoch;             /* newest leader epoch that has a record, -1 none */
+  int32_t producer_count;
+} plog_log_info;
+
+/** What opening found, for the log line that says so. */
+typedef struct {
+  int64_t recovered_segments;       /* segments whose batches were all checked */
+  int64_t recovered_bytes;
+  int64_t truncated_bytes;          /* torn tail that was cut */
+  int64_t deleted_segments;         /* segments after a damaged one, set aside as .deleted */
+  int64_t rebuilt_indexes;
+  int64_t replayed_batches;         /* read to bring the producer state up to the end */
+} plog_log_open_report;
+
+/**
+ * Open or create the log in directory dir, which must exist.
+ *   segments        base offsets of the .log files in it, ascending; the caller has listed them and removed leftovers
+ *   log_start       from log-start-offset-checkpoint, or 0
+ *   recovery_point  from recovery-point-offset-checkpoint, or 0; segments at or past it are checked unless clean != 0
+ *   clean           the directory was closed in order: nothing is read but the ends of the last segment and a snapshot
+ *   epochs          the entries of leader-epoch-checkpoint as (epoch, start offset) pairs; epochs_count pairs; when the file
+ *                   was missing or broken pass -1: they are rebuilt from the batches
+ * Cuts the torn tail, rebuilds what is missing (indexes, time indexes, producer state). Never deletes a readable batch: whole
+ * segments behind a damaged batch are renamed to .deleted, as Kafka does. any
+ */
+int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *config, const int64_t *segments,
+                      int32_t segments_count, int64_t log_start, int64_t recovery_point, int32_t clean,
+                      const int64_t *epochs, int32_t epochs_count, int64_t now_ms, plog_log **out,
+                      plog_log_open_report *report);
+/**
+ * Close it. clean != 0: flush, trim the indexes, append the last time index entry, write the producer snapshot at the end
+ * offset, so that the next open reads nothing. clean == 0: just let go. The handle is gone in either case. owner
+ */
+int32_t plog_log_close(plog_log *log, int32_t clean);
+int32_t plog_log_configure(plog_log *log, const plog_log_config *config);                             /* owner */
+void plog_log_info_read(plog_log *log, plog_log_info *out);                                           /* any */
+/** Up to capacity segments, ascending; returns how many there are. any */
+int32_t plog_log_segments(plog_log *log, plog_segment_info *out, int32_t capacity);
+/** Leader epochs as (epoch, start offset) pairs; returns how many there are. any */
+int32_t plog_log_epochs(plog_log *log, int64_t *out_pairs, int32_t capacity_pairs);
+/**
+ * Append batches that are stamped already (base offset, leader epoch), as a follower or a library does. They are checked
+ * (header, CRC, offsets ascending from the end), written, indexed, and entered in the producer state and the epochs. owner
+ *   out_last  the last offset appended
+ */
+int32_t plog_log_append(plog_log *log, const uint8_t *data, size_t size_bytes, int64_t now_ms, int64_t *out_last);
+/**
+ * Copy whole batches from `offset` on (the first one holds it or follows it) into out, at most capacity bytes, all below
+ * max_offset. One batch larger than the capacity: PLOG_E_BUFFER_TOO_SMALL, and *out_bytes is its size. Checks the CRC of
+ * what it copies when check != 0 (PLOG_CORRUPT_MESSAGE). *out_bytes 0: the end. PLOG_OFFSET_OUT_OF_RANGE. any
+ */
+int32_t plog_log_read(plog_log *log, int64_t offset, int64_t max_offset, int32_t check, uint8_t *out, size_t capacity_bytes,
+                      size_t *out_bytes);
+/** First record with timestamp >= ts and offset >= log start; PLOG_E_NOT_FOUND when none. Reads batches. any */
+int32_t plog_log_offset_for_timestamp(plog_log *log, int64_t ts, int64_t max_offset, int64_t *out_offset, int64_t *out_ts,
+                                      int32_t *out_epoch);
+/** The record with the largest timestamp (the earliest of equals); PLOG_E_NOT_FOUND when the log is empty. any */
+int32_t plog_log_max_timestamp(plog_log *log, int64_t *out_offset, int64_t *out_ts, int32_t *out_epoch);
+/** Kafka's OffsetForLeaderEpoch: the largest epoch <= epoch with records, and the offset it ends at. any */
+int32_t plog_log_end_offset_for_epoch(plog_log *log, int32_t epoch, int32_t *out_epoch, int64_t *out_end_offset);
+/** Cut everything at and above offset. owner */
+int32_t plog_log_truncate(plog_log *log, int64_t offset, int64_t now_ms);
+/** Drop everything and start empty at offset. owner */
+int32_t plog_log_truncate_fully(plog_log *log, int64_t offset, int64_t now_ms);
+/** Close the active segment and start the next, unless it is empty. owner */
+int32_t plog_log_roll(plog_log *log, int64_t now_ms);
+/** Raise the log start offset (DeleteRecords, retention); segments stay. owner */
+int32_t plog_log_set_start(plog_log *log, int64_t offset);
+/**
+ * Rename the files of the segments below the active one whose next offset is <= upto to .deleted and forget them; readers
+ * that hold them finish. *count: how many. Unlinking is the caller's. owner
+ */
+int32_t plog_log_delete_segments(plog_log *log, int64_t upto, int32_t *count);
+/** Make everything below the present end durable, and the recovery point with it. any; long: never on the reactor */
+int32_t plog_log_flush(plog_log *log, int64_t *out_recovery_point);
+
+/** One producer id known to a log, as DescribeProducers and .snapshot show it. */
+typedef struct {
+  int64_t producer_id;
+  int32_t producer_epoch;
+  int32_t last_sequence;            /* -1 none */
+  int64_t last_offset;
+  int32_t offset_delta;
+  int64_t last_timestamp;           /* ms */
+  int32_t coordinator_epoch;        /* -1 none */
+  int64_t current_txn_first_offset; /* -1 none */
+} plog_producer_info;
+/** Up to capacity producers; returns how many there are. any */
+int32_t plog_log_producers(plog_log *log, plog_producer_info *out, int32_t capacity);
+/** Forget producers without open transaction that were idle since before_ms. owner; *count: how many */
+int32_t plog_log_expire_producers(plog_log *log, int64_t before_ms, int32_t *count);
+/** Aborted transactions that overlap [from, to): out receives (producer id, first offset, last offset) triples. any */
+int32_t plog_log_aborted(plog_log *log, int64_t from, int64_t to, int64_t *out_triples, int32_t capacity, int32_t *count);
+
+/* Kafka's .snapshot format, for tools. encode returns PLOG_E_BUFFER_TOO_SMALL with *out_bytes the size it needs. any */
+int32_t plog_snapshot_encode(const plog_producer_info *in, int32_t count, uint8_t *out, size_t capacity_bytes, size_t *out_bytes);
+int32_t plog_snapshot_decode(const uint8_t *data, size_t size_bytes, plog_producer_info *out, int32_t capacity, int32_t *count);
+
+/* ------------------------------------------------------------------------------------------------ the engine */
+
+/** Reactor, hosted partitions, connections, purgatory and the upcall ring: the data plane of one broker. */
+typedef struct plog_engine plog_engine;
+
+typedef struct {
+  int32_t broker_id;
+  int32_t max_request_bytes;        /* socket.request.max.bytes */
+  int32_t send_buffer_bytes;        /* socket.send.buffer.bytes; -1: the system's */
+  int32_t receive_buffer_bytes;     /* socket.receive.buffer.bytes; -1: the system's */
+  int64_t connections_max_idle_ms;  /* connections.max.idle.ms; -1: never */
+  int32_t max_connections;          /* max.connections */
+  int32_t max_connections_per_ip;   /* max.connections.per.ip */
+  int32_t fetch_max_bytes;          /* fetch.max.bytes */
+  int32_t fetch_session_slots;      /* max.incremental.fetch.session.cache.slots */
+  int32_t disk_threads;             /* threads for reads that are not in the page cache */
+  int32_t send_mode;                /* 0 sendfile, 1 pread + send, 2 send from a mapping */
+  int64_t answer_cache_bytes;       /* room for answers that Python marked cacheable; 0: none */
+  int64_t replica_lag_time_max_ms;  /* replica.lag.time.max.ms */
+  int64_t max_upcall_bytes;         /* requests waiting for Python; beyond it connections are not read */
+} plog_engine_config;
+
+int32_t plog_engine_open(plog_sys *sys, const plog_engine_config *config, plog_engine **out);
+/** Start the reactor thread. any */
+int32_t plog_engine_start(plog_engine *e);
+/** Stop accepting and reading, send what is ready for at most drain_ms, end the threads; plog_engine_poll then says
+    PLOG_E_STOPPED. Partitions stay. any */
+int32_t plog_engine_stop(plog_engine *e, int32_t drain_ms);
+/** Free everything, partitions with their logs included (closed as clean says). After plog_engine_stop. */
+int32_t plog_engine_close(plog_engine *e, int32_t clean);
+
+/**
+ * Listen on an IPv4 or IPv6 address in text ("" = any) and a port (0 = a free one).
+ * listener_id comes back with each request. *out_port: the port bound. any
+ */
+int32_t plog_engine_listen(plog_engine *e, const char *address, int32_t port, int32_t listener_id, int32_t *out_port);
+
+#define PLOG_ROLE_OFFLINE 0         /* hosted but failed: every request gets KAFKA_STORAGE_ERROR */
+#define PLOG_ROLE_LEADER 1
+#define PLOG_ROLE_FOLLOWER 2
+
+/** All that Python decides about a hosted partition; published whole, taken up between two requests. */
+typedef struct {
+  int32_t role;                     /* PLOG_ROLE_* */
+  int32_t leader_epoch;
+  int32_t leader_id;                /* -1 none */
+  const int32_t *replicas;          /* broker ids, copied */
+  int32_t replicas_count;
+  const int32_t *isr;               /* broker ids, copied */
+  int32_t isr_count;
+  int32_t min_insync_replicas;      /* min.insync.replicas; capped at the replica count */
+  int32_t max_message_bytes;        /* max.message.bytes */
+  int32_t timestamp_type;           /* 0 CreateTime, 1 LogAppendTime */
+  int64_t timestamp_before_max_ms;  /* message.timestamp.before.max.ms */
+  int64_t timestamp_after_max_ms;   /* message.timestamp.after.max.ms */
+  int32_t compression;              /* -1: as the producer sent it; else a PLOG_CODEC_* to store with */
+  int32_t compression_level;        /* INT32_MIN: the codec's default */
+  int32_t compacted;                /* cleanup.policy has compact: records need keys */
+  int32_t internal;                 /* clients may not produce to it: INVALID_TOPIC_EXCEPTION */
+  int64_t high_watermark;           /* used only when the partition is added or becomes leader; -1: the log's end for one replica */
+} plog_partition_state;
+
+/** A partition as it is now. */
+typedef struct {
+  int32_t role;
+  int32_t leader_epoch;
+  int64_t log_start_offset;
+  int64_t log_end_offset;
+  int64_t high_watermark;
+  int64_t last_stable_offset;
+  int64_t size_bytes;
+} plog_partition_info;
+
+/**
+ * Host a partition. takes log. topic_id: 16 bytes. *out_partition: its number for the calls below and in upcalls; never
+ * reused. Same topic name with another id while partitions of the old id are hosted: PLOG_INCONSISTENT_TOPIC_ID. any
+ */
+int32_t plog_engine_add_partition(plog_engine *e, const char *topic, const uint8_t *topic_id, int32_t index, plog_log *log,
+                                  const plog_partition_state *state, int64_t *out_partition);
+/** any; returns when the reactor has taken it up */
+int32_t plog_engine_publish(plog_engine *e, int64_t partition, const plog_partition_state *state);
+/**
+ * Stop hosting: parked requests are answered with `error`, later ones get UNKNOWN_TOPIC_OR_PARTITION (or UNKNOWN_TOPIC_ID),
+ * slices in flight are finished from files still open. *out_log: the caller's again. any
+ */
+int32_t plog_engine_remove_partition(plog_engine *e, int64_t partition, int32_t error, plog_log **out_log);
+int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out);      /* any */
+/** The log behind a partition, borrowed: for the plog_log functions marked "any", while the partition is hosted. any */
+plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition);
+/**
+ * Append one batch as the leader, offsets and leader epoch stamped here (the coordinators' way in). acks -1: PLOG_UP_COMMITTED
+ * follows when the high watermark passes it (at once with one replica: then *out_committed is 1 and none follows).
+ * PLOG_NOT_LEADER_OR_FOLLOWER, PLOG_NOT_ENOUGH_REPLICAS, PLOG_KAFKA_STORAGE_ERROR, ... any
+ */
+int32_t plog_engine_append(plog_engine *e, int64_t partition, const uint8_t *batch, size_t size_bytes, int64_t token,
+                           int64_t *out_base, int64_t *out_last, int32_t *out_committed);
+/** The owner's functions of plog_log, run on the reactor. any */
+int32_t plog_engine_configure_log(plog_engine *e, int64_t partition, const plog_log_config *config);
+int32_t plog_engine_roll(plog_engine *e, int64_t partition);
+int32_t plog_engine_truncate(plog_engine *e, int64_t partition, int64_t offset, int32_t fully);
+/** DeleteRecords: offset -1 means the high watermark. *out_start: the new log start. PLOG_OFFSET_OUT_OF_RANGE. any */
+int32_t plog_engine_delete_records(plog_engine *e, int64_t partition, int64_t offset, int64_t *out_start);
+int32_t plog_engine_delete_segments(plog_engine *e, int64_t partition, int64_t upto, int32_t *count);
+int32_t plog_engine_expire_producers(plog_engine *e, int64_t partition, int64_t before_ms, int32_t *count);
+
+/* Upcalls: what C tells Python. */
+#define PLOG_UP_REQUEST 1           /* a request that Python answers */
+#define PLOG_UP_CLOSED 2            /* connection gone; conn only */
+#define PLOG_UP_COMMITTED 3         /* plog_engine_append(token) passed the high watermark; error != 0: it will not */
+#define PLOG_UP_ROLLED 4            /* partition rolled: offset = the new base */
+#define PLOG_UP_EPOCH 5             /* a new leader epoch got its first record: write leader-epoch-checkpoint */
+#define PLOG_UP_STORAGE_ERROR 6     /* a write or sync failed: error = errno; the partition answers KAFKA_STORAGE_ERROR to
+                                       produce until it is published again; reads go on */
+#define PLOG_UP_FLUSH 7             /* flush.messages reached: flush me */
+#define PLOG_UP_ISR 8               /* a follower caught up (a = broker id, b = 1) or fell behind (b = 0) */
+
+typedef struct {
+  int32_t kind;                     /* PLOG_UP_* */
+  int32_t error;
+  int64_t conn;                     /* connection number, never reused */
+  int64_t slot;                     /* which answer of the connection this will be */
+  int64_t partition;
+  int64_t offset;
+  int64_t token;
+  int64_t a;
+  int64_t b;
+  int32_t api_key;
+  int32_t api_version;
+  int32_t correlation_id;
+  int32_t listener_id;
+  int64_t received_ms;              /* monotonic */
+  const uint8_t *client_id;         /* not terminated; NULL: null */
+  int32_t client_id_bytes;
+  const uint8_t *body;              /* the request after its header; valid until plog_engine_release */
+  uint32_t body_bytes;
+  int64_t generation;               /* of the answer cache when the request was handed over */
+} plog_upcall;
+
+/** Wait at most timeout_ms (-1: for ever) and take up to capacity upcalls. *count 0: time is up, or plog_engine_wake. One
+    thread at a time; PLOG_E_STOPPED when the engine has stopped and nothing is left. */
+int32_t plog_engine_poll(plog_engine *e, int32_t timeout_ms, plog_upcall *out, int32_t capacity, int32_t *count);
+void plog_engine_wake(plog_engine *e);                                                                /* any */
+/** Give back the bytes of one request upcall. any */
+void plog_engine_release(plog_engine *e, const plog_upcall *upcall);
+/** Where a connection comes from and arrived: "ip" texts of at most 46 bytes with the terminator. PLOG_E_CLOSED. any */
+int32_t plog_engine_peer(plog_engine *e, int64_t conn, char *peer_address, int32_t *peer_port, char *local_address,
+                         int32_t *local_port);
+
+/**
+ * Answer a request. data: the response from its header on (the size is put in front here), copied. cacheable != 0: the same
+ * request bytes (key, version, body) on the same listener and local address are answered by C from now on with these bytes
+ * (correlation id replaced), until plog_engine_invalidate; `generation` is the upcall's, and an old one is not cached. any
+ */
+int32_t plog_engine_answer(plog_engine *e, int64_t conn, int64_t slot, const uint8_t *data, size_t size_bytes,
+                           int32_t cacheable, int64_t generation);
+/** A request that gets no answer (acks=0 kinds). any */
+int32_t plog_engine_skip(plog_engine *e, int64_t conn, int64_t slot);
+/** Forget all cached answers: call after the new truth is readable, before a change is answered. any */
+void plog_engine_invalidate(plog_engine *e);
+/** Do not read from conn for ms (quota). any */
+int32_t plog_engine_throttle(plog_engine *e, int64_t conn, int32_t ms);
+int32_t plog_engine_disconnect(plog_engine *e, int64_t conn);                                         /* any */
+
+/** Which versions C answers itself for Produce (0) and Fetch (1); outside, the connection is closed as Kafka does. any */
+int32_t plog_engine_serve(plog_engine *e, int32_t api_key, int32_t min_version, int32_t max_version);
+
+/** Counters since start; all monotonic but the ones marked now. */
+typedef struct {
+  int64_t connections_now;
+  int64_t connections;
+  int64_t requests;
+  int64_t produce_requests;
+  int64_t fetch_requests;
+  int64_t upcalls;
+  int64_t cached_answers;
+  int64_t bytes_in;
+  int64_t bytes_out;
+  int64_t records_in;
+  int64_t batches_in;
+  int64_t failed_produce;
+  int64_t failed_fetch;
+  int64_t malformed;
+  int64_t delayed_now;              /* parked produce and fetch requests */
+  int64_t cold_reads;
+  int64_t fetch_sessions_now;
+  int64_t buffer_bytes_now;         /* receive and send buffers held */
+  int64_t turns;
+} plog_engine_stats;
+void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out);                                  /* any */
+
+/* cdef:end */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
