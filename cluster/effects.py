@@ -1,0 +1,70 @@
+"""What a state machine may ask of the world.
+
+A state machine (replication, controller, coordinator) never acts: every method returns a list of these, and the control
+loop carries them out in the order of the list. What stays true: an effect is a plain immutable fact, it holds no
+callback into the machine, and the loop reports back only through the machine's own methods (`appended`, `committed`,
+`timer`). So a run can be recorded, compared and replayed.
+
+    Reply        send this answer; each request gets exactly one
+    Append       write these records as one batch, or merged with neighbours into one; then say `appended` and `committed`
+    SetTimer     call `timer(key)` at or after the deadline; a key has one timer, setting it again moves it
+    CancelTimer  forget the timer, if there is one
+    Note         write a line to the log
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import NamedTuple, TypeAlias
+
+
+class Shard(NamedTuple):
+    """A partition of an internal topic, and with it the part of a coordinator's state that its records hold."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class Reply(NamedTuple):
+    """`reply_to`: what came in with the request, untouched. `message`: the response object, not yet encoded."""
+
+    reply_to: Hashable
+    message: object
+
+
+class Append(NamedTuple):
+    """Records for a shard, all or nothing. `records`: key and value, a value of None being a tombstone.
+
+    `token`: identifies this append in `appended`. The broker may put several appends into one batch as long as their
+    order stays; it tells each token its own first and last offset.
+    """
+
+    shard: Shard
+    records: list[tuple[bytes, bytes | None]]
+    token: int
+
+
+class SetTimer(NamedTuple):
+    """`deadline_ms`: on the clock whose `now_ms` the machine is given. A deadline in the past is due at once."""
+
+    key: Hashable
+    deadline_ms: int
+
+
+class CancelTimer(NamedTuple):
+    key: Hashable
+
+
+class Note(NamedTuple):
+    """A line for the log. `message` is constant, what varies is in `fields`, so that lines can be counted."""
+
+    subject: str
+    message: str
+    fields: tuple[tuple[str, object], ...] = ()
+    warning: bool = False
+
+
+Effect: TypeAlias = Reply | Append | SetTimer | CancelTimer | Note
