@@ -148,124 +148,105 @@ class ErrorCode(IntEnum):
     @property
     def retriable(self) -> bool:
         """Whether a client may send the same request again and expect it to work."""
-        return self in _RETRIABLE
+        return self._value_ in _RETRIABLE
 
     @property
     def refreshes_metadata(self) -> bool:
         """Whether a client asks for new metadata before it tries again."""
-        return self in _REFRESHES_METADATA
+        return self._value_ in _REFRESHES_METADATA
 
     @property
     def message(self) -> str:
         """The text clients are told when the code says it all; a code nobody explained is explained by its name."""
-        return _MESSAGES.get(self) or self.name.replace("_", " ").capitalize() + "."
+        return _MESSAGES.get(self._value_) or self.name.replace("_", " ").capitalize() + "."
 
 
+# Plain numbers: hashing an enum member is a call into Python, and this module is on the start-up path.
 _RETRIABLE = frozenset(
     {
-        ErrorCode.CORRUPT_MESSAGE,
-        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode.LEADER_NOT_AVAILABLE,
-        ErrorCode.NOT_LEADER_OR_FOLLOWER,
-        ErrorCode.REQUEST_TIMED_OUT,
-        ErrorCode.REPLICA_NOT_AVAILABLE,
-        ErrorCode.NETWORK_EXCEPTION,
-        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
-        ErrorCode.COORDINATOR_NOT_AVAILABLE,
-        ErrorCode.NOT_COORDINATOR,
-        ErrorCode.NOT_ENOUGH_REPLICAS,
-        ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-        ErrorCode.NOT_CONTROLLER,
-        ErrorCode.CONCURRENT_TRANSACTIONS,
-        ErrorCode.KAFKA_STORAGE_ERROR,
-        ErrorCode.FETCH_SESSION_ID_NOT_FOUND,
-        ErrorCode.INVALID_FETCH_SESSION_EPOCH,
-        ErrorCode.LISTENER_NOT_FOUND,
-        ErrorCode.FENCED_LEADER_EPOCH,
-        ErrorCode.UNKNOWN_LEADER_EPOCH,
-        ErrorCode.OFFSET_NOT_AVAILABLE,
-        ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE,
-        ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE,
-        ErrorCode.ELECTION_NOT_NEEDED,
-        ErrorCode.UNSTABLE_OFFSET_COMMIT,
-        ErrorCode.THROTTLING_QUOTA_EXCEEDED,
-        ErrorCode.UNKNOWN_TOPIC_ID,
-        ErrorCode.INCONSISTENT_TOPIC_ID,
-        ErrorCode.FETCH_SESSION_TOPIC_ID_ERROR,
-        ErrorCode.SHARE_SESSION_NOT_FOUND,
-        ErrorCode.INVALID_SHARE_SESSION_EPOCH,
+        2,
+        3,
+        5,
+        6,
+        7,
+        9,
+        13,
+        14,
+        15,
+        16,
+        19,
+        20,
+        41,
+        51,
+        56,
+        70,
+        71,
+        72,
+        74,
+        75,
+        78,
+        80,
+        83,
+        84,
+        88,
+        89,
+        100,
+        103,
+        106,
+        122,
+        123,
     }
 )
 
-_REFRESHES_METADATA = frozenset(
-    {
-        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode.LEADER_NOT_AVAILABLE,
-        ErrorCode.NOT_LEADER_OR_FOLLOWER,
-        ErrorCode.REPLICA_NOT_AVAILABLE,
-        ErrorCode.NETWORK_EXCEPTION,
-        ErrorCode.KAFKA_STORAGE_ERROR,
-        ErrorCode.LISTENER_NOT_FOUND,
-        ErrorCode.FENCED_LEADER_EPOCH,
-        ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE,
-        ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE,
-        ErrorCode.ELECTION_NOT_NEEDED,
-        ErrorCode.UNKNOWN_TOPIC_ID,
-        ErrorCode.INCONSISTENT_TOPIC_ID,
-    }
-)
+_REFRESHES_METADATA = frozenset({3, 5, 6, 9, 13, 56, 72, 74, 80, 83, 84, 100, 103})
 
-_MESSAGES: dict[ErrorCode, str] = {
-    ErrorCode.UNKNOWN_SERVER_ERROR: "The server experienced an unexpected error when processing the request.",
-    ErrorCode.NONE: "NONE",
-    ErrorCode.OFFSET_OUT_OF_RANGE: "The requested offset is not within the range of offsets maintained by the server.",
-    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: "This server does not host this topic-partition.",
-    ErrorCode.REQUEST_TIMED_OUT: "The request timed out.",
-    ErrorCode.MESSAGE_TOO_LARGE: (
-        "The request included a message larger than the max message size the server will accept."
-    ),
-    ErrorCode.INVALID_TOPIC_EXCEPTION: "The request attempted to perform an operation on an invalid topic.",
-    ErrorCode.NOT_ENOUGH_REPLICAS: "Messages are rejected since there are fewer in-sync replicas than required.",
-    ErrorCode.UNKNOWN_MEMBER_ID: "The coordinator is not aware of this member.",
-    ErrorCode.INVALID_SESSION_TIMEOUT: (
+_MESSAGES: dict[int, str] = {
+    -1: "The server experienced an unexpected error when processing the request.",
+    0: "NONE",
+    1: "The requested offset is not within the range of offsets maintained by the server.",
+    3: "This server does not host this topic-partition.",
+    7: "The request timed out.",
+    10: ("The request included a message larger than the max message size the server will accept."),
+    17: "The request attempted to perform an operation on an invalid topic.",
+    19: "Messages are rejected since there are fewer in-sync replicas than required.",
+    25: "The coordinator is not aware of this member.",
+    26: (
         "The session timeout is not within the range allowed by the broker (as configured by "
         "group.min.session.timeout.ms and group.max.session.timeout.ms)."
     ),
-    ErrorCode.TOPIC_AUTHORIZATION_FAILED: "Topic authorization failed.",
-    ErrorCode.CLUSTER_AUTHORIZATION_FAILED: "Cluster authorization failed.",
-    ErrorCode.UNSUPPORTED_VERSION: "The version of API is not supported.",
-    ErrorCode.INVALID_REQUEST: (
+    29: "Topic authorization failed.",
+    31: "Cluster authorization failed.",
+    35: "The version of API is not supported.",
+    42: (
         "This most likely occurs because of a request being malformed by the client library or the message "
         "was sent to an incompatible broker. See the broker logs for more details."
     ),
-    ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT: "The message format version on the broker does not support the request.",
-    ErrorCode.POLICY_VIOLATION: "Request parameters do not satisfy the configured policy.",
-    ErrorCode.INVALID_PRODUCER_EPOCH: "Producer attempted to produce with an old epoch.",
-    ErrorCode.INVALID_TRANSACTION_TIMEOUT: (
+    43: "The message format version on the broker does not support the request.",
+    44: "Request parameters do not satisfy the configured policy.",
+    47: "Producer attempted to produce with an old epoch.",
+    50: (
         "The transaction timeout is larger than the maximum value allowed by the broker (as configured by "
         "transaction.max.timeout.ms)."
     ),
-    ErrorCode.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Transactional Id authorization failed.",
-    ErrorCode.LOG_DIR_NOT_FOUND: "The user-specified log directory is not found in the broker config.",
-    ErrorCode.DELEGATION_TOKEN_NOT_FOUND: "Delegation Token is not found on server.",
-    ErrorCode.DELEGATION_TOKEN_REQUEST_NOT_ALLOWED: (
+    53: "Transactional Id authorization failed.",
+    57: "The user-specified log directory is not found in the broker config.",
+    62: "Delegation Token is not found on server.",
+    64: (
         "Delegation Token requests are not allowed on PLAINTEXT/1-way SSL channels and on delegation token "
         "authenticated channels."
     ),
-    ErrorCode.DELEGATION_TOKEN_AUTHORIZATION_FAILED: "Delegation Token authorization failed.",
-    ErrorCode.NON_EMPTY_GROUP: "The group is not empty.",
-    ErrorCode.GROUP_ID_NOT_FOUND: "The group id does not exist.",
-    ErrorCode.FENCED_INSTANCE_ID: (
+    65: "Delegation Token authorization failed.",
+    68: "The group is not empty.",
+    69: "The group id does not exist.",
+    82: (
         "The broker rejected this static consumer since another consumer with the same group.instance.id has "
         "registered with a different member.id."
     ),
-    ErrorCode.ELECTION_NOT_NEEDED: "Leader election not needed for topic partition.",
-    ErrorCode.NO_REASSIGNMENT_IN_PROGRESS: "No partition reassignment is in progress.",
-    ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC: (
-        "Deleting offsets of a topic is forbidden while the consumer group is actively subscribed to it."
-    ),
-    ErrorCode.PRODUCER_FENCED: "There is a newer producer with the same transactionalId which fences the current one.",
-    ErrorCode.UNKNOWN_TOPIC_ID: "This server does not host this topic ID.",
+    84: "Leader election not needed for topic partition.",
+    85: "No partition reassignment is in progress.",
+    86: ("Deleting offsets of a topic is forbidden while the consumer group is actively subscribed to it."),
+    90: "There is a newer producer with the same transactionalId which fences the current one.",
+    100: "This server does not host this topic ID.",
 }
 
 
