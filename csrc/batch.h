@@ -1,0 +1,62 @@
+/*
+ * batch.h: record batch v2: what a leader must check of a client's batch, and the stamps it puts on it.
+ *
+ * Reading, walking and building batches is in plog.h. Here is the leader's side, used by produce.c and partition.c.
+ */
+#ifndef PLOG_BATCH_H
+#define PLOG_BATCH_H
+
+#include "plog.h"
+
+/* Where the fields of a v2 batch lie. */
+enum {
+  PLOG_BATCH_AT_BASE_OFFSET = 0,
+  PLOG_BATCH_AT_LENGTH = 8,
+  PLOG_BATCH_AT_LEADER_EPOCH = 12,
+  PLOG_BATCH_AT_MAGIC = 16,
+  PLOG_BATCH_AT_CRC = 17,
+  PLOG_BATCH_AT_ATTRIBUTES = 21,
+  PLOG_BATCH_AT_LAST_OFFSET_DELTA = 23,
+  PLOG_BATCH_AT_BASE_TIMESTAMP = 27,
+  PLOG_BATCH_AT_MAX_TIMESTAMP = 35,
+  PLOG_BATCH_AT_PRODUCER_ID = 43,
+  PLOG_BATCH_AT_PRODUCER_EPOCH = 51,
+  PLOG_BATCH_AT_BASE_SEQUENCE = 53,
+  PLOG_BATCH_AT_COUNT = 57,
+};
+
+/* What a leader asks of a client's batch (Kafka's LogValidator for magic 2). */
+typedef struct {
+  int32_t max_message_bytes; /* > this: PLOG_MESSAGE_TOO_LARGE */
+  int32_t timestamp_type;    /* 0 CreateTime, 1 LogAppendTime */
+  int64_t timestamp_before_max_ms;
+  int64_t timestamp_after_max_ms;
+  int32_t compression; /* -1 as sent, else store with this codec */
+  int32_t compression_level;
+  int32_t compacted;   /* keys needed */
+  int32_t from_client; /* control batches refused, base offset must be 0 */
+  int64_t now_ms;      /* wall clock, for timestamps */
+} plog_batch_rules;
+
+typedef struct {
+  plog_batch_header header; /* after stamping */
+  const uint8_t *data;      /* = in (stamped in place) or a recompressed batch owned by `rewritten` */
+  size_t size_bytes;
+  int64_t max_timestamp_offset;
+  int32_t record_error_index; /* first bad record, -1 none */
+  uint8_t *rewritten;         /* NULL, or what the caller frees after the write */
+} plog_batch_accepted;
+
+/*
+ * Validate exactly one batch in data[0..size) with every check Kafka makes (size, magic, CRC, attributes, counts, offsets
+ * 0..n-1 with base offset 0, timestamps, keys when compacted, sequence sanity; compressed ones are decompressed and walked),
+ * stamp base_offset, leader_epoch and, for LogAppendTime, the timestamp in place (CRC renewed only when needed).
+ *   out      written on success; on failure only record_error_index is
+ *   returns  0 | PLOG_INVALID_RECORD, PLOG_CORRUPT_MESSAGE, PLOG_INVALID_TIMESTAMP, PLOG_MESSAGE_TOO_LARGE as Kafka answers |
+ *            PLOG_E_UNKNOWN_CODEC: the caller answers Kafka's -1 | PLOG_E_CODEC_MISSING | -ENOMEM. UNSUPPORTED_COMPRESSION_TYPE
+ *            for zstd in old Produce versions is the caller's.
+ */
+int32_t plog__batch_accept(const plog_batch_rules *rules, uint8_t *data, size_t size_bytes, int64_t base_offset,
+                           int32_t leader_epoch, plog_batch_accepted *out);
+
+#endif
