@@ -1,0 +1,44 @@
+"""Python source under construction: lines at a depth, names nobody else uses, and the constants it refers to."""
+
+import struct
+
+_STRUCTS: dict[str, struct.Struct] = {}
+
+
+def fixed_run(codes: str) -> struct.Struct:
+    """The codec of a run of fixed-size fields, shared by everything generated."""
+    known = _STRUCTS.get(codes)
+    if known is None:
+        known = _STRUCTS[codes] = struct.Struct(">" + codes)
+    return known
+
+
+class Source:
+    """The text of one function."""
+
+    __slots__ = ("constants", "depth", "lines", "serial")
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.depth = 1
+        self.serial = 0
+        self.constants: dict[str, object] = {}
+
+    def line(self, text: str) -> None:
+        self.lines.append("    " * self.depth + text)
+
+    def fresh(self, prefix: str) -> str:
+        self.serial += 1
+        return f"{prefix}{self.serial}"
+
+    def constant(self, name: str, value: object) -> str:
+        """Make `value` known to the function under `name`; the same name always means the same value."""
+        self.constants[name] = value
+        return name
+
+    def compile(self, header: str, label: str) -> object:
+        """Run the definition `header` with these lines as its body, and return what it defined."""
+        name = header.split(" ", 1)[1].split("(", 1)[0]
+        text = header + "\n" + "\n".join(self.lines)
+        exec(compile(text, f"<{label}>", "exec"), self.constants)
+        return self.constants[name]
