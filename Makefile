@@ -1,0 +1,162 @@
+# Every task of this project. `make run` and `make test` need nothing but make, and say what else is missing.
+#
+#   make run                    build, then a broker on localhost:9092 with its data in ./pylog-data (ARGS= goes to the broker)
+#   make test                   what CI runs: everything below that checks; PYTEST_ARGS= goes to pytest
+#   make build                  the virtual environment in .venv and the C extension in place
+#   make test-c asan tsan       the C tests: plain, with address and undefined behaviour sanitizers, with thread sanitizer
+#   make tidy fault fuzz clients kill    one folder of tests/
+#   make lint fmt fix           check; format; repair what a tool can
+#   make bench bench-record     compare with Apache Kafka; the same, and keep the figures in bench/history
+#   make wheel clean
+#
+# PYTHON=python3.12 chooses the interpreter the virtual environment is made of.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+endif
+JOBS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := build/.stamp
+C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/SOURCES csrc/ffi_build.py)
+CC ?= cc
+
+.PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro \
+  bench-record peers wheel clean
+
+run: build
+	exec $(BIN)/pylog server --override listeners=PLAINTEXT://localhost:9092 --override log.dirs=pylog-data $(ARGS)
+
+# ------------------------------------------------------------------------------------------------------------ build
+
+build: $(STAMP)/ext
+
+$(STAMP)/venv:
+	@.ci/need run "$(PYTHON)"
+	@mkdir -p $(STAMP)
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check 'setuptools>=70' wheel 'cffi>=2'
+	@touch $@
+
+# editable_mode=compat: a plain path in a .pth file. The default import hook would cost every start of the broker a few ms.
+$(STAMP)/package: pyproject.toml setup.py $(STAMP)/venv
+	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --config-settings editable_mode=compat -e .
+	@touch $@
+
+# setuptools does not know which header a file includes, hence --force; the stamp keeps that to real changes.
+$(STAMP)/ext: $(C_FILES) $(STAMP)/package
+	$(BIN)/python setup.py -q build_ext --inplace --force
+	@touch $@
+
+# Only the extras' requirements: installing the package once more would compile it once more.
+EXTRAS := import tomllib; \
+  extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+  print("\n".join(extras["test"] + extras["clients"] + extras["lint"]))
+
+$(STAMP)/test: pyproject.toml $(STAMP)/venv
+	@.ci/need test "$(BIN)/python"
+	$(BIN)/python -c '$(EXTRAS)' | $(BIN)/pip install -q --disable-pip-version-check -r /dev/stdin
+	@touch $@
+
+# ------------------------------------------------------------------------------------------------------------- test
+
+# C first: when the storage engine is broken, what Python says about it is noise. pytest's summary is the last line.
+test: build $(STAMP)/test
+	$(MAKE) --no-print-directory test-c
+	$(MAKE) --no-print-directory asan
+	$(MAKE) --no-print-directory tsan
+	$(MAKE) --no-print-directory pytest
+
+pytest: build $(STAMP)/test $(STAMP)/load
+	$(BIN)/pytest tests $(PYTEST_ARGS)
+
+# $(call ctest,DIRECTORY,CMAKE OPTIONS,PREFIX)
+define ctest
+	cmake -S . -B build/$(1) -DCMAKE_BUILD_TYPE=RelWithDebInfo $(2) > build/$(1)-configure.log || { cat build/$(1)-configure.log; exit 1; }
+	cmake --build build/$(1) -j $(JOBS)
+	$(3) ctest --test-dir build/$(1) --output-on-failure -j $(JOBS)
+endef
+
+test-c: $(STAMP)/test
+	$(call ctest,c,,)
+
+asan: $(STAMP)/test
+	$(call ctest,asan,-DPLOG_SANITIZE=address,)
+
+# setarch -R: older thread sanitizers give up when the kernel spreads mappings over more bits than they expect.
+tsan: $(STAMP)/test
+	$(call ctest,tsan,-DPLOG_SANITIZE=thread,setarch -R)
+
+tidy: build $(STAMP)/test
+	$(BIN)/pytest tests/tidy $(PYTEST_ARGS)
+
+fault: build $(STAMP)/test
+	$(BIN)/pytest tests/fault $(PYTEST_ARGS)
+
+clients: build $(STAMP)/test
+	$(BIN)/pytest tests/clients $(PYTEST_ARGS)
+
+kill: build $(STAMP)/test
+	$(BIN)/pytest tests/kill $(PYTEST_ARGS)
+
+# ------------------------------------------------------------------------------------------------------------- lint
+
+PY_DIRS := pylog cluster tests bench setup.py csrc/ffi_build.py
+C_SOURCES = $(shell git ls-files 'csrc/*.c' 'csrc/*.h' 'tests/**/*.c' 'tests/**/*.h' 'bench/**/*.c')
+
+$(STAMP)/lint: $(STAMP)/test
+	@.ci/need lint "$(BIN)/python"
+	@touch $@
+
+lint: build $(STAMP)/lint
+	$(BIN)/ruff check $(PY_DIRS)
+	$(BIN)/ruff format --check $(PY_DIRS)
+	$(BIN)/mypy --strict -p pylog -p cluster -p tests.support -p bench
+	clang-format --dry-run --Werror $(C_SOURCES)
+	clang-tidy --quiet --warnings-as-errors='*' $(filter csrc/%.c,$(C_SOURCES)) -- -std=c11 -D_GNU_SOURCE -Icsrc
+
+fmt: $(STAMP)/lint
+	$(BIN)/ruff format $(PY_DIRS)
+	clang-format -i $(C_SOURCES)
+
+fix: $(STAMP)/lint
+	$(BIN)/ruff check --fix $(PY_DIRS)
+	$(MAKE) --no-print-directory fmt
+
+# ------------------------------------------------------------------------------------------------------------ bench
+
+$(STAMP)/load: bench/macro/load.c
+	@mkdir -p build/bench $(STAMP)
+	$(CC) -std=c11 -O2 -Wall -Wextra -Wshadow -Werror -o build/bench/load bench/macro/load.c
+	@touch $@
+
+bench: bench-micro bench-macro
+
+bench-micro: build $(STAMP)/test
+	$(BIN)/pytest -o addopts=--import-mode=importlib bench/micro --benchmark-only $(PYTEST_ARGS)
+
+bench-macro: build $(STAMP)/test $(STAMP)/load
+	$(BIN)/python -m bench.macro.run $(BENCH_ARGS)
+
+bench-record: build $(STAMP)/test $(STAMP)/load
+	$(BIN)/python -m bench.macro.run --record $(BENCH_ARGS)
+	$(BIN)/python -m bench.report
+
+# Apache Kafka and its tools from Maven Central into ./.peers: what the client tests and the benchmarks compare with.
+peers: $(STAMP)/test
+	$(BIN)/python -m tests.support.peers kafka39 kafka4
+
+# ------------------------------------------------------------------------------------------------------------- rest
+
+wheel: $(STAMP)/venv
+	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps -w dist .
+
+clean:
+	rm -rf build dist *.egg-info pylog/_plog*.so pylog/_plog.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find pylog cluster tests bench csrc -name __pycache__ -type d -exec rm -rf {} +
