@@ -1,0 +1,234 @@
+"""A broker process on a port of its own: ours, or Apache Kafka 3.9.1 with its ZooKeeper as the oracle.
+
+Both have the same face, so that a test written against Kafka runs against ours without change:
+
+    with start_broker(tmp_path, {"num.partitions": "4"}) as broker:
+        broker.bootstrap; broker.kill(); broker.start()
+
+PYLOG_TEST_BROKER chooses: `pylog` (when not set) or `kafka39`. The data directory outlives kill and stop.
+"""
+
+import os
+import shutil
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from tests.support import peers, wire
+from tests.support.ports import free_port
+from tests.support.process import ProcessError, ServerProcess
+
+START_TIMEOUT_S = 90
+
+# Small and quick, for both kinds of broker.
+TEST_SETTINGS = {
+    "group.initial.rebalance.delay.ms": "0",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "5",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "group.min.session.timeout.ms": "1000",
+}
+
+
+class Broker(ABC):
+    """One broker on 127.0.0.1. `data` is its only log directory. Not running after construction: call `start`."""
+
+    kind: str
+    ready_line: str
+
+    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None, *, port: int | None = None) -> None:
+        self.directory = directory
+        self.data = directory / "data"
+        self.port = port or free_port()
+        self.settings = {**TEST_SETTINGS, **(settings or {})}
+        self._process: ServerProcess | None = None
+        directory.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "broker.log"
+
+    @property
+    def process(self) -> ServerProcess:
+        if self._process is None:
+            raise ProcessError("the broker was not started")
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @abstractmethod
+    def _command(self) -> list[str]: ...
+
+    def _settings(self) -> dict[str, str]:
+        listener = f"PLAINTEXT://127.0.0.1:{self.port}"
+        return {"broker.id": "0", "listeners": listener, "log.dirs": str(self.data), **self.settings}
+
+    def _write_properties(self) -> Path:
+        path = self.directory / "server.properties"
+        path.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
+        return path
+
+    def launch(self) -> ServerProcess:
+        """Start the process and do not wait for it."""
+        self._process = ServerProcess(self._command(), log=self.log, cwd=self.directory)
+        return self._process
+
+    def start(self) -> Self:
+        """Start, and return when the broker has said that it is ready."""
+        process = self.launch()
+        try:
+            process.wait_line(self.ready_line, START_TIMEOUT_S)
+        except BaseException:
+            process.kill()
+            raise
+        return self
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        return self.process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+
+    def close(self) -> None:
+        """Whatever state it is in: no process of it is left."""
+        if self._process is not None:
+            self._process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class PylogBroker(Broker):
+    """Ours, started as a user starts it."""
+
+    kind = "pylog"
+    ready_line = r"(?i)\bready\b"
+
+    def _command(self) -> list[str]:
+        command = Path(sys.executable).with_name("pylog")
+        return [str(command), "server", str(self._write_properties())]
+
+
+class Kafka39Broker(Broker):
+    """Apache Kafka 3.9.1 in ZooKeeper mode. Its ZooKeeper lives from the first start to `close`.
+
+    heap: of the broker's JVM; a benchmark wants the 1G that Kafka ships with.
+    """
+
+    kind = "kafka39"
+    ready_line = r"\[KafkaServer id=\d+\] started"
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        port: int | None = None,
+        heap: str = "512M",
+    ) -> None:
+        super().__init__(directory, settings, port=port)
+        self._heap = heap
+        self._zookeeper_port = free_port()
+        self._zookeeper: ServerProcess | None = None
+
+    def _start_zookeeper(self) -> None:
+        directory = self.directory / "zookeeper"
+        directory.mkdir(exist_ok=True)
+        properties = directory / "zookeeper.properties"
+        properties.write_text(
+            f"dataDir={directory / 'data'}\nclientPort={self._zookeeper_port}\nclientPortAddress=127.0.0.1\n"
+            "maxClientCnxns=0\nadmin.enableServer=false\ntickTime=500\n"
+        )
+        command = peers.java(
+            "kafka39",
+            "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+            [str(properties)],
+            heap="128M",
+            server=True,
+        )
+        self._zookeeper = ServerProcess(command, log=directory / "zookeeper.log")
+        self._zookeeper.wait_line("PrepRequestProcessor .*started", START_TIMEOUT_S)
+
+    def _command(self) -> list[str]:
+        return peers.java("kafka39", "kafka.Kafka", [str(self._write_properties())], heap=self._heap, server=True)
+
+    def _settings(self) -> dict[str, str]:
+        # A killed broker's node goes with its session: a short one, so that the next start need not wait for it.
+        zookeeper = {
+            "zookeeper.connect": f"127.0.0.1:{self._zookeeper_port}",
+            "zookeeper.session.timeout.ms": "2000",
+            "zookeeper.connection.timeout.ms": "18000",
+        }
+        return {**zookeeper, **super()._settings()}
+
+    def launch(self) -> ServerProcess:
+        if self._zookeeper is None:
+            self._start_zookeeper()
+        return super().launch()
+
+    def start(self) -> Self:
+        """Ready is more than Kafka's line: after a kill there is no controller until the dead broker's session ends."""
+        super().start()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            cluster = wire.metadata(self.port, [])
+            if cluster.brokers and cluster.controller in cluster.brokers:
+                return self
+            if time.monotonic() > deadline:
+                raise ProcessError(f"no controller within {START_TIMEOUT_S} s: {cluster}")
+
+    def close(self) -> None:
+        super().close()
+        if self._zookeeper is not None:
+            self._zookeeper.kill()
+
+
+KINDS: dict[str, type[Broker]] = {"pylog": PylogBroker, "kafka39": Kafka39Broker}
+
+
+def chosen_kind() -> str:
+    kind = os.environ.get("PYLOG_TEST_BROKER", "pylog")
+    if kind not in KINDS:
+        raise ValueError(f"PYLOG_TEST_BROKER is {kind!r}, not one of {', '.join(KINDS)}")
+    return kind
+
+
+def unavailable() -> str | None:
+    """Why the chosen broker cannot be started here, or None."""
+    if chosen_kind() == "kafka39":
+        return peers.unavailable("kafka39")
+    return None
+
+
+def new_broker(directory: Path, settings: Mapping[str, str] | None = None) -> Broker:
+    return KINDS[chosen_kind()](directory, settings)
+
+
+def start_broker(directory: Path, settings: Mapping[str, str] | None = None) -> Broker:
+    """The chosen broker, ready. Use it in a `with`."""
+    broker = new_broker(directory, settings)
+    try:
+        return broker.start()
+    except BaseException:
+        broker.close()
+        raise
+
+
+def remove(directory: Path) -> None:
+    """Test data can be gigabytes; pytest would keep three runs of it."""
+    shutil.rmtree(directory, ignore_errors=True)
