@@ -9,13 +9,13 @@
 
 #include "plog.h"
 
-/* One implementation. run is NULL when this CPU cannot; crc and result are finished values (complemented outside). */
+/* One implementation. run is NULL when this CPU cannot; it works on the complement of the CRC. */
 typedef struct {
   const char *name;
   uint32_t (*run)(uint32_t crc, const uint8_t *data, size_t size_bytes);
 } plog_crc32c_kind;
 
-/* The i-th implementation, slowest first; false past the last. any */
+/* The i-th implementation, slowest first; 0 past the last. any */
 int plog__crc32c_kind(int i, plog_crc32c_kind *out);
 
 #endif

@@ -11,6 +11,7 @@
 #ifndef PLOG_SYS_H
 #define PLOG_SYS_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -73,8 +74,8 @@ typedef struct {
 struct plog_sys {
   plog_sys_calls calls;
   _Atomic int64_t count[PLOG_SYS_CALL_COUNT];
-  _Atomic bool armed; /* read at every counted call; the rest of the fault is under fault_lock */
-  _Atomic bool fault_lock;
+  _Atomic bool armed;         /* read at every counted call */
+  pthread_mutex_t fault_lock; /* guards the rest */
   int32_t fault_call; /* PLOG_SYS_*, -1 any */
   int32_t fault_error;
   int64_t fault_after; /* calls that still pass before the first one fails */
