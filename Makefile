@@ -31,7 +31,7 @@ CC ?= cc
   bench-record peers wheel clean
 
 run: build
-	exec $(BIN)/pylog server --override listeners=PLAINTEXT://localhost:9092 --override log.dirs=pylog-data $(ARGS)
+	exec $(BIN)/pylog server $(ARGS)
 
 # ------------------------------------------------------------------------------------------------------------ build
 

@@ -1,7 +1,7 @@
 """Apache Kafka beside us: fetched once from Maven Central into ./.peers (or $PYLOG_PEERS), never part of the product.
 
-`python -m tests.support.peers kafka39 kafka4` fetches. Java and Maven are not installed by anything here: where they are not
-at hand, `unavailable` says so and the tests that need them skip with that reason.
+`python -m tests.support.peers kafka39 kafka4` fetches. Java and Maven are not installed by anything here: where they
+are not at hand, `unavailable` says so and the tests that need them skip with that reason.
 """
 
 import os

@@ -1,7 +1,7 @@
 """A server process whose output is kept and can be waited for.
 
-What stays true: output is read as it comes, so a talkative child never blocks on a full pipe; the last lines are in every
-error raised here; after `stop` or `kill` the process is gone and its exit code known.
+What stays true: output is read as it comes, so a talkative child never blocks on a full pipe; the last lines are in
+every error raised here; after `stop` or `kill` the process is gone and its exit code known.
 """
 
 import os
@@ -71,7 +71,7 @@ class ServerProcess:
             self._changed.notify_all()
 
     def wait_line(self, pattern: str, timeout_s: float = 60) -> str:
-        """The first line, from the start of the process on, that has `pattern`. Raises ProcessError when it ends before."""
+        """The first line since the start of the process that has `pattern`. Raises ProcessError when it ends before."""
         wanted = re.compile(pattern)
         deadline = time.monotonic() + timeout_s
         position = 0

@@ -1,7 +1,7 @@
 """A stream of records whose every byte can be checked by whoever reads it.
 
-Record `sequence` of partition `partition` has one value, computed from the two numbers alone; so a reader needs no copy of
-what was written to find a record that was lost, doubled, moved or changed.
+Record `sequence` of partition `partition` has one value, computed from the two numbers alone; so a reader needs no copy
+of what was written to find a record that was lost, doubled, moved or changed.
 """
 
 import random
@@ -15,7 +15,7 @@ def key(sequence: int) -> bytes:
 
 
 def value(partition: int, sequence: int, size: int = 40) -> bytes:
-    """`size` bytes and at least 13: partition, sequence, filler that differs from record to record. No blanks at the ends."""
+    """`size` bytes, at least 13: partition, sequence, filler that differs by record. No blanks, no newline."""
     start = (sequence * 7 + partition) % 3072
     return f"{partition:03d}:{sequence:08d}:{_FILLER[start : start + size - 13]}".encode()
 
