@@ -1,0 +1,45 @@
+"""Runs one client command: its arguments, its connection, and its errors as one line.
+
+What it keeps true: no command but the one asked for is imported; every connection is closed when the command ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import cast
+
+from cluster.broker.peer import PeerError
+from cluster.cli.errors import CommandError, UsageError
+from cluster.cli.main import EXIT_FAILED, EXIT_USAGE
+from pylog.errors import KafkaError
+
+
+def run_command(word: str, arguments: list[str]) -> int:
+    """Run `pylog WORD arguments` and return the exit code."""
+    module = import_module(f"cluster.cli.{word}")
+    build = cast(Callable[[], argparse.ArgumentParser], module.build_parser)
+    try:
+        options = build().parse_args(arguments)
+    except SystemExit as end:  # argparse has said what was wrong, or printed the help
+        return end.code if isinstance(end.code, int) else EXIT_USAGE
+    run = cast(Callable[[argparse.Namespace], int], options.run)
+    try:
+        code = run(options)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        return _say(str(error), EXIT_USAGE)
+    except CommandError as error:
+        return _say(str(error), EXIT_FAILED)
+    except KafkaError as error:
+        return _say(f"{error.message.rstrip('.')} ({error.code.name})", EXIT_FAILED)
+    except PeerError as error:
+        return _say(str(error), EXIT_FAILED)
+
+
+def _say(line: str, code: int) -> int:
+    print(f"pylog: {line}", file=sys.stderr)
+    return code
