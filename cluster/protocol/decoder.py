@@ -39,7 +39,7 @@ class _Decoder:
         self.table = table
         self.name = table.name
         self.version = version
-        self.flexible = table.flexible.has(version)
+        self.flexible = version in table.flexible
         self.classes = classes
         self.source = Source()
         self.source.constants.update(_NAMES)
@@ -78,12 +78,12 @@ class _Decoder:
         self.source.line(f"{owner} = {self.new(struct)}")
         tagged = []
         for field in struct.fields:
-            present = field.versions.has(self.version)
-            if not present or field.tagged.has(self.version):
+            present = self.version in field.versions
+            if not present or self.version in field.tagged:
                 self.source.line(f"{owner}.{field.name} = {self.default(field)}")
             if not present:
                 continue
-            if field.tagged.has(self.version):
+            if self.version in field.tagged:
                 tagged.append(field)
             else:
                 self.value(field, f"{owner}.{field.name}")
@@ -130,7 +130,7 @@ class _Decoder:
         return repr(f"{self.name}.{field}")
 
     def value(self, field: Field, target: str) -> None:
-        nullable = field.nullable.has(self.version)
+        nullable = self.version in field.nullable
         if field.is_array:
             self.array(field, target, nullable)
         else:
@@ -149,10 +149,12 @@ class _Decoder:
             self.struct(field.struct, inner)
             source.line(f"{target} = {inner}")
             return
+        # Whether the struct is there: -1 or 1, but 0 or 1 inside a tagged field.
         mark = source.fresh("n")
-        self.run.append(("b", mark))
+        tagged = self.version in field.tagged
+        self.run.append(("B" if tagged else "b", mark))
         self.flush()
-        source.line(f"if {mark} < 0:")
+        source.line(f"if {mark} == 0:" if tagged else f"if {mark} < 0:")
         source.line(f"    {target} = None")
         source.line("else:")
         source.depth += 1
@@ -214,14 +216,17 @@ class _Decoder:
         elif field.type in FIXED_CODES:
             code = FIXED_CODES[field.type]
             source.line(f'{target} = list(unpack_from(">%d{code}" % {size}, data, p))')
-            source.line(f"p += {size} * {fixed_run(code).size}" if fixed_run(code).size > 1 else f"p += {size}")
+            source.line(f"p += {size} * {fixed_run(code).size}")
         else:
             items, append, item = source.fresh("a"), source.fresh("f"), source.fresh("x")
             source.line(f"{target} = {items} = []")
             source.line(f"{append} = {items}.append")
             source.line(f"for _ in range({size}):")
             source.depth += 1
-            self.single(field, item, nullable=False)
+            if field.struct is not None:
+                self.struct(field.struct, item)
+            else:
+                self.blob(field, item, nullable=False)
             self.flush()
             source.line(f"{append}({item})")
             source.depth -= 1
@@ -239,11 +244,11 @@ class _Decoder:
     def least_struct_bytes(self, struct: Struct) -> int:
         total = 1 if self.flexible else 0
         for field in struct.fields:
-            if not field.versions.has(self.version) or field.tagged.has(self.version):
+            if self.version not in field.versions or self.version in field.tagged:
                 continue
             if field.is_array:
                 total += 1 if self.flexible else 4
-            elif field.struct is not None and field.nullable.has(self.version):
+            elif field.struct is not None and self.version in field.nullable:
                 total += 1
             else:
                 total += self.least_bytes(field)

@@ -5,6 +5,7 @@ once; a field that the version lacks is dropped when Kafka calls it ignorable an
 """
 
 from collections.abc import Callable, Mapping
+from struct import pack
 
 from cluster.protocol import wire
 from cluster.protocol.source import Source, fixed_run
@@ -16,6 +17,7 @@ _NAMES: dict[str, object] = {
     "string_length": wire.string_length,
     "bad_uuid": wire.bad_uuid,
     "not_in_version": wire.not_in_version,
+    "pack": pack,
     "join": b"".join,
 }
 
@@ -34,7 +36,7 @@ class _Encoder:
         self.table = table
         self.name = table.name
         self.version = version
-        self.flexible = table.flexible.has(version)
+        self.flexible = version in table.flexible
         self.classes = classes
         self.source = Source()
         self.source.constants.update(_NAMES)
@@ -50,26 +52,28 @@ class _Encoder:
         return source.compile("def encode(o):", f"{self.name} v{self.version} encode")
 
     def flush(self, w: str) -> None:
-        if not self.run:
-            return
-        codes = "".join(code for code, _ in self.run)
-        values = ", ".join(value for _, value in self.run)
-        if codes == "B" and values == "0":
-            self.source.line(f"{w}(V[0])")
-        else:
-            self.source.line(f"{w}({self.pack(codes)}({values}))")
-        self.run = []
+        if self.run:
+            self.source.line(f"{w}({self.packed(self.take_run())})")
 
-    def pack(self, codes: str) -> str:
-        return self.source.constant("pack_" + codes.replace("?", "z"), fixed_run(codes).pack)
+    def take_run(self) -> list[tuple[str, str]]:
+        run, self.run = self.run, []
+        return run
+
+    def packed(self, run: list[tuple[str, str]]) -> str:
+        """The expression that packs a run."""
+        if run == [("B", "0")]:
+            return "V[0]"
+        codes = "".join(code for code, _ in run)
+        name = self.source.constant("pack_" + codes.replace("?", "z"), fixed_run(codes).pack)
+        return f"{name}({', '.join(value for _, value in run)})"
 
     def fields(self, struct: Struct, owner: str, w: str) -> None:
         tagged = []
         for field in struct.fields:
-            if not field.versions.has(self.version):
+            if self.version not in field.versions:
                 if not field.ignorable:
                     self.refuse_unless_default(field, owner)
-            elif field.tagged.has(self.version):
+            elif self.version in field.tagged:
                 tagged.append(field)
             else:
                 self.value(field, f"{owner}.{field.name}", w)
@@ -121,7 +125,7 @@ class _Encoder:
         source.line(f"if {count}: {w}(join({pieces}))")
 
     def value(self, field: Field, value: str, w: str) -> None:
-        nullable = field.nullable.has(self.version)
+        nullable = self.version in field.nullable
         if field.is_array:
             self.array(field, value, w, nullable)
         else:
@@ -129,7 +133,9 @@ class _Encoder:
 
     def single(self, field: Field, value: str, w: str, nullable: bool) -> None:
         if field.struct is not None:
-            self.struct(field.struct, value, w, nullable)
+            # In front of a struct that may be null stands whether it is: -1 or 1, but 0 or 1 inside a tagged field.
+            null = r"\0" if self.version in field.tagged else r"\xff"
+            self.struct(field.struct, value, w, null if nullable else "")
         elif field.type == "uuid":
             self.uuid(field, value)
         elif field.type in FIXED_CODES:
@@ -165,12 +171,17 @@ class _Encoder:
         source.line(f"{w}({data})")
 
     def length(self, size: str, w: str, compact: bool, code: str, long_form: str) -> None:
-        if compact:
-            self.flush(w)
-            self.source.line(f"{w}(V[{size}] if {size} < 128 else {long_form}({size}))")
-        else:
+        if not compact:
             self.run.append((code, size))
             self.flush(w)
+        elif not self.run:
+            self.source.line(f"{w}(V[{size}] if {size} < 128 else {long_form}({size}))")
+        else:
+            # Nearly every length is one byte, which joins the run in front of it.
+            before = self.take_run()
+            self.run = [*before, ("B", size)]
+            short = self.packed(self.take_run())
+            self.source.line(f"{w}({short} if {size} < 128 else {self.packed(before)} + {long_form}({size}))")
 
     def array(self, field: Field, value: str, w: str, nullable: bool) -> None:
         source = self.source
@@ -185,8 +196,7 @@ class _Encoder:
         self.length(size, w, compact, "i", "uvarint")
         code = FIXED_CODES.get(field.type)
         if code is not None and field.type != "uuid":
-            pack = source.constant("pack", _pack_many)
-            source.line(f"if {items}: {w}({pack}({code!r}, {items}))")
+            source.line(f'if {items}: {w}(pack(">%d{code}" % len({items}), *{items}))')
             return
         if nullable:
             source.line(f"if {items}:")
@@ -198,23 +208,22 @@ class _Encoder:
         self.flush(w)
         source.depth -= 2 if nullable else 1
 
-    def struct(self, struct: Struct, value: str, w: str, nullable: bool) -> None:
+    def struct(self, struct: Struct, value: str, w: str, null: str) -> None:
+        """`null` is the byte that says so, empty where the struct may not be null."""
         source = self.source
-        inner = source.fresh("o")
-        source.line(f"{inner} = {value}")
-        if not nullable:
+        inner = value
+        if not value.isidentifier():
+            inner = source.fresh("o")
+            source.line(f"{inner} = {value}")
+        if not null:
             self.fields(struct, inner, w)
             return
         self.flush(w)
         source.line(f"if {inner} is None:")
-        source.line(f'    {w}(b"\\xff")')
+        source.line(f'    {w}(b"{null}")')
         source.line("else:")
         source.depth += 1
         self.run.append(("b", "1"))
         self.fields(struct, inner, w)
         self.flush(w)
         source.depth -= 1
-
-
-def _pack_many(code: str, values: list[int]) -> bytes:
-    return fixed_run(f"{len(values)}{code}").pack(*values)

@@ -1,7 +1,7 @@
 """Request and response headers: which version of them goes with an API's version, and reading a request's.
 
-The client id is a classic string in every header version, so that a broker can read it before it knows whether it speaks
-the API's version. The response to ApiVersions has header version 0 always: the client does not know yet what we speak.
+The client id is a classic string in every header version, so that a broker can read it before it knows the version at
+all. The response to ApiVersions has header version 0 always: the client does not know yet what we speak.
 """
 
 from struct import Struct

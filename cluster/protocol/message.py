@@ -12,7 +12,7 @@ from cluster.protocol.decoder import make_decoder
 from cluster.protocol.encoder import make_encoder
 from cluster.protocol.errors import DecodeError, EncodeError
 from cluster.protocol.source import Source
-from cluster.protocol.tables import NO_VERSIONS, Field, MessageTable, read_table
+from cluster.protocol.tables import Field, MessageTable, read_table
 from cluster.protocol.tables import Struct as StructTable
 
 _NEVER_FLEXIBLE = 32768
@@ -23,7 +23,7 @@ class Struct:
     """A set of fields. Mutable, compared by value, not hashable."""
 
     __slots__ = ()
-    _fields: ClassVar[tuple[Field, ...]] = ()
+    _fields: ClassVar[list[Field]] = []
     _classes: ClassVar[dict[str, type["Struct"]]] = {}
     __hash__ = None  # type: ignore[assignment]
 
@@ -49,7 +49,7 @@ class Message(Struct):
     __slots__ = ()
     api_key: ClassVar[int] = -1
     """The API's key; of a coordinator record its type; -1 where there is none."""
-    valid_versions: ClassVar[tuple[int, int]] = NO_VERSIONS
+    valid_versions: ClassVar[tuple[int, int]] = (0, -1)
     """The lowest and the highest version that Kafka 3.9 or 4.x knows."""
     flexible_versions: ClassVar[int] = _NEVER_FLEXIBLE
     """The lowest version with compact lengths and tagged fields; above all versions where there is none."""
@@ -94,14 +94,14 @@ class Message(Struct):
 
     @classmethod
     def _make_encoder(cls, version: int) -> Callable[["Message"], bytes]:
-        if not cls._table.valid.has(version):
+        if version not in cls._table.valid:
             raise EncodeError(f"{cls.__name__} has no version {version}")
         made = cast(Callable[["Message"], bytes], make_encoder(cls._table, version, cls._classes))
         return cls._encoders.setdefault(version, made)
 
     @classmethod
     def _make_decoder(cls, version: int) -> Callable[[bytes, int], tuple["Message", int]]:
-        if not cls._table.valid.has(version):
+        if version not in cls._table.valid:
             raise DecodeError(f"{cls.__name__} has no version {version}")
         made = cast(Callable[[bytes, int], tuple["Message", int]], make_decoder(cls._table, version, cls._classes))
         return cls._decoders.setdefault(version, made)
@@ -113,8 +113,8 @@ def build_message(name: str) -> type[Message]:
     classes: dict[str, type[Struct]] = {}
     namespace: dict[str, object] = {
         "api_key": table.api_key,
-        "valid_versions": table.valid,
-        "flexible_versions": _NEVER_FLEXIBLE if table.flexible == NO_VERSIONS else table.flexible.low,
+        "valid_versions": (table.valid[0], table.valid[-1]),
+        "flexible_versions": table.flexible[0] if table.flexible else _NEVER_FLEXIBLE,
         "latest_version_unstable": table.latest_version_unstable,
         "_table": table,
         "_encoders": {},
@@ -138,7 +138,7 @@ def _struct_namespace(struct: StructTable, qualname: str, classes: dict[str, typ
     }
 
 
-def _make_init(fields: tuple[Field, ...], classes: dict[str, type[Struct]]) -> Callable[..., None]:
+def _make_init(fields: list[Field], classes: dict[str, type[Struct]]) -> Callable[..., None]:
     """A keyword-only constructor. An omitted array or struct is a new one each time; None stays null."""
     source = Source()
     source.constant("unset", _UNSET)

@@ -10,7 +10,6 @@ Versions are written "3", "0-4", "7+" or "none". API_KEY of a coordinator's reco
 """
 
 import os
-from typing import NamedTuple
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "tables")
 _NEWEST = 32767
@@ -37,63 +36,91 @@ _TYPE_DEFAULTS: dict[str, Default] = {
 }
 
 
-class Versions(NamedTuple):
-    """A closed range; empty when low > high."""
-
-    low: int
-    high: int
-
-    def has(self, version: int) -> bool:
-        return self.low <= version <= self.high
+# Versions are ranges: `version in field.versions`. An empty one stands for "none".
+NO_VERSIONS = range(0)
 
 
-NO_VERSIONS = Versions(0, -1)
-
-
-class Field(NamedTuple):
+class Field:
     """One field. `type` is the element's type when `is_array`; `struct` is set when that type is a struct."""
 
-    name: str
-    type: str
-    is_array: bool
-    struct: "Struct | None"
-    versions: Versions
-    nullable: Versions
-    tagged: Versions
-    tag: int
-    default: Default
-    default_is_null: bool
-    ignorable: bool
-    never_flexible: bool
+    __slots__ = (
+        "default",
+        "default_is_null",
+        "ignorable",
+        "is_array",
+        "name",
+        "never_flexible",
+        "nullable",
+        "struct",
+        "tag",
+        "tagged",
+        "type",
+        "versions",
+    )
+
+    def __init__(self, name: str, kind: str, versions: str, struct: "Struct | None") -> None:
+        self.name = name
+        self.is_array = kind.startswith("[]")
+        self.type = kind.removeprefix("[]")
+        self.struct = struct
+        self.versions = parse_versions(versions)
+        self.nullable = self.tagged = NO_VERSIONS
+        self.tag = -1
+        self.default: Default = None if self.is_array else _TYPE_DEFAULTS.get(self.type, 0)
+        self.default_is_null = kind == "records"
+        self.ignorable = False
+        self.never_flexible = False
+
+    def set_option(self, option: str) -> None:
+        """Take one word of the line behind the versions."""
+        key, _, value = option.partition("=")
+        if key == "null":
+            self.nullable = parse_versions(value)
+        elif key == "tag":
+            number, _, where = value.partition(":")
+            self.tag, self.tagged = int(number), parse_versions(where)
+        elif key == "default" and value == "null":
+            self.default, self.default_is_null = None, True
+        elif key == "default":
+            self.default = True if value == "true" else int(value)
+        elif key == "ignorable":
+            self.ignorable = True
+        else:
+            self.never_flexible = option == "flexible=none"
 
 
-class Struct(NamedTuple):
+class Struct:
     """Fields in wire order. `name` is Kafka's own name of the type."""
 
-    name: str
-    fields: tuple[Field, ...]
+    __slots__ = ("fields", "name")
+
+    def __init__(self, name: str, fields: list[Field]) -> None:
+        self.name = name
+        self.fields = fields
 
 
-class MessageTable(NamedTuple):
+class MessageTable:
     """All versions of one message. `structs` are the nested ones by name, each once, inner before outer."""
 
-    name: str
-    kind: str
-    api_key: int
-    valid: Versions
-    flexible: Versions
-    latest_version_unstable: bool
-    struct: Struct
-    structs: dict[str, Struct]
+    __slots__ = ("api_key", "flexible", "kind", "latest_version_unstable", "name", "struct", "structs", "valid")
+
+    def __init__(self, head: str, fields: list[Field], structs: dict[str, Struct]) -> None:
+        self.name, self.kind, api_key, valid, flexible, *flags = head.split(" ")
+        self.api_key = -1 if api_key == "-" else int(api_key)
+        self.valid = parse_versions(valid)
+        self.flexible = parse_versions(flexible)
+        self.latest_version_unstable = "unstable" in flags
+        self.struct = Struct(self.name, fields)
+        self.structs = structs
 
 
-def parse_versions(text: str) -> Versions:
+def parse_versions(text: str) -> range:
     if text == "none":
         return NO_VERSIONS
     if text.endswith("+"):
-        return Versions(int(text[:-1]), _NEWEST)
+        return range(int(text[:-1]), _NEWEST + 1)
     low, _, high = text.partition("-")
-    return Versions(int(low), int(high or low))
+    return range(int(low), int(high or low) + 1)
 
 
 def table_name(message: str) -> str:
@@ -131,7 +158,6 @@ def read_table(message: str) -> MessageTable:
 
 
 def _parse_message(lines: list[str]) -> MessageTable:
-    name, kind, api_key, valid, flexible, *flags = lines[0].split(" ")
     structs: dict[str, Struct] = {}
     # Shared structs stand last in the text, but the fields before them refer to them: they are parsed first.
     starts = [place for place, line in enumerate(lines) if line[0] == "+"]
@@ -140,68 +166,22 @@ def _parse_message(lines: list[str]) -> MessageTable:
         shared = lines[start][1:].split(" ")[0]
         structs[shared] = Struct(shared, _parse_fields(lines[start + 1 : end], 0, 1, structs)[0])
     fields, _ = _parse_fields(lines[1 : starts[0] if starts else len(lines)], 0, 1, structs)
-    return MessageTable(
-        name=name,
-        kind=kind,
-        api_key=-1 if api_key == "-" else int(api_key),
-        valid=parse_versions(valid),
-        flexible=parse_versions(flexible),
-        latest_version_unstable="unstable" in flags,
-        struct=Struct(name, fields),
-        structs=structs,
-    )
+    return MessageTable(lines[0], fields, structs)
 
 
-def _parse_fields(lines: list[str], at: int, depth: int, structs: dict[str, Struct]) -> tuple[tuple[Field, ...], int]:
+def _parse_fields(lines: list[str], at: int, depth: int, structs: dict[str, Struct]) -> tuple[list[Field], int]:
     """The fields at `depth` from line `at` on, and the line behind them. Nested structs are added to `structs`."""
     fields: list[Field] = []
     deeper = " " * (depth + 1)
     while at < len(lines) and lines[at].startswith(deeper[:-1]):
         name, kind, versions, *options = lines[at][depth:].split(" ")
-        is_array = kind.startswith("[]")
         type_name = kind.removeprefix("[]")
         at += 1
         if at < len(lines) and lines[at].startswith(deeper):
             inner, at = _parse_fields(lines, at, depth + 1, structs)
             structs[type_name] = Struct(type_name, inner)
-        fields.append(_parse_field(name, type_name, is_array, versions, options, structs))
-    return tuple(fields), at
-
-
-def _parse_field(
-    name: str, type_name: str, is_array: bool, versions: str, options: list[str], structs: dict[str, Struct]
-) -> Field:
-    nullable = tagged = NO_VERSIONS
-    tag = -1
-    default: Default = None if is_array else _TYPE_DEFAULTS.get(type_name, 0)
-    default_is_null = type_name == "records"
-    ignorable = never_flexible = False
-    for option in options:
-        key, _, value = option.partition("=")
-        if key == "null":
-            nullable = parse_versions(value)
-        elif key == "tag":
-            number, _, where = value.partition(":")
-            tag, tagged = int(number), parse_versions(where)
-        elif key == "default" and value == "null":
-            default, default_is_null = None, True
-        elif key == "default":
-            default = True if value == "true" else int(value)
-        elif key == "ignorable":
-            ignorable = True
-        else:
-            never_flexible = True
-    return Field(
-        name,
-        type_name,
-        is_array,
-        structs[type_name] if type_name[0].isupper() else None,
-        parse_versions(versions),
-        nullable,
-        tagged,
-        tag,
-        default,
-        default_is_null,
-        ignorable,
-        never_flexible,
-    )
+        field = Field(name, kind, versions, structs[type_name] if type_name[0].isupper() else None)
+        for option in options:
+            field.set_option(option)
+        fields.append(field)
+    return fields, at

@@ -202,10 +202,10 @@ def check_same_bytes(source: Json, union: Json) -> None:
 
 def default_of(field: Json) -> str | None:
     """The default as the table spells it, None when it is the type's own."""
-    if "default" not in field:
+    value = field.get("default")
+    if value is None:  # a JSON null says nothing; only the string "null" makes null the default
         return None
-    value = field["default"]
-    text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    text = json.dumps(value) if isinstance(value, bool) else str(value)
     kind = field["type"]
     if kind in ("int8", "int16", "uint16", "int32", "int64"):
         number = int(text, 0)
