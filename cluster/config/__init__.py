@@ -4,8 +4,8 @@ What stays true: values, refusals and the lines of DescribeConfigs are those of 
 is immutable and may be read by any thread; a key that nobody set is parsed when it is first read.
 """
 
-from cluster.config.broker_config import Config, may_change
+from cluster.config.broker_config import Config, load, may_change
 from cluster.config.listeners import Listener
 from pylog.config_value import ConfigEntry, ConfigError
 
-__all__ = ["Config", "ConfigEntry", "ConfigError", "Listener", "may_change"]
+__all__ = ["Config", "ConfigEntry", "ConfigError", "Listener", "load", "may_change"]

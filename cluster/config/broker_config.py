@@ -6,7 +6,7 @@ was checked when the Config was made.
 """
 
 import builtins
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from cluster.config.checks import check_together
@@ -85,21 +85,6 @@ class Config:
         self.advertised_listeners = choice.advertised  # as configured; none: tell each client the address it came by
         self.inter_broker_listener = choice.inter_broker
         check_together(self.value, self.log_config)
-
-    @classmethod
-    def load(cls, path: str | None = None, overrides: Iterable[str] = ()) -> "Config":
-        """Read a server.properties file (None: no file) and apply `KEY=VALUE` overrides; raises ConfigError."""
-        settings = {} if path is None else _read_file(path)
-        for override in overrides:
-            key, equals, text = override.partition("=")
-            if not equals or not key.strip():
-                raise ConfigError(f"--override {override}: expected KEY=VALUE")
-            settings[key.strip()] = text
-        own_defaults = {} if settings.get("zookeeper.connect") else dict(_SINGLE_NODE)
-        if path is None:
-            own_defaults |= _NO_FILE
-        layers = Layers({}, {}, _with_one_node_id(settings), own_defaults)
-        return cls(layers, tuple(_load_warnings(settings)))
 
     def with_dynamic(self, node: Mapping[str, str], cluster: Mapping[str, str]) -> "Config":
         """This configuration with what /config/brokers holds for this broker and for all of them.
@@ -190,14 +175,20 @@ class Config:
         return tuple(part for part in (part.strip() for part in text.split(",")) if part)
 
 
-def _read_file(path: str) -> dict[str, str]:
-    from cluster.config.properties import parse_properties
+def load(path: str | None = None, overrides: Mapping[str, str] | None = None) -> Config:
+    """Read a server.properties file (None: no file) and apply overrides. Raises ConfigError or OSError."""
+    settings: dict[str, str] = {}
+    if path is not None:
+        from cluster.config.properties import parse_properties
 
-    try:
         with open(path, "rb") as file:
-            return parse_properties(file.read())
-    except OSError as error:
-        raise ConfigError(f"Cannot read {path}: {error.strerror}") from error
+            settings = parse_properties(file.read())
+    settings.update(overrides or {})
+    own_defaults = {} if settings.get("zookeeper.connect") else dict(_SINGLE_NODE)
+    if path is None:
+        own_defaults |= _NO_FILE
+    layers = Layers({}, {}, _with_one_node_id(settings), own_defaults)
+    return Config(layers, tuple(_load_warnings(settings)))
 
 
 def _with_one_node_id(settings: dict[str, str]) -> dict[str, str]:

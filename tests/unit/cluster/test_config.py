@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import Config, ConfigError, may_change
+from cluster.config import Config, ConfigError, load, may_change
 from cluster.config.broker_config import find_row
 from cluster.config.describe import describe_broker, describe_cluster_defaults, describe_topic
 from cluster.config.keys import BROKER_KEYS, PYLOG_KEYS, WITHOUT_EFFECT
@@ -23,10 +23,10 @@ SOURCES = {
 }
 
 
-def load(tmp_path: Path, text: str, *overrides: str) -> Config:
+def read(tmp_path: Path, text: str, **overrides: str) -> Config:
     path = tmp_path / "server.properties"
     path.write_text(text, encoding="latin-1")
-    return Config.load(str(path), overrides)
+    return load(str(path), {key.replace("_", "."): value for key, value in overrides.items()})
 
 
 # ---------------------------------------------------------------------------------------------- values of every key
@@ -111,10 +111,10 @@ def test_a_file_is_read_or_refused_like_kafka_does(case: dict[str, object], tmp_
     refused = OURS[whole] if whole in OURS else case.get("refused")
     if refused is not None:
         with pytest.raises(ConfigError) as caught:
-            load(tmp_path, text)
+            read(tmp_path, text)
         assert str(caught.value) == refused
         return
-    config = load(tmp_path, text)
+    config = read(tmp_path, text)
     if "listeners" not in case:
         return  # accepted by us alone
     endpoints = ", ".join(
@@ -131,7 +131,7 @@ def test_a_file_is_read_or_refused_like_kafka_does(case: dict[str, object], tmp_
 
 
 def test_defaults_without_a_file() -> None:
-    config = Config.load()
+    config = load()
     assert [str(listener) for listener in config.listeners] == ["PLAINTEXT://localhost:9092"]
     assert config.advertised_listeners == ()
     assert config.log_dirs == ("./pylog-data",)
@@ -143,7 +143,7 @@ def test_defaults_without_a_file() -> None:
 
 
 def test_a_cluster_keeps_kafkas_defaults(tmp_path: Path) -> None:
-    config = load(tmp_path, "zookeeper.connect=localhost:2181\n")
+    config = read(tmp_path, "zookeeper.connect=localhost:2181\n")
     assert config.int("offsets.topic.replication.factor") == 3
     assert config.log_dirs == ("/tmp/kafka-logs",)
     assert config.broker_id == -1
@@ -151,25 +151,19 @@ def test_a_cluster_keeps_kafkas_defaults(tmp_path: Path) -> None:
 
 
 def test_overrides_win_over_the_file(tmp_path: Path) -> None:
-    config = load(tmp_path, "num.partitions=3\nlog.dirs=/a,/b\n", "num.partitions=7", "log.dirs= /c , /d")
+    config = read(tmp_path, "num.partitions=3\nlog.dirs=/a,/b\n", num_partitions="7", log_dirs=" /c , /d")
     assert config.int("num.partitions") == 7
     assert config.log_dirs == ("/c", "/d")
-    assert Config.load(overrides=["log.dir=/x"]).log_dirs == ("/x",)
-
-
-@pytest.mark.parametrize("override", ["num.partitions", "=3", " =3"])
-def test_a_malformed_override_is_refused(override: str) -> None:
-    with pytest.raises(ConfigError, match="expected KEY=VALUE"):
-        Config.load(overrides=[override])
+    assert load(overrides={"log.dir": "/x"}).log_dirs == ("/x",)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"Cannot read .*: No such file or directory"):
-        Config.load(str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError):
+        load(str(tmp_path / "none"))
 
 
 def test_typed_reading(tmp_path: Path) -> None:
-    config = load(
+    config = read(
         tmp_path, "auto.create.topics.enable=FALSE\nbroker.rack= r1 \nsasl.enabled.mechanisms=PLAIN, GSSAPI\n"
     )
     assert config.bool("auto.create.topics.enable") is False
@@ -183,21 +177,21 @@ def test_typed_reading(tmp_path: Path) -> None:
 
 
 def test_a_listener_has_its_own_values(tmp_path: Path) -> None:
-    config = load(tmp_path, "max.connections=9\nlistener.name.plaintext.max.connections=5\n")
+    config = read(tmp_path, "max.connections=9\nlistener.name.plaintext.max.connections=5\n")
     assert config.for_listener("PLAINTEXT", "max.connections") == 5
     assert config.for_listener("SSL", "max.connections") == 9
     with pytest.raises(ConfigError, match="Not a number of type INT"):
-        load(tmp_path, "listener.name.plaintext.max.connections=x\n")
+        read(tmp_path, "listener.name.plaintext.max.connections=x\n")
     assert find_row("listener.name.a.plain.sasl.jaas.config") == BROKER_KEYS["sasl.jaas.config"]
 
 
 def test_node_id_is_broker_id(tmp_path: Path) -> None:
-    config = load(tmp_path, "broker.id=4\n")
+    config = read(tmp_path, "broker.id=4\n")
     assert config.int("node.id") == 4 and config.broker_id_is_set
 
 
 def test_a_kraft_file_starts_one_broker(tmp_path: Path) -> None:
-    config = load(
+    config = read(
         tmp_path,
         "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@localhost:9093\n"
         "listeners=PLAINTEXT://:9092,CONTROLLER://:9093\ninter.broker.listener.name=PLAINTEXT\n"
@@ -208,11 +202,11 @@ def test_a_kraft_file_starts_one_broker(tmp_path: Path) -> None:
     assert config.broker_id == 1
     assert config.warnings == ("No effect here: controller.quorum.voters, process.roles",)
     with pytest.raises(ConfigError, match="KRaft controller"):
-        load(tmp_path, "process.roles=controller\nnode.id=1\n")
+        read(tmp_path, "process.roles=controller\nnode.id=1\n")
 
 
 def test_warnings_name_the_nearest_key(tmp_path: Path) -> None:
-    config = load(tmp_path, "num.partitons=3\nzzz=1\nsuper.users=User:a\nlistener.name.plaintext.ssl.protocol=x\n")
+    config = read(tmp_path, "num.partitons=3\nzzz=1\nsuper.users=User:a\nlistener.name.plaintext.ssl.protocol=x\n")
     assert config.warnings == ("Unknown setting num.partitons; did you mean num.partitions?", "Unknown setting zzz")
 
 
@@ -220,7 +214,7 @@ def test_warnings_name_the_nearest_key(tmp_path: Path) -> None:
 
 
 def test_dynamic_layers(tmp_path: Path) -> None:
-    base = load(tmp_path, "log.retention.ms=5\nmessage.max.bytes=100\n")
+    base = read(tmp_path, "log.retention.ms=5\nmessage.max.bytes=100\n")
     config = base.with_dynamic({"log.retention.ms": "7"}, {"log.retention.ms": "6", "message.max.bytes": "200"})
     assert config.log_config.retention_ms == 7
     assert config.log_config.max_message_bytes == 200
@@ -229,7 +223,7 @@ def test_dynamic_layers(tmp_path: Path) -> None:
 
 
 def test_unusable_dynamic_values_are_left_out(tmp_path: Path) -> None:
-    base = load(tmp_path, "")
+    base = read(tmp_path, "")
     config = base.with_dynamic(
         {"num.partitions": "3", "message.max.bytes": "x", "unknown.here": "1"}, {"listeners": "PLAINTEXT://:1"}
     )
@@ -279,7 +273,7 @@ def layer(entries: list[ConfigEntry], source: str) -> dict[str, str]:
 def described_broker(tmp_path: Path) -> Config:
     entries = kafka_description("broker 1")
     static = layer(entries, "STATIC_BROKER_CONFIG")
-    base = load(tmp_path, "".join(f"{key}={value}\n" for key, value in static.items() if key != "node.id"))
+    base = read(tmp_path, "".join(f"{key}={value}\n" for key, value in static.items() if key != "node.id"))
     dynamic = layer(entries, "DYNAMIC_BROKER_CONFIG")
     return base.with_dynamic(dynamic, layer(entries, "DYNAMIC_DEFAULT_BROKER_CONFIG"))
 
@@ -335,11 +329,11 @@ def test_properties_are_read_like_java_reads_them() -> None:
     assert len(readings) > 400
     for reading in readings:
         try:
-            read = parse_properties(str(reading["text"]).encode("latin-1"))
+            found = parse_properties(str(reading["text"]).encode("latin-1"))
         except ConfigError:
             assert reading["read"] is None, reading["text"]
         else:
-            assert read == reading["read"], reading["text"]
+            assert found == reading["read"], reading["text"]
 
 
 def test_comments_continuations_and_escapes() -> None:
