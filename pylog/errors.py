@@ -161,7 +161,7 @@ class ErrorCode(IntEnum):
         return _MESSAGES.get(self._value_) or self.name.replace("_", " ").capitalize() + "."
 
 
-# Plain numbers: hashing an enum member is a call into Python, and this module is on the start-up path.
+# Plain numbers: naming a member is a look-up through its metaclass, and this module is on the start-up path.
 _RETRIABLE = frozenset(
     {
         2,

@@ -1,0 +1,19 @@
+"""Coordinators: the state that lives in the records of an internal topic. Group coordinator now; others join it here.
+
+What stays true:
+  - no threads, sockets, clocks or chance: methods take an event and `now_ms`, and return effects (`cluster.effects`);
+  - durable state changes only by replaying records that are committed; a rebalance in progress, timers and parked
+    requests are soft and start again on a new coordinator;
+  - every request is answered exactly once, at the latest when its shard is unloaded.
+
+    runtime.py            hosts shards, one per partition of an internal topic: records out, commits in, timers, merging
+    shard.py              what a coordinator must look like to be hosted; the writes of one shard that are in flight
+    group_kind.py         the group coordinator as the runtime sees it: routing, splitting, refusing, record formats
+    group_coordinator.py  the groups of one shard
+    group.py, members.py  one group: its state machine; who is in it
+    offsets.py            what one group has committed
+    group_records.py      facts <-> records of __consumer_offsets
+    find_coordinator.py   which shard answers for a key
+
+Threads: the control loop owns everything here; no other thread may enter.
+"""

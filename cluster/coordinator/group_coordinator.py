@@ -1,0 +1,452 @@
+"""The groups of one shard: each request to its group, listing, describing, deleting, and the offsets they commit.
+
+What stays true:
+  - a group is in `_groups` from its first request or record until its deletion is committed; meanwhile it is Dead, and
+    who asks it is told to look for the coordinator again;
+  - offsets and groups disappear by tombstones only: expiry, DeleteGroups, OffsetDelete and the deletion of a topic
+    write them, `replay` removes;
+  - while the shard is loading, records are taken as they are; afterwards only through the writes of this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+
+from cluster.coordinator import answers
+from cluster.coordinator.answers import NO_MEMBER_ID
+from cluster.coordinator.context import GroupConfig, NewId, RequestContext, Topics
+from cluster.coordinator.group import Group
+from cluster.coordinator.group_records import Fact, GroupDeleted, GroupStored, OffsetCommitted, OffsetDeleted
+from cluster.coordinator.group_state import GroupState
+from cluster.coordinator.offset_commit import OffsetCommit
+from cluster.coordinator.offsets import Committed, TopicPartition
+from cluster.coordinator.shard import Done, Step, Write
+from cluster.coordinator.subscription import CONSUMER_PROTOCOL_TYPE
+from cluster.effects import Note, Reply, SetTimer
+from cluster.protocol import messages as m
+from cluster.protocol.api_keys import ApiKey
+from cluster.protocol.message import Message
+from pylog.errors import ErrorCode
+
+GROUP_TYPE = "classic"
+
+_EXPIRY_KEY = ("expiry",)
+_TOPIC_IDS_SINCE = 10  # of OffsetCommit and OffsetFetch
+
+
+class GroupCoordinator:
+    """`Machine` for one partition of `__consumer_offsets`."""
+
+    def __init__(self, config: GroupConfig, new_id: NewId, topics: Topics) -> None:
+        self._config = config
+        self._new_id = new_id
+        self._topics = topics
+        self._groups: dict[str, Group] = {}
+        self._is_loading = True
+
+    def handle(self, ctx: RequestContext, message: Message, now_ms: int) -> list[Step]:
+        return _HANDLERS[ctx.api_key](self, ctx, message, now_ms)
+
+    # Membership ---------------------------------------------------------------------------------------------------
+
+    def _join(self, ctx: RequestContext, request: m.JoinGroupRequest, now_ms: int) -> list[Step]:
+        timeout_ms = request.session_timeout_ms
+        if not self._config.min_session_timeout_ms <= timeout_ms <= self._config.max_session_timeout_ms:
+            return [answers.join_failed(ctx, request.member_id, ErrorCode.INVALID_SESSION_TIMEOUT)]
+        group = self._groups.get(request.group_id)
+        if group is None:
+            if request.member_id != NO_MEMBER_ID:
+                return [answers.join_failed(ctx, request.member_id, ErrorCode.UNKNOWN_MEMBER_ID)]
+            group = self._create(request.group_id, now_ms)
+        return group.join(ctx, request, now_ms)
+
+    def _sync(self, ctx: RequestContext, request: m.SyncGroupRequest, now_ms: int) -> list[Step]:
+        group = self._groups.get(request.group_id)
+        if group is None:
+            return [answers.sync_failed(ctx, ErrorCode.UNKNOWN_MEMBER_ID)]
+        return group.sync(ctx, request, now_ms)
+
+    def _heartbeat(self, ctx: RequestContext, request: m.HeartbeatRequest, now_ms: int) -> list[Step]:
+        group = self._groups.get(request.group_id)
+        if group is None:
+            return [Reply(ctx.reply_to, m.HeartbeatResponse(error_code=ErrorCode.UNKNOWN_MEMBER_ID))]
+        return group.heartbeat(ctx, request, now_ms)
+
+    def _leave(self, ctx: RequestContext, request: m.LeaveGroupRequest, now_ms: int) -> list[Step]:
+        group = self._groups.get(request.group_id)
+        if group is None:
+            unknown = [(who, ErrorCode.UNKNOWN_MEMBER_ID) for who in answers.leaving(ctx, request)]
+            return [answers.left(ctx, unknown)]
+        return group.leave(ctx, request, now_ms)
+
+    # Administration -----------------------------------------------------------------------------------------------
+
+    def _describe(self, ctx: RequestContext, request: m.DescribeGroupsRequest, now_ms: int) -> list[Step]:
+        described = [self._describe_one(ctx, group_id) for group_id in request.groups]
+        return [Reply(ctx.reply_to, m.DescribeGroupsResponse(groups=described))]
+
+    def _describe_one(self, ctx: RequestContext, group_id: str) -> m.DescribeGroupsResponse.DescribedGroup:
+        group = self._groups.get(group_id)
+        if group is None or group.state is GroupState.DEAD:
+            return answers.described_unknown(ctx, group_id)
+        # Protocol, metadata and assignment belong to a generation, and are only shown when it is complete.
+        protocol = group.protocol or "" if group.state is GroupState.STABLE else ""
+        return m.DescribeGroupsResponse.DescribedGroup(
+            group_id=group_id,
+            group_state=group.state.value,
+            protocol_type=group.protocol_type or "",
+            protocol_data=protocol,
+            members=[
+                m.DescribeGroupsResponse.DescribedGroupMember(
+                    member_id=member.member_id,
+                    group_instance_id=member.instance_id,
+                    client_id=member.client_id,
+                    client_host=member.client_host,
+                    member_metadata=member.protocols.get(protocol, b"") if protocol else b"",
+                    member_assignment=member.assignment if protocol else b"",
+                )
+                for member in group.members
+            ],
+        )
+
+    def _list(self, ctx: RequestContext, request: m.ListGroupsRequest, now_ms: int) -> list[Step]:
+        states = {state.lower() for state in request.states_filter}
+        types = {kind.lower() for kind in request.types_filter}
+        listed = [
+            m.ListGroupsResponse.ListedGroup(
+                group_id=group.group_id,
+                protocol_type=group.protocol_type or "",
+                group_state=group.state.value,
+                group_type=GROUP_TYPE,
+            )
+            for group in self._groups.values()
+            if group.state is not GroupState.DEAD
+            and (not states or group.state.value.lower() in states)
+            and (not types or GROUP_TYPE in types)
+        ]
+        return [Reply(ctx.reply_to, m.ListGroupsResponse(groups=listed))]
+
+    def _delete(self, ctx: RequestContext, request: m.DeleteGroupsRequest, now_ms: int) -> list[Step]:
+        """One group: the runtime splits a request by its groups."""
+        (group_id,) = request.groups_names
+        group = self._groups.get(group_id)
+        if group is None or group.state is GroupState.DEAD:
+            return [_deleted(ctx, group_id, ErrorCode.GROUP_ID_NOT_FOUND)]
+        if group.state is not GroupState.EMPTY:
+            return [_deleted(ctx, group_id, ErrorCode.NON_EMPTY_GROUP)]
+
+        def done(error: ErrorCode, done_ms: int) -> list[Step]:
+            return [_deleted(ctx, group_id, answers.offset_write_error(error))]
+
+        return self._remove(group, group.offsets.known(), now_ms, done, whole=True)
+
+    # Offsets ------------------------------------------------------------------------------------------------------
+
+    def _offset_commit(self, ctx: RequestContext, request: m.OffsetCommitRequest, now_ms: int) -> list[Step]:
+        """OffsetCommit. The answer is made at once and sent when the offsets are durable."""
+        commit = OffsetCommit(ctx, request, self._topics, self._config, now_ms)
+        if not commit.is_open():
+            return [commit.finish(ErrorCode.NONE)]
+        group = self._groups.get(request.group_id)
+        generation = request.generation_id_or_member_epoch
+        if group is None:
+            if generation >= 0:
+                return [commit.refuse(ErrorCode.ILLEGAL_GENERATION)]
+            group = self._create(request.group_id, now_ms)
+        error = group.check_commit(generation, request.member_id, request.group_instance_id)
+        if error:
+            return [commit.refuse(error)]
+        steps = group.alive(request.member_id, now_ms)
+        if not commit.facts:
+            steps.append(commit.finish(ErrorCode.NONE))
+            return steps
+        offsets = group.offsets
+        partitions = [(fact.topic, fact.partition) for fact in commit.facts]
+        offsets.begin(partitions)
+
+        def done(error: ErrorCode, done_ms: int) -> list[Step]:
+            offsets.end(partitions)
+            return [commit.finish(answers.offset_write_error(error))]
+
+        steps.append(Write(tuple(commit.facts), done))
+        return steps
+
+    def _offset_fetch(self, ctx: RequestContext, request: m.OffsetFetchRequest, now_ms: int) -> list[Step]:
+        fetched = [
+            self._fetch_group(ctx, asked, require_stable=request.require_stable)
+            for asked in answers.offset_fetch_groups(ctx, request)
+        ]
+        return [Reply(ctx.reply_to, answers.offsets_fetched(ctx, request, fetched))]
+
+    def _fetch_group(
+        self, ctx: RequestContext, asked: m.OffsetFetchRequest.OffsetFetchRequestGroup, *, require_stable: bool
+    ) -> m.OffsetFetchResponse.OffsetFetchResponseGroup:
+        """Offsets are told in any state: many groups only keep offsets."""
+        group = self._groups.get(asked.group_id)
+        if group is not None and group.state is GroupState.DEAD:
+            group = None
+        by_id = ctx.api_version >= _TOPIC_IDS_SINCE
+        answer = m.OffsetFetchResponse.OffsetFetchResponseGroup(group_id=asked.group_id)
+        wanted: list[tuple[str | None, bytes, Iterable[int]]] = []
+        if asked.topics is not None:
+            for topic in asked.topics:
+                name = self._topics.topic_name(topic.topic_id) if by_id else topic.name
+                wanted.append((name, topic.topic_id, topic.partition_indexes))
+        elif group is not None:
+            by_topic: dict[str, list[int]] = {}
+            for name, partition in group.offsets.committed:
+                by_topic.setdefault(name, []).append(partition)
+            for name, partitions in by_topic.items():
+                topic_id = self._topics.topic_id(name) if by_id else b""
+                if topic_id is not None:  # an offset of a topic without an id cannot be said by id
+                    wanted.append((name, topic_id, partitions))
+        for name, topic_id, numbers in wanted:
+            entry = m.OffsetFetchResponse.OffsetFetchResponseTopics(
+                name=name or "",
+                partitions=[
+                    answers.no_offset(number, ErrorCode.UNKNOWN_TOPIC_ID)
+                    if name is None
+                    else self._fetch_one(group, (name, number), require_stable=require_stable)
+                    for number in numbers
+                ],
+            )
+            if by_id:
+                entry.topic_id = topic_id
+            answer.topics.append(entry)
+        return answer
+
+    def _fetch_one(
+        self, group: Group | None, partition: TopicPartition, *, require_stable: bool
+    ) -> m.OffsetFetchResponse.OffsetFetchResponsePartitions:
+        if group is None:
+            return answers.no_offset(partition[1], ErrorCode.NONE)
+        if require_stable and group.offsets.unstable(partition):
+            return answers.no_offset(partition[1], ErrorCode.UNSTABLE_OFFSET_COMMIT)
+        committed = group.offsets.committed.get(partition)
+        if committed is None:
+            return answers.no_offset(partition[1], ErrorCode.NONE)
+        return m.OffsetFetchResponse.OffsetFetchResponsePartitions(
+            partition_index=partition[1],
+            committed_offset=committed.offset,
+            committed_leader_epoch=committed.leader_epoch,
+            metadata=committed.metadata,
+        )
+
+    def _offset_delete(self, ctx: RequestContext, request: m.OffsetDeleteRequest, now_ms: int) -> list[Step]:
+        group = self._groups.get(request.group_id)
+        error = ErrorCode.NONE
+        if group is None or group.state is GroupState.DEAD:
+            error = ErrorCode.GROUP_ID_NOT_FOUND
+        elif group.state is not GroupState.EMPTY and group.protocol_type != CONSUMER_PROTOCOL_TYPE:
+            error = ErrorCode.NON_EMPTY_GROUP
+        if group is None or error:
+            return [Reply(ctx.reply_to, m.OffsetDeleteResponse(error_code=error))]
+        response = m.OffsetDeleteResponse()
+        doomed: list[TopicPartition] = []
+        doomed_entries = []
+        known = set(group.offsets.known())
+        for topic in request.topics:
+            count = self._topics.partition_count(topic.name)
+            is_read = group.state is not GroupState.EMPTY and group.reads(topic.name)
+            entries = m.OffsetDeleteResponse.OffsetDeleteResponseTopic(name=topic.name)
+            response.topics.append(entries)
+            for asked in topic.partitions:
+                entry = m.OffsetDeleteResponse.OffsetDeleteResponsePartition(partition_index=asked.partition_index)
+                entries.partitions.append(entry)
+                if not 0 <= asked.partition_index < count:
+                    entry.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+                elif is_read:
+                    entry.error_code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+                elif (topic.name, asked.partition_index) in known:
+                    doomed.append((topic.name, asked.partition_index))
+                    doomed_entries.append(entry)
+
+        def done(error: ErrorCode, done_ms: int) -> list[Step]:
+            for entry in doomed_entries:
+                entry.error_code = answers.offset_write_error(error)
+            return [Reply(ctx.reply_to, response)]
+
+        return self._remove(group, doomed, now_ms, done)
+
+    # Deletion -----------------------------------------------------------------------------------------------------
+
+    def topics_deleted(self, topics: frozenset[str], now_ms: int) -> list[Step]:
+        """Forget what was committed for topics that are no more: one of the same name begins anew."""
+        steps: list[Step] = []
+        for group in list(self._groups.values()):
+            doomed = group.offsets.of_topics(topics)
+            if doomed and group.state is not GroupState.DEAD:
+                steps += self._remove(group, doomed, now_ms, _only_note(group, "Could not remove offsets of a topic"))
+        return steps
+
+    def _expire(self, now_ms: int) -> list[Step]:
+        """Remove offsets nobody has needed for the retention time, and then groups that have nothing left."""
+        steps: list[Step] = []
+        for group in list(self._groups.values()):
+            doomed = self._expired(group, now_ms)
+            if doomed or _is_finished(group, doomed):
+                steps += self._remove(group, doomed, now_ms, _only_note(group, "Could not remove expired offsets"))
+        steps.append(SetTimer(_EXPIRY_KEY, now_ms + self._config.offsets_retention_check_interval_ms))
+        return steps
+
+    def _expired(self, group: Group, now_ms: int) -> list[TopicPartition]:
+        """Retention runs from when the group became empty; from the commit for a group that only keeps offsets, and
+        for a topic that the members of a stable consumer group do not read. Other groups keep all."""
+        nothing: frozenset[str] = frozenset()
+        retention_ms = self._config.offsets_retention_ms
+        if group.state is GroupState.EMPTY:
+            since_ms = None if group.protocol_type is None else group.state_ms
+            return group.offsets.expired(now_ms, retention_ms, empty_since_ms=since_ms, subscribed=nothing)
+        is_consumer = group.protocol_type == CONSUMER_PROTOCOL_TYPE
+        if group.state is GroupState.STABLE and is_consumer and group.subscribed is not None:
+            return group.offsets.expired(now_ms, retention_ms, empty_since_ms=None, subscribed=group.subscribed)
+        return []
+
+    def _remove(
+        self,
+        group: Group,
+        partitions: list[TopicPartition],
+        now_ms: int,
+        done: Done,
+        *,
+        whole: bool = False,
+    ) -> list[Step]:
+        """Write tombstones for these offsets, and for the group when it is then finished or is to go in any case."""
+        group_id = group.group_id
+        facts: list[Fact] = [OffsetDeleted(group_id, topic, partition) for topic, partition in partitions]
+        is_finished = whole or _is_finished(group, partitions)
+        if is_finished and group.generation > 0:
+            facts.append(GroupDeleted(group_id))  # generation 0 was never written
+        if not facts:
+            if is_finished:
+                self._groups.pop(group_id, None)
+            return done(ErrorCode.NONE, now_ms)
+        if not is_finished:
+            return [Write(tuple(facts), done)]
+        since_ms = group.state_ms
+        group.mark_deleted(now_ms)
+        return [Write(tuple(facts), partial(self._removed, group, since_ms, done))]
+
+    def _removed(
+        self,
+        group: Group,
+        since_ms: int | None,
+        done: Done,
+        error: ErrorCode,
+        now_ms: int,
+    ) -> list[Step]:
+        if self._groups.get(group.group_id) is group and group.state is GroupState.DEAD:
+            if error:
+                group.unmark_deleted(since_ms)
+            else:
+                del self._groups[group.group_id]
+        return done(error, now_ms)
+
+    # Durable state ------------------------------------------------------------------------------------------------
+
+    def replay(self, fact: object, offset: int, now_ms: int, producer_id: int = -1) -> None:
+        if isinstance(fact, OffsetCommitted):
+            group = self._groups.get(fact.group_id) or self._create(fact.group_id, None)
+            committed = Committed(fact.offset, fact.leader_epoch, fact.metadata, fact.commit_ms, fact.expire_ms, offset)
+            group.offsets.replay_commit((fact.topic, fact.partition), committed, producer_id)
+        elif isinstance(fact, OffsetDeleted):
+            known = self._groups.get(fact.group_id)
+            if known is not None:
+                known.offsets.replay_delete((fact.topic, fact.partition), producer_id)
+        elif isinstance(fact, GroupStored):
+            self._replay_group(fact, now_ms)
+        else:
+            assert isinstance(fact, GroupDeleted)
+            self._replay_group_deleted(fact.group_id)
+
+    def _replay_group(self, stored: GroupStored, now_ms: int) -> None:
+        group = self._groups.get(stored.group_id)
+        if self._is_loading:
+            (group or self._create(stored.group_id, None)).load(stored)
+        elif group is not None:
+            group.replay(stored, now_ms)
+
+    def _replay_group_deleted(self, group_id: str) -> None:
+        group = self._groups.get(group_id)
+        if group is None:
+            return
+        if self._is_loading:
+            # Its offsets have tombstones of their own; those without are of a group that only keeps offsets.
+            del self._groups[group_id]
+            self._create(group_id, None).offsets = group.offsets
+        elif group.state is GroupState.DEAD:
+            del self._groups[group_id]
+
+    def replay_marker(self, producer_id: int, *, commit: bool) -> None:
+        for group in self._groups.values():
+            group.offsets.replay_marker(producer_id, commit=commit)
+
+    def loaded(self, now_ms: int) -> list[Step]:
+        self._is_loading = False
+        for group_id in [each.group_id for each in self._groups.values() if each.protocol_type is None]:
+            if not self._groups[group_id].offsets:
+                del self._groups[group_id]
+        steps: list[Step] = [SetTimer(_EXPIRY_KEY, now_ms + self._config.offsets_retention_check_interval_ms)]
+        for group in self._groups.values():
+            steps += group.loaded(now_ms)
+        return steps
+
+    def unloaded(self) -> list[Step]:
+        steps: list[Step] = []
+        for group in self._groups.values():
+            steps += group.unload()
+        return steps
+
+    # Timers -------------------------------------------------------------------------------------------------------
+
+    def timer(self, key: Hashable, now_ms: int) -> list[Step]:
+        assert isinstance(key, tuple)
+        if key == _EXPIRY_KEY:
+            return self._expire(now_ms)
+        group = self._groups.get(key[1])
+        if group is None or group.state is GroupState.DEAD:
+            return []
+        if key[0] == "session":
+            return group.session_due(key[2], now_ms)
+        if key[0] == "rebalance":
+            return group.rebalance_due(now_ms)
+        assert key[0] == "sync"
+        return group.sync_due(now_ms)
+
+    def _create(self, group_id: str, now_ms: int | None) -> Group:
+        group = self._groups[group_id] = Group(group_id, self._config, self._new_id, now_ms)
+        return group
+
+
+_HANDLERS: dict[int, Callable[..., list[Step]]] = {
+    ApiKey.HEARTBEAT: GroupCoordinator._heartbeat,
+    ApiKey.OFFSET_COMMIT: GroupCoordinator._offset_commit,
+    ApiKey.OFFSET_FETCH: GroupCoordinator._offset_fetch,
+    ApiKey.JOIN_GROUP: GroupCoordinator._join,
+    ApiKey.SYNC_GROUP: GroupCoordinator._sync,
+    ApiKey.LEAVE_GROUP: GroupCoordinator._leave,
+    ApiKey.DESCRIBE_GROUPS: GroupCoordinator._describe,
+    ApiKey.LIST_GROUPS: GroupCoordinator._list,
+    ApiKey.DELETE_GROUPS: GroupCoordinator._delete,
+    ApiKey.OFFSET_DELETE: GroupCoordinator._offset_delete,
+}
+
+
+def _is_finished(group: Group, removed: list[TopicPartition]) -> bool:
+    """Whether nothing is left of the group without these offsets."""
+    return group.is_idle() and group.offsets.has_only(removed)
+
+
+def _deleted(ctx: RequestContext, group_id: str, error: ErrorCode) -> Reply:
+    result = m.DeleteGroupsResponse.DeletableGroupResult(group_id=group_id, error_code=error)
+    return Reply(ctx.reply_to, m.DeleteGroupsResponse(results=[result]))
+
+
+def _only_note(group: Group, message: str) -> Done:
+    """For removals nobody asked for: a failed one is tried again at the next check, so a line in the log is enough."""
+
+    def done(error: ErrorCode, now_ms: int) -> list[Step]:
+        return [Note(f"Group {group.group_id}", message, (("error", error.name),), warning=True)] if error else []
+
+    return done

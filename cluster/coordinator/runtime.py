@@ -1,0 +1,308 @@
+"""Hosts coordinators: requests to shards, their writes to the log, commits back to them, timers, answers.
+
+What stays true:
+  - operation -> facts -> records -> append -> committed -> replay -> answer: a machine sees its own write only when it
+    can no longer be lost;
+  - an answer that needs several shards is given when the last of them has spoken;
+  - what arrives for a shard that is gone (an append, a timer, a commit) is ignored: its requests were answered when it
+    was unloaded.
+
+How the broker drives it. Every method that may answer returns effects (`cluster.effects`) to carry out in order.
+
+    runtime = Runtime(config, new_id, topics)
+    runtime.load_start(topic, partition, leader_epoch)    we lead the partition; False: nothing to load, go on
+    runtime.replay(topic, partition, key, value, offset)  each record up to the high watermark, in order; for those of
+    runtime.replay_marker(...)                            a transaction with the producer's id, and its marker
+    runtime.load_done(topic, partition, now_ms)           from now on requests are served
+    runtime.unload(topic, partition, leader_epoch)        we lead it no longer, or could not load it
+    runtime.request(partition, ctx, message, now_ms)      a decoded request; partition None: found by its groups
+    runtime.appended(token, offset or error, last, now)   an Append was written, at these offsets, or failed
+    runtime.committed(topic, partition, hw, now_ms)       the high watermark moved
+    runtime.timer(key, now_ms)                            a timer is due
+    runtime.on_topics_deleted(names, now_ms)              these topics are gone for good
+
+Records are stamped by the broker with the time of the append, as Kafka does. The high watermark may be told before the
+append it covers, and more often than it moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import NamedTuple, TypeAlias
+
+from cluster.coordinator.context import GroupConfig, NewId, RequestContext, Topics
+from cluster.coordinator.find_coordinator import partition_of_key
+from cluster.coordinator.group_kind import GroupKind
+from cluster.coordinator.shard import Flight, HostedShard, Kind, Step, Write
+from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer, Shard
+from cluster.protocol.message import Message
+from pylog.errors import ErrorCode
+
+KindFactory: TypeAlias = Callable[[GroupConfig, NewId, Topics], Kind]
+
+
+class TimerKey(NamedTuple):
+    """`inner`: what the machine calls it; None: the writes of the shard are overdue."""
+
+    shard: Shard
+    inner: Hashable
+
+
+class _Gather:
+    """An answer that waits for its parts."""
+
+    __slots__ = ("ctx", "kind", "message", "missing", "parts")
+
+    def __init__(self, kind: Kind, ctx: RequestContext, message: Message, count: int) -> None:
+        self.kind = kind
+        self.ctx = ctx
+        self.message = message
+        self.parts: list[object] = [None] * count
+        self.missing = count
+
+
+class _PartOf(NamedTuple):
+    """The `reply_to` of a part."""
+
+    gather: _Gather
+    number: int
+
+
+class Runtime:
+    """See the top of this file. `kinds`: what to host, each built from the same three arguments."""
+
+    def __init__(
+        self, config: GroupConfig, new_id: NewId, topics: Topics, kinds: Iterable[KindFactory] = (GroupKind,)
+    ) -> None:
+        built = [make(config, new_id, topics) for make in kinds]
+        self._kinds: dict[str, Kind] = {kind.topic: kind for kind in built}
+        self._kind_of_api: dict[int, Kind] = {api: kind for kind in built for api in kind.apis}
+        self._hosted: dict[Shard, HostedShard] = {}
+        self._owner_of: dict[int, HostedShard] = {}
+        self._next_token = 0
+
+    # Leadership ---------------------------------------------------------------------------------------------------
+
+    def is_coordinator_topic(self, topic: str) -> bool:
+        return topic in self._kinds
+
+    def is_serving(self, topic: str, partition: int) -> bool:
+        host = self._hosted.get(Shard(topic, partition))
+        return host is not None and not host.loading
+
+    def partition_for(self, key: str, topic: str = GroupKind.topic) -> int:
+        """The partition whose leader answers for this group id (or transactional id)."""
+        return partition_of_key(key, self._kinds[topic].partition_count())
+
+    def load_start(self, topic: str, partition: int, leader_epoch: int) -> bool:
+        """Begin to load. False: it is loaded or being loaded already, and only the epoch has moved."""
+        shard = Shard(topic, partition)
+        host = self._hosted.get(shard)
+        if host is not None:
+            host.leader_epoch = max(host.leader_epoch, leader_epoch)
+            return False
+        self._hosted[shard] = HostedShard(shard, self._kinds[topic], leader_epoch)
+        return True
+
+    def replay(
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, offset: int, producer_id: int = -1
+    ) -> None:
+        """One record while loading. `producer_id`: of the transaction it is part of; -1: none. Raises DecodeError."""
+        host = self._hosted[Shard(topic, partition)]
+        assert host.loading
+        fact = None if key is None else host.kind.decode(key, value)
+        if fact is not None:
+            host.machine.replay(fact, offset, 0, producer_id)
+
+    def replay_marker(self, topic: str, partition: int, producer_id: int, *, commit: bool) -> None:
+        """The end of a transaction, while loading or when its marker is committed."""
+        host = self._hosted.get(Shard(topic, partition))
+        if host is not None:
+            host.machine.replay_marker(producer_id, commit=commit)
+
+    def load_done(self, topic: str, partition: int, now_ms: int) -> list[Effect]:
+        """Everything was replayed. Nothing to do if the shard was unloaded meanwhile."""
+        host = self._hosted.get(Shard(topic, partition))
+        if host is None or not host.loading:
+            return []
+        host.loading = False
+        return self._carry_out(host, host.machine.loaded(now_ms), now_ms)
+
+    def unload(self, topic: str, partition: int, leader_epoch: int | None = None) -> list[Effect]:
+        """Stop hosting. Whoever waits is told NOT_COORDINATOR. An older `leader_epoch` than ours comes too late."""
+        shard = Shard(topic, partition)
+        host = self._hosted.get(shard)
+        if host is None or (leader_epoch is not None and leader_epoch < host.leader_epoch):
+            return []
+        del self._hosted[shard]
+        steps = host.machine.unloaded()
+        for token, flight in host.flights.items():
+            del self._owner_of[token]
+            if flight.done is not None:
+                steps += flight.done(ErrorCode.NOT_COORDINATOR, 0)
+        effects: list[Effect] = [CancelTimer(TimerKey(shard, inner)) for inner in host.armed]
+        for step in steps:
+            if isinstance(step, Reply):
+                self._reply(step, effects)
+            elif isinstance(step, Note):
+                effects.append(step)
+        return effects
+
+    # Requests -----------------------------------------------------------------------------------------------------
+
+    def request(self, partition: int | None, ctx: RequestContext, message: Message, now_ms: int) -> list[Effect]:
+        """Serve a request of one of the APIs of our kinds. `partition`: where its one group is, if the caller knows."""
+        kind = self._kind_of_api[ctx.api_key]
+        error = kind.check(ctx, message)
+        if error:
+            return [Reply(ctx.reply_to, kind.refuse(ctx, message, error))]
+        key = kind.key(ctx, message)
+        if key is not None:
+            if partition is None:
+                partition = partition_of_key(key, kind.partition_count())
+            effects: list[Effect] = []
+            self._ask(kind, partition, ctx, message, now_ms, effects)
+            return effects
+        return self._ask_many(kind, ctx, message, now_ms)
+
+    def _ask(
+        self, kind: Kind, partition: int, ctx: RequestContext, message: Message, now_ms: int, effects: list[Effect]
+    ) -> None:
+        host = self._hosted.get(Shard(kind.topic, partition))
+        if host is not None and not host.loading:
+            effects += self._carry_out(host, host.machine.handle(ctx, message, now_ms), now_ms)
+            return
+        error = ErrorCode.NOT_COORDINATOR if host is None else ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+        self._reply(Reply(ctx.reply_to, kind.refuse(ctx, message, error)), effects)
+
+    def _ask_many(self, kind: Kind, ctx: RequestContext, message: Message, now_ms: int) -> list[Effect]:
+        parts = kind.split(ctx, message)
+        if parts is None:
+            asked = [(shard.partition, message) for shard in self._hosted if shard.topic == kind.topic]
+        else:
+            count = kind.partition_count()
+            asked = [(partition_of_key(key, count), part) for key, part in parts]
+        if not asked:
+            return [Reply(ctx.reply_to, kind.merge(ctx, message, []))]
+        gather = _Gather(kind, ctx, message, len(asked))
+        effects: list[Effect] = []
+        for index, (partition, part) in enumerate(asked):
+            self._ask(kind, partition, ctx._replace(reply_to=_PartOf(gather, index)), part, now_ms, effects)
+        return effects
+
+    def on_topics_deleted(self, names: Iterable[str], now_ms: int) -> list[Effect]:
+        """Forget what was committed for these topics."""
+        topics = frozenset(names)
+        effects: list[Effect] = []
+        for host in list(self._hosted.values()):
+            if not host.loading:
+                effects += self._carry_out(host, host.machine.topics_deleted(topics, now_ms), now_ms)
+        return effects
+
+    # The log ------------------------------------------------------------------------------------------------------
+
+    def appended(
+        self, token: int, base_offset_or_error: int | ErrorCode, last_offset: int, now_ms: int
+    ) -> list[Effect]:
+        """How an Append went: its first and last offset, or why nothing of it is in the log."""
+        host = self._owner_of.get(token)
+        if host is None:
+            return []
+        if isinstance(base_offset_or_error, ErrorCode):
+            flight = host.flights.pop(token)
+            del self._owner_of[token]
+            steps = [] if flight.done is None else flight.done(base_offset_or_error, now_ms)
+            return self._carry_out(host, steps, now_ms) + self._commit(host, now_ms)
+        flight = host.flights[token]
+        assert last_offset - base_offset_or_error == len(flight.facts) - 1
+        flight.base_offset = base_offset_or_error
+        flight.last_offset = last_offset
+        return self._commit(host, now_ms)
+
+    def committed(self, topic: str, partition: int, high_watermark: int, now_ms: int) -> list[Effect]:
+        """All records below `high_watermark` are durable."""
+        host = self._hosted.get(Shard(topic, partition))
+        if host is None or high_watermark <= host.high_watermark:
+            return []
+        host.high_watermark = high_watermark
+        return self._commit(host, now_ms)
+
+    def _commit(self, host: HostedShard, now_ms: int) -> list[Effect]:
+        effects: list[Effect] = []
+        for token, flight in host.take_committed():
+            del self._owner_of[token]
+            for number, fact in enumerate(flight.facts):
+                host.machine.replay(fact, flight.base_offset + number, now_ms)
+            if flight.done is not None:
+                effects += self._carry_out(host, flight.done(ErrorCode.NONE, now_ms), now_ms)
+        return effects
+
+    def _overdue(self, host: HostedShard, now_ms: int) -> list[Effect]:
+        """Tell those who have waited too long. Their records may be committed all the same, and then count."""
+        effects: list[Effect] = []
+        for flight in list(host.flights.values()):
+            if flight.done is None:
+                continue
+            if flight.deadline_ms > now_ms:
+                effects.append(self._set_timer(host, None, flight.deadline_ms))
+                break
+            done, flight.done = flight.done, None
+            effects += self._carry_out(host, done(ErrorCode.REQUEST_TIMED_OUT, now_ms), now_ms)
+        return effects
+
+    # Effects ------------------------------------------------------------------------------------------------------
+
+    def timer(self, key: TimerKey, now_ms: int) -> list[Effect]:
+        """A timer of ours is due. One that was cancelled too late to be stopped does no harm."""
+        host = self._hosted.get(key.shard)
+        if host is None or key.inner not in host.armed:
+            return []
+        host.armed.discard(key.inner)
+        if key.inner is None:
+            return self._overdue(host, now_ms)
+        return self._carry_out(host, host.machine.timer(key.inner, now_ms), now_ms)
+
+    def _carry_out(self, host: HostedShard, steps: list[Step], now_ms: int) -> list[Effect]:
+        effects: list[Effect] = []
+        for step in steps:
+            if isinstance(step, Reply):
+                self._reply(step, effects)
+            elif isinstance(step, Write):
+                self._append(host, step, now_ms, effects)
+            elif isinstance(step, SetTimer):
+                effects.append(self._set_timer(host, step.key, step.deadline_ms))
+            elif isinstance(step, CancelTimer):
+                if step.key in host.armed:
+                    host.armed.discard(step.key)
+                    effects.append(CancelTimer(TimerKey(host.shard, step.key)))
+            else:
+                effects.append(step)
+        return effects
+
+    def _reply(self, reply: Reply, effects: list[Effect]) -> None:
+        """Send an answer, or put it where its whole is waiting for it."""
+        to = reply.reply_to
+        if not isinstance(to, _PartOf):
+            effects.append(reply)
+            return
+        gather = to.gather
+        assert gather.parts[to.number] is None
+        gather.parts[to.number] = reply.message
+        gather.missing -= 1
+        if not gather.missing:
+            whole = gather.kind.merge(gather.ctx, gather.message, gather.parts)
+            effects.append(Reply(gather.ctx.reply_to, whole))
+
+    def _append(self, host: HostedShard, write: Write, now_ms: int, effects: list[Effect]) -> None:
+        token = self._next_token
+        self._next_token += 1
+        flight = Flight(write, now_ms + host.kind.write_timeout_ms)
+        host.flights[token] = flight
+        self._owner_of[token] = host
+        if None not in host.armed:
+            effects.append(self._set_timer(host, None, flight.deadline_ms))
+        effects.append(Append(host.shard, [host.kind.encode(fact) for fact in write.facts], token))
+
+    def _set_timer(self, host: HostedShard, inner: Hashable, deadline_ms: int) -> SetTimer:
+        host.armed.add(inner)
+        return SetTimer(TimerKey(host.shard, inner), deadline_ms)
