@@ -1,0 +1,152 @@
+"""The one control thread: upcalls and inbox in, effects out.
+
+What stays true:
+- everything posted or called up is handled on this thread, in order, one at a time;
+- an exception of a handler is logged, counted and answered by `Apis`; one of anything else is logged and counted here:
+  the loop goes on until it is stopped;
+- what one turn appends to one partition is written as one batch, after the turn's events and before it sleeps;
+- timers are checked against the monotonic clock, never the wall.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from typing import TYPE_CHECKING
+
+from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer
+from pylog.errors import KafkaError
+from pylog.logger import Logger
+
+if TYPE_CHECKING:
+    from pylog._engine import Engine, Upcall
+
+#: How many upcalls are taken at once: enough to share one wake-up among many, small enough to keep timers on time.
+UPCALLS_PER_TURN = 256
+
+
+class Timers:
+    """Deadlines by key. A key has at most one; cancelled and moved ones are dropped when they surface."""
+
+    __slots__ = ("_deadlines", "_heap", "_order")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Hashable]] = []
+        self._deadlines: dict[Hashable, tuple[int, int]] = {}
+        self._order = 0
+
+    def set(self, key: Hashable, deadline_ms: int) -> None:
+        self._order += 1
+        self._deadlines[key] = (deadline_ms, self._order)
+        heapq.heappush(self._heap, (deadline_ms, self._order, key))
+
+    def cancel(self, key: Hashable) -> None:
+        self._deadlines.pop(key, None)
+
+    def next_ms(self) -> int | None:
+        """The next deadline, or None when no timer is set."""
+        heap = self._heap
+        while heap and self._deadlines.get(heap[0][2]) != heap[0][:2]:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def due(self, now_ms: int) -> Hashable | None:
+        """Take out one key whose deadline has come, or None."""
+        deadline = self.next_ms()
+        if deadline is None or deadline > now_ms:
+            return None
+        key = heapq.heappop(self._heap)[2]
+        del self._deadlines[key]
+        return key
+
+
+class Driver:
+    """What the loop calls to carry out effects; `broker.py` provides one."""
+
+    def upcall(self, upcall: Upcall) -> None:
+        raise NotImplementedError
+
+    def reply(self, reply: Reply) -> None:
+        raise NotImplementedError
+
+    def append(self, appends: list[Append]) -> None:
+        """Write the appends of one turn, all for one shard, in order; tell the state machine each token's offsets."""
+        raise NotImplementedError
+
+    def timer(self, key: Hashable) -> Iterable[Effect]:
+        raise NotImplementedError
+
+
+class Loop:
+    """Runs until `stop`. Construct it anywhere; `run` on its thread; `post` and `stop` from any thread."""
+
+    def __init__(self, engine: Engine, driver: Driver, now_ms: Callable[[], int]) -> None:
+        self._engine = engine
+        self._driver = driver
+        self._now_ms = now_ms
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._appends: dict[Hashable, list[Append]] = {}
+        self._log = Logger("Loop")
+        self._stopping = False
+        self.timers = Timers()
+        self.failures = 0
+
+    def post(self, task: Callable[[], None]) -> None:
+        """Run task on the control thread. Any thread."""
+        self._inbox.append(task)
+        self._engine.wake()
+
+    def stop(self) -> None:
+        """End `run` after the turn it is in. Any thread."""
+        self._stopping = True
+        self._engine.wake()
+
+    def run(self) -> None:
+        while not self._stopping:
+            for upcall in self._engine.poll(self._timeout_ms(), UPCALLS_PER_TURN):
+                self._guard(lambda upcall=upcall: self._driver.upcall(upcall))  # type: ignore[misc]
+            self.turn()
+
+    def turn(self) -> None:
+        """Inbox, timers that are due, and what they and the upcalls before them appended."""
+        for _ in range(len(self._inbox)):
+            self._guard(self._inbox.popleft())
+        now_ms = self._now_ms()
+        while (key := self.timers.due(now_ms)) is not None:
+            self._guard(lambda key=key: self.apply(self._driver.timer(key)))  # type: ignore[misc]
+        while self._appends:  # an append that is committed at once may lead to the next one
+            pending, self._appends = self._appends, {}
+            for appends in pending.values():
+                self._guard(lambda appends=appends: self._driver.append(appends))  # type: ignore[misc]
+
+    def apply(self, effects: Iterable[Effect]) -> None:
+        """Carry out effects, in order. Control thread."""
+        for effect in effects:
+            if isinstance(effect, Reply):
+                self._driver.reply(effect)
+            elif isinstance(effect, Append):
+                self._appends.setdefault(effect.shard, []).append(effect)
+            elif isinstance(effect, SetTimer):
+                self.timers.set(effect.key, effect.deadline_ms)
+            elif isinstance(effect, CancelTimer):
+                self.timers.cancel(effect.key)
+            elif isinstance(effect, Note):
+                log = Logger(effect.subject)
+                (log.warn if effect.warning else log.info)(effect.message, **dict(effect.fields))
+
+    def _timeout_ms(self) -> int:
+        if self._inbox or self._appends:
+            return 0
+        deadline = self.timers.next_ms()
+        return -1 if deadline is None else max(0, deadline - self._now_ms())
+
+    def _guard(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except KafkaError as error:
+            self.failures += 1
+            self._log.error("task failed", error=error)
+        except Exception:  # the loop outlives any single task; the traceback is in the log and the failure is counted
+            self.failures += 1
+            self._log.exception("task failed")

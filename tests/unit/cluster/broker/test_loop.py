@@ -1,0 +1,120 @@
+"""The control loop with a scripted engine and a clock that moves when told."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from cluster.broker.loop import Driver, Loop, Timers
+from cluster.effects import Append, CancelTimer, Effect, Reply, SetTimer, Shard
+
+SHARD = Shard("__consumer_offsets", 3)
+
+
+class ScriptedEngine:
+    """Gives out one list of upcalls per poll, then stops the loop."""
+
+    def __init__(self, *turns: list[Any]) -> None:
+        self.turns = list(turns)
+        self.timeouts: list[int] = []
+        self.wakes = 0
+        self.loop: Loop | None = None
+
+    def poll(self, timeout_ms: int, capacity: int) -> list[Any]:
+        self.timeouts.append(timeout_ms)
+        if not self.turns:
+            assert self.loop is not None
+            self.loop.stop()
+            return []
+        return self.turns.pop(0)
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+
+class Recorder(Driver):
+    def __init__(self) -> None:
+        self.loop: Loop | None = None
+        self.seen: list[Any] = []
+        self.effects_of: dict[Any, list[Effect]] = {}
+
+    def upcall(self, upcall: Any) -> None:
+        self.seen.append(("upcall", upcall))
+        if upcall == "bad":
+            raise RuntimeError("a defect")
+        assert self.loop is not None
+        self.loop.apply(self.effects_of.get(upcall, []))
+
+    def reply(self, reply: Reply) -> None:
+        self.seen.append(("reply", reply.message))
+
+    def append(self, appends: list[Append]) -> None:
+        self.seen.append(("append", [append.token for append in appends]))
+
+    def timer(self, key: Hashable) -> Iterable[Effect]:
+        self.seen.append(("timer", key))
+        return self.effects_of.get(key, [])
+
+
+def run(engine: ScriptedEngine, driver: Recorder, now_ms: list[int]) -> Loop:
+    loop = Loop(engine, driver, lambda: now_ms[0])  # type: ignore[arg-type]
+    engine.loop = driver.loop = loop
+    loop.run()
+    return loop
+
+
+def test_timers_come_in_order_and_only_once() -> None:
+    timers = Timers()
+    timers.set("b", 20)
+    timers.set("a", 10)
+    timers.set("c", 30)
+    timers.set("b", 5)  # moved
+    timers.cancel("c")
+    assert timers.next_ms() == 5
+    assert timers.due(4) is None
+    assert [timers.due(100) for _ in range(3)] == ["b", "a", None]
+    assert timers.next_ms() is None
+
+
+def test_appends_of_one_turn_go_together_and_after_its_replies() -> None:
+    driver = Recorder()
+    driver.effects_of = {
+        "x": [Append(SHARD, [(b"k", b"v")], 1), Reply(("c", 1), "one")],
+        "y": [Append(SHARD, [(b"k", b"w")], 2)],
+    }
+    run(ScriptedEngine(["x", "y"]), driver, [0])
+    assert driver.seen == [("upcall", "x"), ("reply", "one"), ("upcall", "y"), ("append", [1, 2])]
+
+
+def test_a_defect_is_counted_and_the_loop_goes_on() -> None:
+    driver = Recorder()
+    loop = run(ScriptedEngine(["bad", "x"]), driver, [0])
+    assert loop.failures == 1
+    assert ("upcall", "x") in driver.seen
+
+
+def test_it_sleeps_until_the_next_timer() -> None:
+    driver = Recorder()
+    driver.effects_of = {"x": [SetTimer("t", 250), SetTimer("u", 90), CancelTimer("u")]}
+    engine = ScriptedEngine(["x"])
+    run(engine, driver, [100])
+    assert engine.timeouts == [-1, 150]
+
+
+def test_a_due_timer_fires_and_its_effects_are_carried_out() -> None:
+    driver = Recorder()
+    driver.effects_of = {"x": [SetTimer("t", 50)], "t": [Reply(("c", 1), "late")]}
+    run(ScriptedEngine(["x"]), driver, [100])
+    assert driver.seen[1:] == [("timer", "t"), ("reply", "late")]
+
+
+def test_the_inbox_runs_on_the_loop_and_wakes_it() -> None:
+    driver = Recorder()
+    engine = ScriptedEngine([])
+    loop = Loop(engine, driver, lambda: 0)  # type: ignore[arg-type]
+    engine.loop = driver.loop = loop
+    loop.post(lambda: driver.seen.append("posted"))
+    assert engine.wakes == 1
+    loop.run()
+    assert driver.seen == ["posted"]
+    assert engine.timeouts[0] == 0
