@@ -167,7 +167,7 @@ class ClusterClient:
             self.metadata([])
         address = self._brokers.get(node_id)
         if address is None:
-            raise KafkaError(ErrorCode.BROKER_NOT_AVAILABLE, f"Broker {node_id} is not there.")
+            raise UnreachableError(f"broker {node_id}", "not in the cluster at the moment")
         peer = self._peer(address)
         try:
             peer.connect()

@@ -18,6 +18,9 @@ from pylog.errors import ErrorCode, KafkaError
 LATEST = -1
 EARLIEST = -2
 
+READ_UNCOMMITTED = 0
+READ_COMMITTED = 1
+
 NO_OFFSET = -1
 _CONSUMER = -1  # replica id of whoever is not a broker
 _NO_GENERATION = -1
@@ -35,16 +38,22 @@ class TopicPartition(NamedTuple):
 
 
 def list_offsets(
-    cluster: ClusterClient, partitions: Iterable[TopicPartition], timestamp: int
+    cluster: ClusterClient,
+    partitions: Iterable[TopicPartition],
+    timestamp: int,
+    isolation: int = READ_UNCOMMITTED,
 ) -> dict[TopicPartition, int]:
-    """Of each partition the first offset at or after a timestamp in ms (NO_OFFSET: none), or LATEST, or EARLIEST."""
+    """Of each partition the first offset at or after a timestamp in ms (NO_OFFSET: none), or LATEST, or EARLIEST.
+
+    `isolation`: READ_COMMITTED ends before the first transaction that is still undecided.
+    """
     missing = set(partitions)
     found: dict[TopicPartition, int] = {}
 
     def attempt() -> None:
         for leader, asked in leaders(cluster, missing).items():
             answer = cluster.broker(leader).request(
-                _list_offsets_request(asked, timestamp), m.ListOffsetsResponse, versions=(1, 99)
+                _list_offsets_request(asked, timestamp, isolation), m.ListOffsetsResponse, versions=(1, 99)
             )
             for topic in answer.topics:
                 for part in topic.partitions:
@@ -147,7 +156,7 @@ def check_commit(answer: m.OffsetCommitResponse) -> None:
             check(part.error_code)
 
 
-def _list_offsets_request(partitions: list[TopicPartition], timestamp: int) -> m.ListOffsetsRequest:
+def _list_offsets_request(partitions: list[TopicPartition], timestamp: int, isolation: int) -> m.ListOffsetsRequest:
     topics: dict[str, list[m.ListOffsetsRequest.ListOffsetsPartition]] = {}
     for tp in partitions:
         topics.setdefault(tp.topic, []).append(
@@ -155,5 +164,6 @@ def _list_offsets_request(partitions: list[TopicPartition], timestamp: int) -> m
         )
     return m.ListOffsetsRequest(
         replica_id=_CONSUMER,
+        isolation_level=isolation,
         topics=[m.ListOffsetsRequest.ListOffsetsTopic(name=name, partitions=parts) for name, parts in topics.items()],
     )

@@ -87,6 +87,11 @@ class RecordMeter:
             self._draw()
 
     @property
+    def drawn(self) -> bool:
+        """Whether the work took long enough to be drawn."""
+        return self._progress is not None
+
+    @property
     def seconds(self) -> float:
         """Since the beginning."""
         return max(time.monotonic() - self._started, 1e-9)
