@@ -15,6 +15,7 @@ from pylog.errors import ErrorCode
 _TOPIC_IDS_SINCE = 10
 _NO_RETENTION = -1
 _NO_EXPIRY = -1
+_LAST_MS = (1 << 63) - 1
 
 
 class OffsetCommit:
@@ -29,7 +30,7 @@ class OffsetCommit:
         self._response = m.OffsetCommitResponse()
         self.facts: list[OffsetCommitted] = []
         retention_ms = request.retention_time_ms
-        expire_ms = _NO_EXPIRY if retention_ms == _NO_RETENTION else now_ms + retention_ms
+        expire_ms = _NO_EXPIRY if retention_ms == _NO_RETENTION else min(now_ms + retention_ms, _LAST_MS)
         by_id = ctx.api_version >= _TOPIC_IDS_SINCE
         for topic in request.topics:
             name = topics.topic_name(topic.topic_id) if by_id else topic.name

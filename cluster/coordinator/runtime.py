@@ -35,6 +35,7 @@ from cluster.coordinator.find_coordinator import partition_of_key
 from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.shard import Flight, HostedShard, Kind, Step, Write
 from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer, Shard
+from cluster.protocol.errors import EncodeError
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
 
@@ -294,6 +295,12 @@ class Runtime:
             effects.append(Reply(gather.ctx.reply_to, whole))
 
     def _append(self, host: HostedShard, write: Write, now_ms: int, effects: list[Effect]) -> None:
+        try:
+            records = [host.kind.encode(fact) for fact in write.facts]
+        except EncodeError:
+            # What a client sent is longer than a record can say. Nothing was appended, so nothing has to be undone.
+            effects += self._carry_out(host, write.done(ErrorCode.MESSAGE_TOO_LARGE, now_ms), now_ms)
+            return
         token = self._next_token
         self._next_token += 1
         flight = Flight(write, now_ms + host.kind.write_timeout_ms)
@@ -301,7 +308,7 @@ class Runtime:
         self._owner_of[token] = host
         if None not in host.armed:
             effects.append(self._set_timer(host, None, flight.deadline_ms))
-        effects.append(Append(host.shard, [host.kind.encode(fact) for fact in write.facts], token))
+        effects.append(Append(host.shard, records, token))
 
     def _set_timer(self, host: HostedShard, inner: Hashable, deadline_ms: int) -> SetTimer:
         host.armed.add(inner)

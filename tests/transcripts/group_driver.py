@@ -1,0 +1,357 @@
+"""Drives the group coordinator as a broker would: carries out effects on a log, a clock and timers of its own.
+
+What stays true: every request and answer goes through its bytes; a second answer to one request is an error; what is
+appended is replayed from bytes when the shard is loaded again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
+from cluster.coordinator.context import GroupConfig, RequestContext
+from cluster.coordinator.runtime import Runtime, TimerKey
+from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer, Shard
+from cluster.protocol import messages as m
+from cluster.protocol.message import Message
+from pylog.errors import ErrorCode
+
+OFFSETS = "__consumer_offsets"
+Response = TypeVar("Response", bound=Message)
+
+
+class FewTopics:
+    """Topics by name and partition count; the id is the name, filled up."""
+
+    def __init__(self, counts: dict[str, int]) -> None:
+        self.counts = counts
+
+    def partition_count(self, topic: str) -> int:
+        return self.counts.get(topic, 0)
+
+    def topic_id(self, topic: str) -> bytes | None:
+        return topic.encode().ljust(16, b".")[:16] if topic in self.counts else None
+
+    def topic_name(self, topic_id: bytes) -> str | None:
+        return next((topic for topic in self.counts if self.topic_id(topic) == topic_id), None)
+
+
+class Driver:
+    """`commits`: whether an append is committed at once. `write_error`: what the next appends fail with."""
+
+    def __init__(self, config: GroupConfig | None = None, *, partitions: int = 1, host: bool = True) -> None:
+        self.config = config or GroupConfig(offsets_topic_partitions=partitions)
+        self.topics = FewTopics({OFFSETS: partitions, "t": 4, "u": 2})
+        self.ids = 0
+        self.now_ms = 1_000_000
+        self.runtime = Runtime(self.config, self._new_id, self.topics)
+        self.logs: dict[Shard, list[tuple[bytes, bytes | None]]] = {}
+        self.timers: dict[Hashable, int] = {}
+        self.answers: dict[Hashable, Message] = {}
+        self.asked: dict[Hashable, RequestContext] = {}
+        self.seen: list[Effect] = []
+        self.waiting: deque[Append] = deque()
+        self.commits = True
+        self.appends = True
+        self.write_error: ErrorCode | None = None
+        if host:
+            for partition in range(partitions):
+                self.load(partition)
+
+    def _new_id(self) -> str:
+        self.ids += 1
+        return f"id{self.ids}"
+
+    # What the broker does -----------------------------------------------------------------------------------------
+
+    def load(self, partition: int = 0, epoch: int = 0) -> None:
+        if self.runtime.load_start(OFFSETS, partition, epoch):
+            shard = Shard(OFFSETS, partition)
+            for offset, (key, value) in enumerate(self.logs.get(shard, [])):
+                self.runtime.replay(OFFSETS, partition, key, value, offset)
+            self.carry_out(self.runtime.load_done(OFFSETS, partition, self.now_ms))
+            self.commit(partition)
+
+    def unload(self, partition: int = 0) -> None:
+        self.carry_out(self.runtime.unload(OFFSETS, partition))
+
+    def restart(self) -> None:
+        """Another broker takes over the log as it stands."""
+        for partition in range(self.topics.counts[OFFSETS]):
+            self.unload(partition)
+        self.waiting.clear()
+        self.runtime = Runtime(self.config, self._new_id, self.topics)
+        self.timers.clear()
+        for partition in range(self.topics.counts[OFFSETS]):
+            self.load(partition)
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            self.seen.append(effect)
+            if isinstance(effect, Reply):
+                assert effect.reply_to not in self.answers, f"second answer to {effect.reply_to}: {effect.message}"
+                ctx = self.asked[effect.reply_to]
+                assert isinstance(effect.message, Message)
+                self.answers[effect.reply_to] = _through_bytes(effect.message, ctx.api_version)
+            elif isinstance(effect, SetTimer):
+                self.timers[effect.key] = effect.deadline_ms
+            elif isinstance(effect, CancelTimer):
+                self.timers.pop(effect.key, None)
+            elif isinstance(effect, Append):
+                self.waiting.append(effect)
+            else:
+                assert isinstance(effect, Note)
+        if self.appends:
+            self.append_all()
+
+    def append_all(self) -> None:
+        while self.waiting:
+            append = self.waiting.popleft()
+            log = self.logs.setdefault(append.shard, [])
+            if self.write_error is not None:
+                self.carry_out(self.runtime.appended(append.token, self.write_error, -1, self.now_ms))
+                continue
+            base = len(log)
+            log += append.records
+            self.carry_out(self.runtime.appended(append.token, base, len(log) - 1, self.now_ms))
+            if self.commits:
+                self.commit(append.shard.partition)
+
+    def commit(self, partition: int = 0) -> None:
+        high_watermark = len(self.logs.get(Shard(OFFSETS, partition), []))
+        self.carry_out(self.runtime.committed(OFFSETS, partition, high_watermark, self.now_ms))
+
+    def advance(self, by_ms: int) -> None:
+        """Let time pass, timer after timer."""
+        until = self.now_ms + by_ms
+        while self.timers:
+            key = min(self.timers, key=lambda each: self.timers[each])
+            if self.timers[key] > until:
+                break
+            self.now_ms = max(self.now_ms, self.timers.pop(key))
+            assert isinstance(key, TimerKey)
+            self.carry_out(self.runtime.timer(key, self.now_ms))
+        self.now_ms = until
+
+    # What clients do ----------------------------------------------------------------------------------------------
+
+    def send(self, who: Hashable, request: Message, version: int, client_id: str = "c") -> Hashable:
+        """Send a request; `who` names it for `answer`."""
+        assert who not in self.asked, f"{who} was used before"
+        api_key = type(request).api_key
+        ctx = RequestContext(who, api_key, version, client_id, "127.0.0.1", "User:ANONYMOUS")
+        self.asked[who] = ctx
+        self.carry_out(self.runtime.request(None, ctx, _through_bytes(request, version), self.now_ms))
+        return who
+
+    def ask(self, request: Message, version: int, kind: type[Response], client_id: str = "c") -> Response:
+        """Send a request that is answered at once."""
+        who = self.send(("ask", len(self.asked)), request, version, client_id)
+        answer = self.answers[who]
+        assert isinstance(answer, kind)
+        return answer
+
+    def answer(self, who: Hashable, kind: type[Response]) -> Response:
+        answer = self.answers[who]
+        assert isinstance(answer, kind)
+        return answer
+
+    def join(
+        self,
+        who: Hashable,
+        *,
+        group: str = "g",
+        member: str = "",
+        instance: str | None = None,
+        protocols: list[tuple[str, bytes]] | None = None,
+        protocol_type: str = "consumer",
+        session_ms: int = 10_000,
+        rebalance_ms: int = 60_000,
+        version: int = 3,
+    ) -> Hashable:
+        request = m.JoinGroupRequest(
+            group_id=group,
+            session_timeout_ms=session_ms,
+            rebalance_timeout_ms=rebalance_ms if version > 0 else -1,
+            member_id=member,
+            group_instance_id=instance,
+            protocol_type=protocol_type,
+            protocols=[
+                m.JoinGroupRequest.JoinGroupRequestProtocol(name=name, metadata=metadata)
+                for name, metadata in ([("range", subscription("t"))] if protocols is None else protocols)
+            ],
+        )
+        return self.send(who, request, version)
+
+    def joined(self, who: Hashable) -> m.JoinGroupResponse:
+        return self.answer(who, m.JoinGroupResponse)
+
+    def sync(
+        self,
+        who: Hashable,
+        *,
+        group: str = "g",
+        member: str,
+        generation: int,
+        instance: str | None = None,
+        assign: dict[str, bytes] | None = None,
+        version: int = 3,
+        protocol_type: str | None = None,
+        protocol: str | None = None,
+    ) -> Hashable:
+        request = m.SyncGroupRequest(
+            group_id=group,
+            generation_id=generation,
+            member_id=member,
+            group_instance_id=instance,
+            protocol_type=protocol_type,
+            protocol_name=protocol,
+            assignments=[
+                m.SyncGroupRequest.SyncGroupRequestAssignment(member_id=each, assignment=assignment)
+                for each, assignment in (assign or {}).items()
+            ],
+        )
+        return self.send(who, request, version)
+
+    def synced(self, who: Hashable) -> m.SyncGroupResponse:
+        return self.answer(who, m.SyncGroupResponse)
+
+    def heartbeat(self, member: str, generation: int, *, group: str = "g", instance: str | None = None) -> ErrorCode:
+        request = m.HeartbeatRequest(
+            group_id=group, generation_id=generation, member_id=member, group_instance_id=instance
+        )
+        return ErrorCode(self.ask(request, 3, m.HeartbeatResponse).error_code)
+
+    def leave(
+        self, *members: tuple[str, str | None], group: str = "g", version: int = 4
+    ) -> tuple[ErrorCode, list[ErrorCode]]:
+        request = m.LeaveGroupRequest(group_id=group)
+        if version < 3:
+            request.member_id = members[0][0]
+        else:
+            request.members = [
+                m.LeaveGroupRequest.MemberIdentity(member_id=member, group_instance_id=instance)
+                for member, instance in members
+            ]
+        answer = self.ask(request, version, m.LeaveGroupResponse)
+        return ErrorCode(answer.error_code), [ErrorCode(each.error_code) for each in answer.members]
+
+    def send_commit(
+        self,
+        who: Hashable,
+        offsets: dict[tuple[str, int], int],
+        *,
+        group: str = "g",
+        member: str = "",
+        generation: int = -1,
+        instance: str | None = None,
+        metadata: str | None = "",
+        retention_ms: int = -1,
+        version: int = 7,
+    ) -> Hashable:
+        request = m.OffsetCommitRequest(
+            group_id=group,
+            generation_id_or_member_epoch=generation,
+            member_id=member,
+            group_instance_id=instance,
+            retention_time_ms=retention_ms,
+        )
+        topics: dict[str, m.OffsetCommitRequest.OffsetCommitRequestTopic] = {}
+        for (name, partition), offset in offsets.items():
+            topic = topics.get(name)
+            if topic is None:
+                topic_id = self.topics.topic_id(name) or b"?" * 16
+                topic = topics[name] = m.OffsetCommitRequest.OffsetCommitRequestTopic(name=name, topic_id=topic_id)
+                request.topics.append(topic)
+            topic.partitions.append(
+                m.OffsetCommitRequest.OffsetCommitRequestPartition(
+                    partition_index=partition, committed_offset=offset, committed_metadata=metadata
+                )
+            )
+        return self.send(who, request, version)
+
+    def commit_offsets(
+        self,
+        offsets: dict[tuple[str, int], int],
+        *,
+        group: str = "g",
+        member: str = "",
+        generation: int = -1,
+        instance: str | None = None,
+        metadata: str | None = "",
+        retention_ms: int = -1,
+        version: int = 7,
+    ) -> list[ErrorCode]:
+        """OffsetCommit, answered at once: the error of each partition."""
+        who = self.send_commit(
+            ("commit", len(self.asked)),
+            offsets,
+            group=group,
+            member=member,
+            generation=generation,
+            instance=instance,
+            metadata=metadata,
+            retention_ms=retention_ms,
+            version=version,
+        )
+        return commit_errors(self.answer(who, m.OffsetCommitResponse))
+
+    def fetch(self, *partitions: tuple[str, int], group: str = "g", stable: bool = False) -> dict[tuple[str, int], int]:
+        """OffsetFetch, of all partitions unless named: the offset of each, or minus the code of its error."""
+        topics = None
+        if partitions:
+            topics = [
+                m.OffsetFetchRequest.OffsetFetchRequestTopics(name=name, partition_indexes=[partition])
+                for name, partition in partitions
+            ]
+        request = m.OffsetFetchRequest(
+            groups=[m.OffsetFetchRequest.OffsetFetchRequestGroup(group_id=group, topics=topics)], require_stable=stable
+        )
+        (answer,) = self.ask(request, 8, m.OffsetFetchResponse).groups
+        assert answer.error_code == 0, ErrorCode(answer.error_code)
+        return {
+            (topic.name, each.partition_index): -each.error_code if each.error_code else each.committed_offset
+            for topic in answer.topics
+            for each in topic.partitions
+        }
+
+    def describe(self, group: str = "g", version: int = 5) -> m.DescribeGroupsResponse.DescribedGroup:
+        return self.ask(m.DescribeGroupsRequest(groups=[group]), version, m.DescribeGroupsResponse).groups[0]
+
+    def state(self, group: str = "g") -> str:
+        return self.describe(group).group_state
+
+    # Whole stories ------------------------------------------------------------------------------------------------
+
+    def stable_group(self, *clients: str, group: str = "g", topics: str = "t", version: int = 3) -> list[str]:
+        """A stable group of new dynamic members; returns their ids. Each is assigned its own number."""
+        for client in clients:
+            self.join(("join", group, client), group=group, protocols=[("range", subscription(*topics))])
+        self.advance(self.config.initial_rebalance_delay_ms * (2 if len(clients) > 1 else 1))
+        ids = [self.joined(("join", group, client)).member_id for client in clients]
+        self.sync_all(ids, group=group)
+        return ids
+
+    def sync_all(self, ids: list[str], *, group: str = "g", generation: int = 1) -> None:
+        assign = {each: str(number).encode() for number, each in enumerate(ids)}
+        for each in reversed(ids):
+            self.sync(("sync", group, generation, each), group=group, member=each, generation=generation, assign=assign)
+
+
+def commit_errors(answer: m.OffsetCommitResponse) -> list[ErrorCode]:
+    return [ErrorCode(each.error_code) for topic in answer.topics for each in topic.partitions]
+
+
+def subscription(*topics: str) -> bytes:
+    """The metadata of a consumer, version 1."""
+    return b"\x00\x01" + m.ConsumerProtocolSubscription(topics=list(topics)).encode(1)
+
+
+def error(response: Message) -> ErrorCode:
+    code: Callable[[], int] = lambda: getattr(response, "error_code")  # noqa: B009, E731
+    return ErrorCode(code())
+
+
+def _through_bytes(message: Message, version: int) -> Message:
+    return type(message).decode(message.encode(version), version)
