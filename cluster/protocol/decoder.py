@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from struct import unpack_from
 
 from cluster.protocol import wire
-from cluster.protocol.source import Source, fixed_run
+from cluster.protocol.source import SHORT, Source, fixed_run, short_runs
 from cluster.protocol.tables import FIXED_CODES, Field, MessageTable, Struct
 
 _NAMES: dict[str, object] = {
@@ -215,7 +215,9 @@ class _Decoder:
             source.line("p = e")
         elif field.type in FIXED_CODES:
             code = FIXED_CODES[field.type]
-            source.line(f'{target} = list(unpack_from(">%d{code}" % {size}, data, p))')
+            unpacks = source.constant(f"unpacks_{code}", tuple(codec.unpack_from for codec in short_runs(code)))
+            source.line(f"if {size} <= {SHORT}: {target} = [*{unpacks}[{size}](data, p)]")
+            source.line(f'else: {target} = [*unpack_from(">%d{code}" % {size}, data, p)]')
             source.line(f"p += {size} * {fixed_run(code).size}")
         else:
             items, append, item = source.fresh("a"), source.fresh("f"), source.fresh("x")

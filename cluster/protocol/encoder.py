@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from struct import pack
 
 from cluster.protocol import wire
-from cluster.protocol.source import Source, fixed_run
+from cluster.protocol.source import SHORT, Source, fixed_run, short_runs
 from cluster.protocol.tables import FIXED_CODES, Field, MessageTable, Struct
 
 _NAMES: dict[str, object] = {
@@ -196,7 +196,12 @@ class _Encoder:
         self.length(size, w, compact, "i", "uvarint")
         code = FIXED_CODES.get(field.type)
         if code is not None and field.type != "uuid":
-            source.line(f'if {items}: {w}(pack(">%d{code}" % len({items}), *{items}))')
+            packs = source.constant(f"packs_{code}", tuple(codec.pack for codec in short_runs(code)))
+            count = f"len({items})"
+            source.line(f"if {items}:")
+            source.line(
+                f'    {w}({packs}[{count}](*{items}) if {count} <= {SHORT} else pack(">%d{code}" % {count}, *{items}))'
+            )
             return
         if nullable:
             source.line(f"if {items}:")

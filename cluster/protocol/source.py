@@ -2,6 +2,7 @@
 
 import struct
 
+SHORT = 8
 _STRUCTS: dict[str, struct.Struct] = {}
 
 
@@ -11,6 +12,11 @@ def fixed_run(codes: str) -> struct.Struct:
     if known is None:
         known = _STRUCTS[codes] = struct.Struct(">" + codes)
     return known
+
+
+def short_runs(code: str) -> tuple[struct.Struct, ...]:
+    """The codecs of 0 up to SHORT values of one code: replica lists are this short, and parsing a format is slow."""
+    return tuple(fixed_run(f"{count}{code}") for count in range(SHORT + 1))
 
 
 class Source:

@@ -159,6 +159,32 @@ def test_strings_that_are_not_utf8_are_read_as_kafka_reads_them() -> None:
     assert m.HeartbeatRequest.decode(data, 0).group_id == "\ufffdg"
 
 
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 126, 127, 128, 300, 16383, 16384])
+def test_arrays_of_every_length(count: int) -> None:
+    """Around the limits of the short codecs and of one- and two-byte lengths."""
+    numbers = list(range(count))
+    body = b"".join(number.to_bytes(4) for number in numbers)
+    request = m.FetchRequest(forgotten_topics_data=[m.FetchRequest.ForgottenTopic(partitions=numbers)])
+    for version in (7, 13):
+        encoded = request.encode(version)
+        assert body in encoded
+        assert m.FetchRequest.decode(encoded, version) == request
+    for version in (0, 2):
+        groups = m.DeleteGroupsRequest(groups_names=[str(number) for number in numbers])
+        assert m.DeleteGroupsRequest.decode(groups.encode(version), version) == groups
+        partitions = m.DeleteRecordsRequest(
+            topics=[
+                m.DeleteRecordsRequest.DeleteRecordsTopic(
+                    name="t",
+                    partitions=[
+                        m.DeleteRecordsRequest.DeleteRecordsPartition(partition_index=number) for number in numbers
+                    ],
+                )
+            ]
+        )
+        assert m.DeleteRecordsRequest.decode(partitions.encode(version), version) == partitions
+
+
 def test_null_where_it_may_not_be() -> None:
     for version, data in ((0, b"\xff\xff" + bytes(6)), (4, b"\x00" + bytes(8))):
         with pytest.raises(DecodeError, match=r"HeartbeatRequest\.group_id: length -1"):
