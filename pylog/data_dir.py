@@ -10,8 +10,10 @@ import fcntl
 import os
 import struct
 import threading
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from pylog.checkpoint import HIGH_WATERMARK_FILE, LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, OffsetCheckpoint
 from pylog.files import CorruptFileError, read_file, replace_file, sync_directory, unlink_if_there
 from pylog.types import TopicPartition, topic_partition
 
@@ -127,6 +129,30 @@ def clean_shutdown_epoch(directory: str) -> int | None:
         return int(json.loads(data)["brokerEpoch"])
     except (ValueError, KeyError, TypeError):
         raise CorruptFileError(path, 1, "version and brokerEpoch in JSON expected") from None
+
+
+class DataDirectory:
+    """One live data directory: its lock and its checkpoints."""
+
+    __slots__ = ("_checkpoint_guard", "_lock", "high_watermarks", "log_starts", "path", "recovery_points")
+
+    def __init__(self, path: str) -> None:
+        """Create it if need be and lock it. Raises OSError, DirectoryInUse."""
+        os.makedirs(path, exist_ok=True)
+        self.path = path
+        self._lock = DirectoryLock(path)
+        self._checkpoint_guard = threading.Lock()
+        self.recovery_points = OffsetCheckpoint(path, RECOVERY_POINT_FILE)
+        self.log_starts = OffsetCheckpoint(path, LOG_START_OFFSET_FILE)
+        self.high_watermarks = OffsetCheckpoint(path, HIGH_WATERMARK_FILE)
+
+    def write(self, checkpoint: OffsetCheckpoint, offsets: Callable[[], Mapping[TopicPartition, int]]) -> None:
+        """Replace one of its checkpoints by what offsets() says once nobody else is writing. Raises OSError."""
+        with self._checkpoint_guard:
+            checkpoint.write(offsets())
+
+    def release(self) -> None:
+        self._lock.release()
 
 
 class PartitionDirectories(NamedTuple):

@@ -20,6 +20,10 @@ class CorruptFileError(ValueError):
         self.what = what
 
 
+class FlushError(OSError):
+    """fsync failed. The kernel may have dropped what it could not write: asking again could be answered with a lie."""
+
+
 def read_file(path: str) -> bytes | None:
     """All of a file, None when there is none."""
     try:

@@ -1,0 +1,467 @@
+"""One partition directory: the log that C keeps, and the policy around it.
+
+Keeps true:
+- The directory holds what a Kafka broker would leave there; its side files (leader epochs, topic id) are never ahead of
+  the log, and the leader epochs are on disk before a recovery point past them is.
+- One writer, the owner (log_owner.py): Python while `owner` is a LocalOwner, else the engine. Reading needs no owner.
+- `_guard` is held by everything that takes long and by everything that ends the handle, so the maintenance thread can
+  flush or retain while another thread deletes the topic. Plain reads and appends take no lock: whoever closes a log
+  sees to it that nobody reads it any more.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+
+from pylog._native import Log as NativeLog
+from pylog._native import LogInfo, LogSettings, OpenReport, SegmentInfo, Sys, crc32c
+from pylog.config import LogConfig
+from pylog.data_dir import DELETE_SUFFIX, renamed_directory_name
+from pylog.errors import ErrorCode, KafkaError
+from pylog.files import CorruptFileError, FlushError, sync_directory, unlink_if_there
+from pylog.leader_epoch import LEADER_EPOCH_FILE, EpochEntry, read_leader_epochs, write_leader_epochs
+from pylog.log_owner import LocalOwner, LogOwner
+from pylog.logger import Logger
+from pylog.partition_metadata import PARTITION_METADATA_FILE, read_partition_metadata, write_partition_metadata
+from pylog.records import end_of_log_file
+from pylog.retention import Deletion, Limits, segments_to_delete
+from pylog.segment import DELETED_SUFFIX, Settled, settle_directory
+from pylog.types import ZERO_TOPIC_ID, TopicPartition
+
+
+def log_settings(config: LogConfig, seed: int) -> LogSettings:
+    """A topic's settings as C wants them. seed: of the jitter drawn at each roll."""
+    return LogSettings(
+        segment_bytes=config.segment_bytes,
+        segment_ms=config.segment_ms,
+        segment_jitter_ms=min(config.segment_jitter_ms, config.segment_ms),
+        segment_index_bytes=config.segment_index_bytes,
+        index_interval_bytes=config.index_interval_bytes,
+        flush_messages=config.flush_messages,
+        preallocate=config.preallocate,
+        jitter_seed=seed,
+    )
+
+
+class Log:
+    """The log of one partition in one directory. Opened by `open_log` or `create_log`, ended by `close` or
+    `condemn`."""
+
+    __slots__ = (
+        "_closed",
+        "_entry_synced",
+        "_epochs_on_disk",
+        "_guard",
+        "_on_change",
+        "_rolled",
+        "_seed",
+        "_segment_count",
+        "config",
+        "last_flush_ms",
+        "native",
+        "open_report",
+        "owner",
+        "partition",
+        "path",
+        "settled",
+        "topic_id",
+    )
+
+    def __init__(
+        self,
+        partition: TopicPartition,
+        path: str,
+        native: NativeLog,
+        *,
+        config: LogConfig,
+        seed: int,
+        topic_id: bytes | None,
+        epochs_on_disk: list[EpochEntry] | None,
+        open_report: OpenReport,
+        settled: Settled,
+        now_ms: int,
+    ) -> None:
+        """Takes the native log. now_ms: monotonic, as everywhere in this class but where wall time is said."""
+        self.partition = partition
+        self.path = path
+        self.native = native
+        self.owner: LogOwner = LocalOwner(native)
+        self.config = config
+        self.topic_id = topic_id
+        self.open_report = open_report
+        self.settled = settled
+        self.last_flush_ms = now_ms
+        self._seed = seed
+        self._epochs_on_disk = epochs_on_disk
+        self._entry_synced = False
+        self._rolled = False
+        self._segment_count = native.info().segment_count
+        self._closed = False
+        self._guard = threading.RLock()
+        self._on_change: Callable[[Log], None] | None = None
+
+    # ---------------------------------------------------------------------------------- what it is. Any thread.
+
+    def info(self) -> LogInfo:
+        """Its ends and counts, as of now."""
+        return self.native.info()
+
+    def durable_ends(self) -> tuple[int, int, int] | None:
+        """Log start offset, base offset of the first segment, recovery point: what checkpoints say. None when
+        closed."""
+        with self._guard:
+            if self._closed:
+                return None
+            info = self.native.info()
+            return info.log_start_offset, self.native.segments()[0].base_offset, info.recovery_point
+
+    def segments(self) -> list[SegmentInfo]:
+        """Its segments, oldest first."""
+        return self.native.segments()
+
+    def epochs(self) -> list[EpochEntry]:
+        """Its leader epochs with records, oldest first."""
+        return [EpochEntry(epoch, start_offset) for epoch, start_offset in self.native.epochs()]
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def hosted(self) -> bool:
+        """The engine is its writer."""
+        return not isinstance(self.owner, LocalOwner)
+
+    # ---------------------------------------------------------------------------------- reading. Any thread.
+
+    def read(self, offset: int, max_bytes: int, *, max_offset: int | None = None, check: bool = True) -> bytes:
+        """Whole batches from the one that holds offset on, below max_offset (default: the end).
+
+        At least one batch if there is one, however large. b"" at the end. Raises KafkaError OFFSET_OUT_OF_RANGE, and
+        CORRUPT_MESSAGE when check is on and a CRC fails.
+        """
+        end = self.native.info().log_end_offset if max_offset is None else max_offset
+        return self.native.read(offset, end, max_bytes, check)
+
+    # ---------------------------------------------------------------------------------- writing by a library
+
+    def append(self, batches: bytes, wall_ms: int) -> int:
+        """Append batches that are stamped (offsets from the end on, leader epoch). One thread at a time, not while
+        hosted.
+
+        Returns the last offset. Raises KafkaError, and then nothing was appended.
+        """
+        if self.hosted:
+            raise RuntimeError(f"{self.path} is written by the engine")
+        last = self.native.append(batches, wall_ms)
+        info = self.native.info()
+        if info.segment_count != self._segment_count:
+            self._segment_count = info.segment_count
+            self.note_rolled()
+        known = self._epochs_on_disk
+        if info.latest_epoch >= 0 and (not known or known[-1].epoch != info.latest_epoch):
+            self.note_epoch_started()
+        return last
+
+    # ---------------------------------------------------------------------------------- hosting
+
+    def host(self, owner: LogOwner) -> None:
+        """The engine has taken the native log: from now on changes go through it."""
+        with self._guard:
+            self.owner = owner
+
+    def unhost(self) -> None:
+        """The engine has given the native log back."""
+        with self._guard:
+            self.owner = LocalOwner(self.native)
+
+    # ---------------------------------------------------------------------------------- what happened to it. Any
+    # thread.
+
+    def on_change(self, listener: Callable[["Log"], None]) -> None:
+        """listener is told when `catch_up` has something to do."""
+        self._on_change = listener
+
+    def note_rolled(self) -> None:
+        """It has a new segment: the ones before are to be flushed in the background."""
+        self._rolled = True
+        self._changed()
+
+    def note_epoch_started(self) -> None:
+        """An epoch got its first record: the leader epochs are to be written in the background."""
+        self._changed()
+
+    def _changed(self) -> None:
+        if self._on_change is not None:
+            self._on_change(self)
+
+    def catch_up(self, now_ms: int) -> None:
+        """Do what `note_rolled` and `note_epoch_started` asked for. Raises OSError."""
+        if self._rolled:
+            self._rolled = False
+            self.flush(now_ms)
+        else:
+            self.write_epochs()
+
+    # ---------------------------------------------------------------------------------- policy. Any thread but a
+    # reader's.
+
+    def configure(self, config: LogConfig) -> None:
+        """Take up changed topic settings."""
+        with self._guard:
+            self.config = config
+            if not self._closed:
+                self.owner.configure(log_settings(config, self._seed))
+
+    def assign_topic_id(self, topic_id: bytes) -> None:
+        """Note the topic id of a directory that had none. Raises INCONSISTENT_TOPIC_ID when it has another one."""
+        if self.topic_id == topic_id or topic_id == ZERO_TOPIC_ID:
+            return
+        if self.topic_id is not None:
+            raise KafkaError(ErrorCode.INCONSISTENT_TOPIC_ID, f"{self.path} belongs to another topic of this name")
+        write_partition_metadata(os.path.join(self.path, PARTITION_METADATA_FILE), topic_id)
+        self.topic_id = topic_id
+
+    def write_epochs(self) -> None:
+        """Bring leader-epoch-checkpoint up to date. Raises OSError."""
+        with self._guard:
+            if self._closed:
+                return
+            epochs = self.epochs()
+            if epochs != self._epochs_on_disk:
+                write_leader_epochs(os.path.join(self.path, LEADER_EPOCH_FILE), epochs)
+                self._epochs_on_disk = epochs
+
+    def flush(self, now_ms: int) -> None:
+        """Make everything up to the present end durable, and the recovery point with it; nothing when it is closed.
+
+        The leader epochs go first: a recovery point must not pass an epoch that only memory knows. Raises OSError;
+        FlushError when the kernel could not write, and then what was to be flushed may be lost and is not tried again.
+        """
+        with self._guard:
+            if self._closed:
+                return
+            self.write_epochs()
+            try:
+                self.native.flush()
+                if not self._entry_synced:
+                    sync_directory(os.path.dirname(self.path))
+                    self._entry_synced = True
+            except OSError as e:
+                raise FlushError(e.errno, e.strerror, self.path) from e
+            self.last_flush_ms = now_ms
+
+    def flush_if_due(self, now_ms: int) -> bool:
+        """Flush when flush.ms has passed since the last one and something is not durable. Raises OSError."""
+        with self._guard:
+            if self._closed or now_ms - self.last_flush_ms < self.config.flush_ms:
+                return False
+            info = self.native.info()
+            if info.recovery_point >= info.log_end_offset:
+                return False
+            self.flush(now_ms)
+            return True
+
+    def retain(self, wall_ms: int) -> Deletion | None:
+        """Set aside the segments that retention or the log start offset lets go. Says what it did. Raises OSError."""
+        with self._guard:
+            if self._closed:
+                return None
+            info = self.native.info()
+            deletion = segments_to_delete(
+                self.native.segments(),
+                Limits(self.config.retention_ms, self.config.retention_bytes, self.config.delete),
+                log_start=info.log_start_offset,
+                high_watermark=self.owner.high_watermark(),
+                now_ms=wall_ms,
+            )
+            if deletion is None:
+                return None
+            if deletion.roll_first:
+                self.owner.roll(wall_ms)
+            if deletion.start_offset > info.log_start_offset:
+                self.owner.set_start(deletion.start_offset)
+            self.owner.delete_segments(deletion.start_offset)
+            self.write_epochs()
+            return deletion
+
+    def set_start(self, offset: int) -> int:
+        """Raise the log start offset; returns where it is. Raises OFFSET_OUT_OF_RANGE above the high watermark.
+
+        Epochs that ended below it are forgotten, so their file follows.
+        """
+        with self._guard:
+            start = self.owner.set_start(offset)
+            self.write_epochs()
+            return start
+
+    def truncate(self, offset: int, wall_ms: int) -> None:
+        """Cut everything at and above offset, as a follower does. The recovery point must be checkpointed
+        afterwards."""
+        with self._guard:
+            self.owner.truncate(offset, wall_ms)
+            self.write_epochs()
+
+    def truncate_fully(self, offset: int, wall_ms: int) -> None:
+        """Drop everything and start empty at offset. The recovery point must be checkpointed afterwards."""
+        with self._guard:
+            self.owner.truncate_fully(offset, wall_ms)
+            self.write_epochs()
+
+    def roll(self, wall_ms: int) -> None:
+        """Start a new segment unless the active one is empty."""
+        with self._guard:
+            self.owner.roll(wall_ms)
+            self._segment_count = self.native.info().segment_count
+
+    def expire_producers(self, before_wall_ms: int) -> int:
+        """Forget idempotent producers that wrote nothing since; how many."""
+        with self._guard:
+            return 0 if self._closed else self.owner.expire_producers(before_wall_ms)
+
+    def deleted_files(self) -> list[str]:
+        """Paths of files set aside, to be unlinked after file.delete.delay.ms."""
+        names = os.listdir(self.path)
+        return [os.path.join(self.path, name) for name in names if name.endswith(DELETED_SUFFIX)]
+
+    # ---------------------------------------------------------------------------------- the end of it
+
+    def close(self, clean: bool) -> None:
+        """Let go. clean: flush and leave the files so that the next open reads nothing; raises OSError when that fails.
+
+        The handle is gone in either case. Nobody reads or appends any more; not while hosted.
+        """
+        with self._guard:
+            if self._closed:
+                return
+            if self.hosted:
+                raise RuntimeError(f"{self.path} is still hosted")
+            try:
+                if clean:
+                    self.write_epochs()
+            finally:
+                self._closed = True
+                self.native.close(clean)
+
+    def condemn(self) -> str:
+        """Close it and rename its directory for deletion. Returns the new path, durably there. Raises OSError."""
+        with self._guard:
+            self.close(clean=False)
+            parent = os.path.dirname(self.path)
+            condemned = os.path.join(parent, renamed_directory_name(self.partition, DELETE_SUFFIX))
+            os.rename(self.path, condemned)
+            sync_directory(parent)
+            return condemned
+
+
+def create_log(
+    sys: Sys,
+    partition: TopicPartition,
+    directory: str,
+    *,
+    config: LogConfig,
+    topic_id: bytes | None,
+    now_ms: int,
+    wall_ms: int,
+) -> Log:
+    """A new, empty log in a new directory below the data directory. Raises OSError, FileExistsError when it is
+    there."""
+    path = os.path.join(directory, partition.directory_name)
+    os.mkdir(path, 0o755)
+    try:
+        if topic_id is not None and topic_id != ZERO_TOPIC_ID:
+            write_partition_metadata(os.path.join(path, PARTITION_METADATA_FILE), topic_id)
+        os.close(os.open(os.path.join(path, LEADER_EPOCH_FILE), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        return open_log(
+            sys,
+            partition,
+            path,
+            config=config,
+            recovery_point=0,
+            log_start=0,
+            clean=True,
+            now_ms=now_ms,
+            wall_ms=wall_ms,
+        )
+    except OSError:
+        _remove_half_made(path)
+        raise
+
+
+def _remove_half_made(path: str) -> None:
+    """A directory that a failed creation left must not stand in the way of the next try. No record was ever in it."""
+    try:
+        for name in os.listdir(path):
+            unlink_if_there(os.path.join(path, name))
+        os.rmdir(path)
+    except OSError as e:
+        Logger("Log").warn("half-made partition directory stays", path=path, error=e)
+
+
+def open_log(
+    sys: Sys,
+    partition: TopicPartition,
+    path: str,
+    *,
+    config: LogConfig,
+    recovery_point: int,
+    log_start: int,
+    clean: bool,
+    now_ms: int,
+    wall_ms: int,
+) -> Log:
+    """Open the log in a partition directory, putting right what was left half done. Raises OSError, KafkaError.
+
+    clean: the data directory was closed in order, so nothing is read. Otherwise everything at or past recovery_point is
+    checked and the torn tail cut. A broken side file is told and made again from the log.
+    """
+    settled = settle_directory(path, end_of_log_file)
+    log = Logger(f"Log partition={partition}, dir={os.path.dirname(path)}")
+    if settled.removed or settled.completed:
+        log.info("leftovers settled", removed=len(settled.removed), completed=len(settled.completed))
+    topic_id, epochs = _read_side_files(path, log)
+    seed = crc32c(partition.directory_name.encode())
+    native, report = NativeLog.open(
+        sys,
+        path,
+        log_settings(config, seed),
+        settled.base_offsets,
+        log_start=log_start,
+        recovery_point=recovery_point,
+        clean=clean,
+        epochs=epochs if epochs is not None or settled.base_offsets else [],
+        now_ms=wall_ms,
+    )
+    opened = Log(
+        partition,
+        path,
+        native,
+        config=config,
+        seed=seed,
+        topic_id=topic_id,
+        epochs_on_disk=epochs,
+        open_report=report,
+        settled=settled,
+        now_ms=now_ms,
+    )
+    try:
+        opened.write_epochs()
+    except OSError:
+        opened.close(clean=False)
+        raise
+    return opened
+
+
+def _read_side_files(path: str, log: Logger) -> tuple[bytes | None, list[EpochEntry] | None]:
+    """Topic id and leader epochs; None for what is missing or broken."""
+    topic_id: bytes | None = None
+    epochs: list[EpochEntry] | None = None
+    try:
+        topic_id = read_partition_metadata(os.path.join(path, PARTITION_METADATA_FILE))
+    except CorruptFileError as e:
+        log.warn("topic id unreadable until the topic says it again", error=e)
+    try:
+        epochs = read_leader_epochs(os.path.join(path, LEADER_EPOCH_FILE))
+    except CorruptFileError as e:
+        log.warn("leader epochs unreadable, taken from the batches", error=e)
+    return topic_id, epochs
