@@ -1,0 +1,112 @@
+"""A session on a `Tree`: the `Store` interface over a tree in this process.
+
+What stays true: a change is written down (`_write_down`, a subclass's business) before anybody can see it, and a watch
+fires after the change it tells of. Not thread-safe: the control thread, or whoever owns the tree.
+"""
+
+from collections.abc import Callable, Sequence
+
+from cluster.metadata.store import (
+    ANY_VERSION,
+    Create,
+    Delete,
+    NoNode,
+    Op,
+    OpResult,
+    SessionExpired,
+    SetData,
+    Stat,
+    Watch,
+)
+from cluster.metadata.tree import Change, Tree
+
+
+class TreeStore:
+    """One session. `now_ms`: the wall clock that stamps nodes."""
+
+    def __init__(self, tree: Tree, session_id: int, now_ms: Callable[[], int]) -> None:
+        self._tree = tree
+        self._session_id = session_id
+        self._now_ms = now_ms
+        self._open = True
+
+    @property
+    def session_id(self) -> int:
+        return self._session_id
+
+    # ------------------------------------------------------------------ what a subclass adds
+
+    def _write_down(self, change: Change) -> None:
+        """Make a decided change durable, or raise and leave no trace of it."""
+        raise NotImplementedError
+
+    def _before(self, path: str) -> None:
+        """Called first by every operation; raises what keeps it from being done."""
+        if not self._open:
+            raise SessionExpired(path)
+
+    # ------------------------------------------------------------------ reading
+
+    def get(self, path: str, watch: Watch | None = None) -> tuple[bytes | None, Stat]:
+        self._before(path)
+        found = self._tree.get(path)
+        if watch is not None:
+            self._tree.watch_data(path, self._session_id, watch)
+        return found
+
+    def exists(self, path: str, watch: Watch | None = None) -> Stat | None:
+        self._before(path)
+        if watch is not None:
+            self._tree.watch_data(path, self._session_id, watch)
+        try:
+            return self._tree.get(path)[1]
+        except NoNode:
+            return None
+
+    def children(self, path: str, watch: Watch | None = None) -> list[str]:
+        self._before(path)
+        names = self._tree.children(path)
+        if watch is not None:
+            self._tree.watch_children(path, self._session_id, watch)
+        return names
+
+    # ------------------------------------------------------------------ writing
+
+    def create(self, path: str, data: bytes | None = None, *, ephemeral: bool = False, sequential: bool = False) -> str:
+        (created,) = self._apply([Create(path, data, ephemeral, sequential)])
+        assert isinstance(created, str)
+        return created
+
+    def set(self, path: str, data: bytes | None, version: int = ANY_VERSION) -> Stat:
+        (stat,) = self._apply([SetData(path, data, version)])
+        assert isinstance(stat, Stat)
+        return stat
+
+    def delete(self, path: str, version: int = ANY_VERSION) -> None:
+        self._apply([Delete(path, version)])
+
+    def multi(self, ops: Sequence[Op]) -> list[OpResult]:
+        return self._apply(ops)
+
+    def close(self) -> None:
+        if self._open:
+            self._end_session()
+
+    def _apply(self, ops: Sequence[Op]) -> list[OpResult]:
+        self._before(ops[0].path if ops else "/")
+        change = self._tree.prepare(ops, session=self._session_id, now_ms=self._now_ms())
+        self._publish(change)
+        return change.results
+
+    def _publish(self, change: Change) -> None:
+        self._write_down(change)
+        for watch, event in self._tree.commit(change):
+            watch(event)
+
+    def _end_session(self) -> None:
+        """Take away the session's ephemeral nodes; other sessions' watches tell of it."""
+        self._open = False
+        self._tree.forget_watches(self._session_id)
+        ops = [Delete(path) for path in self._tree.owned_by(self._session_id)]
+        if ops:
+            self._publish(self._tree.prepare(ops, session=self._session_id, now_ms=self._now_ms()))
