@@ -1,0 +1,384 @@
+"""Every path of Kafka's ZooKeeper tree, and what Kafka 3.9 writes there.
+
+What stays true: `encode` gives Kafka's bytes (compact JSON, its key order, UTF-8; partitions in order, where Kafka's
+own order is that of a hash map), `decode` reads what Kafka 2.x and 3.x wrote, ignoring keys it does not know, and
+raises ValueError for anything else. What security keeps in the tree is in `security_paths.py`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+
+from cluster.model import Broker, BrokerEpoch, BrokerId, EndPoint, LeaderAndIsr, PartitionAssignment, TopicDescription
+from pylog.types import ZERO_TOPIC_ID, id_bytes, id_text
+
+ADMIN = "/admin"
+DELETE_TOPICS = "/admin/delete_topics"
+REASSIGN_PARTITIONS = "/admin/reassign_partitions"
+PREFERRED_REPLICA_ELECTION = "/admin/preferred_replica_election"
+BROKERS = "/brokers"
+BROKER_IDS = "/brokers/ids"
+BROKER_SEQUENCE = "/brokers/seqid"
+TOPICS = "/brokers/topics"
+CLUSTER = "/cluster"
+CLUSTER_ID = "/cluster/id"
+CONFIG = "/config"
+CONFIG_TOPICS = "/config/topics"
+CONFIG_CLIENTS = "/config/clients"
+CONFIG_USERS = "/config/users"
+CONFIG_BROKERS = "/config/brokers"
+CONFIG_IPS = "/config/ips"
+CONFIG_CHANGES = "/config/changes"
+CONFIG_CHANGE_PREFIX = "/config/changes/config_change_"
+CONSUMERS = "/consumers"
+CONTROLLER = "/controller"
+CONTROLLER_EPOCH = "/controller_epoch"
+FEATURE = "/feature"
+ISR_CHANGES = "/isr_change_notification"
+ISR_CHANGE_PREFIX = "/isr_change_notification/isr_change_"
+LATEST_PRODUCER_ID_BLOCK = "/latest_producer_id_block"
+LOG_DIR_EVENTS = "/log_dir_event_notification"
+LOG_DIR_EVENT_PREFIX = "/log_dir_event_notification/log_dir_event_"
+
+DEFAULT_ENTITY = "<default>"
+
+# In the order in which a Kafka broker makes them on an empty tree, all with null data.
+PERSISTENT = (
+    CONSUMERS, BROKERS, BROKER_IDS, TOPICS, CONFIG, CONFIG_CHANGES, ADMIN, DELETE_TOPICS, BROKER_SEQUENCE, ISR_CHANGES,
+    LATEST_PRODUCER_ID_BLOCK, LOG_DIR_EVENTS, CONFIG_TOPICS, CONFIG_CLIENTS, CONFIG_USERS, CONFIG_BROKERS, CONFIG_IPS,
+)  # fmt: skip
+
+
+def broker(broker_id: int) -> str:
+    return f"{BROKER_IDS}/{broker_id}"
+
+
+def topic(name: str) -> str:
+    return f"{TOPICS}/{name}"
+
+
+def partitions(topic_name: str) -> str:
+    return f"{TOPICS}/{topic_name}/partitions"
+
+
+def partition(topic_name: str, index: int) -> str:
+    return f"{TOPICS}/{topic_name}/partitions/{index}"
+
+
+def partition_state(topic_name: str, index: int) -> str:
+    return f"{TOPICS}/{topic_name}/partitions/{index}/state"
+
+
+def delete_topic(name: str) -> str:
+    return f"{DELETE_TOPICS}/{name}"
+
+
+def config(entity_type: str, entity: str) -> str:
+    """`entity` as it stands in the tree: see `sanitize`."""
+    return f"{CONFIG}/{entity_type}/{entity}"
+
+
+_UNRESERVED = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
+
+
+def sanitize(entity: str) -> str:
+    """A user, client or principal as part of a path: URL-encoded."""
+    return "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in entity.encode())
+
+
+def desanitize(entity: str) -> str:
+    """Raises ValueError for what is not URL-encoded."""
+    first, *rest = entity.split("%")
+    raw = first.encode() + b"".join(bytes([int(part[:2], 16)]) + part[2:].encode() for part in rest)
+    return raw.decode()
+
+
+# ------------------------------------------------------------------------------------------------ JSON
+
+
+def encode_json(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def decode_json(data: bytes | None) -> dict[str, Any]:
+    """Raises ValueError unless it is an object."""
+    value = json.loads(data) if data else None
+    if not isinstance(value, dict):
+        raise ValueError(f"not a JSON object: {data!r}")
+    return value
+
+
+def _field(value: Mapping[str, Any], name: str) -> Any:
+    try:
+        return value[name]
+    except KeyError:
+        raise ValueError(f"no {name} in {dict(value)!r}") from None
+
+
+# ------------------------------------------------------------------------------------------------ brokers, controller
+
+
+class BrokerRegistration(NamedTuple):
+    """/brokers/ids/N. `protocols`: security protocol by listener name. `version` 4 (before 2.7) has no features."""
+
+    endpoints: tuple[EndPoint, ...]
+    rack: str | None
+    timestamp_ms: int
+    jmx_port: int = -1
+    version: int = 5
+    features: Mapping[str, object] = {}
+
+    def encode(self) -> bytes:
+        plain = next((endpoint for endpoint in self.endpoints if endpoint.protocol == "PLAINTEXT"), None)
+        value: dict[str, object] = {"features": self.features} if self.version >= 5 else {}
+        value["listener_security_protocol_map"] = {endpoint.listener: endpoint.protocol for endpoint in self.endpoints}
+        value["endpoints"] = [str(endpoint) for endpoint in self.endpoints]
+        if self.rack is not None:
+            value["rack"] = self.rack
+        value["jmx_port"] = self.jmx_port
+        value["port"] = plain.port if plain else -1
+        value["host"] = plain.host if plain else None
+        value["version"] = self.version
+        value["timestamp"] = str(self.timestamp_ms)
+        return encode_json(value)
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        value = decode_json(data)
+        protocols = value.get("listener_security_protocol_map", {})
+        endpoints = tuple(_endpoint(text, protocols) for text in _field(value, "endpoints"))
+        timestamp_ms = int(value.get("timestamp", -1))
+        version = int(_field(value, "version"))
+        return cls(
+            endpoints, value.get("rack"), timestamp_ms, value.get("jmx_port", -1), version, value.get("features", {})
+        )
+
+    def broker(self, broker_id: int, czxid: int) -> Broker:
+        return Broker(BrokerId(broker_id), self.endpoints, self.rack, BrokerEpoch(czxid))
+
+
+def _endpoint(text: str, protocols: Mapping[str, str]) -> EndPoint:
+    name, _, address = text.partition("://")
+    host, _, port = address.rpartition(":")
+    return EndPoint(name, host.removeprefix("[").removesuffix("]"), int(port), protocols.get(name, name))
+
+
+class ControllerNode(NamedTuple):
+    """/controller."""
+
+    broker_id: int
+    timestamp_ms: int
+
+    def encode(self) -> bytes:
+        value = {"version": 2, "brokerid": self.broker_id, "timestamp": str(self.timestamp_ms)}
+        return encode_json(value | {"kraftControllerEpoch": -1})
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        value = decode_json(data)
+        return cls(int(_field(value, "brokerid")), int(value.get("timestamp", -1)))
+
+
+def encode_controller_epoch(epoch: int) -> bytes:
+    return str(epoch).encode()
+
+
+def decode_controller_epoch(data: bytes | None) -> int:
+    return int(data or b"")
+
+
+class ClusterIdNode(NamedTuple):
+    """/cluster/id."""
+
+    cluster_id: str
+
+    def encode(self) -> bytes:
+        return encode_json({"version": "1", "id": self.cluster_id})
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        return cls(str(_field(decode_json(data), "id")))
+
+
+class FeatureNode(NamedTuple):
+    """/feature. `status`: 0 disabled (protocol before 2.7), 1 enabled."""
+
+    status: int = 1
+    version: int = 2
+    features: Mapping[str, object] = {}
+
+    def encode(self) -> bytes:
+        return encode_json({"features": self.features, "version": self.version, "status": self.status})
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        value = decode_json(data)
+        return cls(int(_field(value, "status")), int(_field(value, "version")), value.get("features", {}))
+
+
+class ProducerIdBlock(NamedTuple):
+    """/latest_producer_id_block: the ids from `start` to `end`, both included, belong to a broker."""
+
+    broker_id: int
+    start: int
+    end: int
+
+    def encode(self) -> bytes:
+        value = {"version": 1, "broker": self.broker_id, "block_start": str(self.start), "block_end": str(self.end)}
+        return encode_json(value)
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        value = decode_json(data)
+        return cls(int(_field(value, "broker")), int(_field(value, "block_start")), int(_field(value, "block_end")))
+
+
+# ------------------------------------------------------------------------------------------------ topics, partitions
+
+
+def encode_topic(description: TopicDescription) -> bytes:
+    """/brokers/topics/T."""
+    value: dict[str, object] = {
+        "partitions": {str(index): list(part.replicas) for index, part in enumerate(description.partitions)}
+    }
+    if description.topic_id != ZERO_TOPIC_ID:
+        value["topic_id"] = id_text(description.topic_id)
+    for name in ("adding", "removing"):
+        value[f"{name}_replicas"] = {
+            str(index): list(getattr(part, name))
+            for index, part in enumerate(description.partitions)
+            if getattr(part, name)
+        }
+    return encode_json(value | {"version": 3})
+
+
+def decode_topic(name: str, data: bytes | None) -> TopicDescription:
+    """Versions 1 to 3. Raises ValueError also when partitions are missing between others."""
+    value = decode_json(data)
+    replicas = {int(index): tuple(brokers) for index, brokers in _field(value, "partitions").items()}
+    if sorted(replicas) != list(range(len(replicas))):
+        raise ValueError(f"partitions of topic {name} are not consecutive: {sorted(replicas)}")
+    adding, removing = value.get("adding_replicas", {}), value.get("removing_replicas", {})
+    parts = tuple(
+        PartitionAssignment(replicas[index], tuple(adding.get(str(index), ())), tuple(removing.get(str(index), ())))
+        for index in range(len(replicas))
+    )
+    text = value.get("topic_id")
+    return TopicDescription(name, id_bytes(text) if text else ZERO_TOPIC_ID, parts)
+
+
+def encode_partition_state(state: LeaderAndIsr) -> bytes:
+    """/brokers/topics/T/partitions/P/state."""
+    return encode_json(
+        {
+            "controller_epoch": state.controller_epoch,
+            "leader": state.leader,
+            "version": 1,
+            "leader_epoch": state.leader_epoch,
+            "isr": list(state.isr),
+        }
+    )
+
+
+def decode_partition_state(data: bytes | None, version: int) -> LeaderAndIsr:
+    """`version`: of the znode."""
+    value = decode_json(data)
+    leader, leader_epoch = int(_field(value, "leader")), int(_field(value, "leader_epoch"))
+    return LeaderAndIsr(
+        leader, leader_epoch, tuple(_field(value, "isr")), int(_field(value, "controller_epoch")), version
+    )
+
+
+# ------------------------------------------------------------------------------------------------ configurations
+
+
+def encode_config(settings: Mapping[str, str]) -> bytes:
+    """/config/<type>/<entity>."""
+    return encode_json({"version": 1, "config": dict(settings)})
+
+
+def decode_config(data: bytes | None) -> dict[str, str]:
+    """A node without data (the parent of a user's clients) has no settings."""
+    if not data:
+        return {}
+    settings = decode_json(data).get("config", {})
+    if not isinstance(settings, dict):
+        raise ValueError(f"no configuration: {data!r}")
+    return {str(name): str(value) for name, value in settings.items()}
+
+
+class ConfigChange(NamedTuple):
+    """/config/changes/config_change_N: `topics/T`, `brokers/N`, `users/U/clients/C`, …"""
+
+    entity_path: str
+
+    def encode(self) -> bytes:
+        return encode_json({"version": 2, "entity_path": self.entity_path})
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        return cls(str(_field(decode_json(data), "entity_path")))
+
+
+# ------------------------------------------------------------------------------------------------ notifications
+
+
+class IsrChange(NamedTuple):
+    """/isr_change_notification/isr_change_N: (topic, partition) whose ISR a leader changed (protocol before 2.7)."""
+
+    partitions: tuple[tuple[str, int], ...]
+
+    def encode(self) -> bytes:
+        changed = [{"topic": name, "partition": index} for name, index in self.partitions]
+        return encode_json({"version": 1, "partitions": changed})
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        changed = _field(decode_json(data), "partitions")
+        return cls(tuple((str(_field(each, "topic")), int(_field(each, "partition"))) for each in changed))
+
+
+class LogDirEvent(NamedTuple):
+    """/log_dir_event_notification/log_dir_event_N: a log directory of this broker failed."""
+
+    broker_id: int
+
+    def encode(self) -> bytes:
+        return encode_json({"version": 1, "broker": self.broker_id, "event": 1})
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        return cls(int(_field(decode_json(data), "broker")))
+
+
+class ReassignPartitions(NamedTuple):
+    """/admin/reassign_partitions, which old tools write: (topic, partition, replicas)."""
+
+    partitions: tuple[tuple[str, int, tuple[int, ...]], ...]
+
+    def encode(self) -> bytes:
+        moves = [{"topic": name, "partition": index, "replicas": list(to)} for name, index, to in self.partitions]
+        return encode_json({"version": 1, "partitions": moves})
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        moves = _field(decode_json(data), "partitions")
+        return cls(
+            tuple(
+                (str(_field(move, "topic")), int(_field(move, "partition")), tuple(_field(move, "replicas")))
+                for move in moves
+            )
+        )
+
+
+class PreferredElection(NamedTuple):
+    """/admin/preferred_replica_election, which old tools write: (topic, partition)."""
+
+    partitions: tuple[tuple[str, int], ...]
+
+    def encode(self) -> bytes:
+        return IsrChange(self.partitions).encode()
+
+    @classmethod
+    def decode(cls, data: bytes | None) -> Self:
+        return cls(IsrChange.decode(data).partitions)
