@@ -6,6 +6,8 @@
 #ifndef PLOG_BATCH_H
 #define PLOG_BATCH_H
 
+#include <stdbool.h>
+
 #include "plog.h"
 
 /* Where the fields of a v2 batch lie. */
@@ -51,6 +53,8 @@ typedef struct {
  * Validate exactly one batch in data[0..size) with every check Kafka makes (size, magic, CRC, attributes, counts, offsets
  * 0..n-1 with base offset 0, timestamps, keys when compacted, sequence sanity; compressed ones are decompressed and walked),
  * stamp base_offset, leader_epoch and, for LogAppendTime, the timestamp in place (CRC renewed only when needed).
+ * Bytes behind the batch that are no whole batch are left out, as Kafka does. Offsets inside a batch that do not count up
+ * from 0 are put right by rewriting it.
  *   out      written on success; on failure only record_error_index is
  *   returns  0 | PLOG_INVALID_RECORD, PLOG_CORRUPT_MESSAGE, PLOG_INVALID_TIMESTAMP, PLOG_MESSAGE_TOO_LARGE as Kafka answers |
  *            PLOG_E_UNKNOWN_CODEC: the caller answers Kafka's -1 | PLOG_E_CODEC_MISSING | -ENOMEM. UNSUPPORTED_COMPRESSION_TYPE
@@ -58,5 +62,34 @@ typedef struct {
  */
 int32_t plog__batch_accept(const plog_batch_rules *rules, uint8_t *data, size_t size_bytes, int64_t base_offset,
                            int32_t leader_epoch, plog_batch_accepted *out);
+
+/* The header at data, of which PLOG_BATCH_OVERHEAD bytes must be there; checks nothing. */
+void plog__batch_parse(const uint8_t *data, plog_batch_header *out);
+/* The CRC over a whole batch is what its header says. */
+bool plog__batch_crc_ok(const uint8_t *data, const plog_batch_header *header);
+/* Put a base offset and a leader epoch on a batch; the CRC does not cover them. */
+void plog__batch_stamp(uint8_t *data, int64_t base_offset, int32_t leader_epoch);
+
+static inline int64_t plog__batch_last_offset(const plog_batch_header *header) {
+  return header->base_offset + header->last_offset_delta;
+}
+
+/* What a control batch of a transaction says. PLOG_E_NOT_FOUND: it is empty, or no transaction marker. */
+typedef struct {
+  bool abort;
+  int32_t coordinator_epoch;
+  int64_t timestamp;
+} plog_marker;
+
+int32_t plog__batch_marker(const uint8_t *data, size_t size_bytes, const plog_batch_header *header, plog_marker *out);
+
+/*
+ * Called for each record of a batch, decompressed if need be; what it gets is valid during the call. Not 0 ends the walk, and
+ * the walk returns it. The records are bounded by the memory they need: one growing buffer of what really comes out of the
+ * codec, at most max_bytes (PLOG_E_BUFFER_TOO_SMALL beyond).
+ */
+typedef int32_t plog_record_fn(void *context, int32_t index, const plog_record *record);
+int32_t plog__batch_each(const uint8_t *data, const plog_batch_header *header, size_t max_bytes, plog_record_fn *fn,
+                         void *context);
 
 #endif

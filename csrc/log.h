@@ -35,12 +35,6 @@ int64_t plog__log_first_unstable(const plog_log *log);
  *   returns  0 | PLOG_OUT_OF_ORDER_SEQUENCE_NUMBER and the other producer rules | PLOG_E_DUPLICATE (nothing staged; *out_duplicate
  *            tells the base offset, last offset and append timestamp the batch got then) | -errno from the roll
  */
-typedef struct {
-  int64_t base_offset;
-  int64_t last_offset;
-  int64_t timestamp;
-} plog_duplicate;
-
 int32_t plog__log_stage(plog_log *log, const uint8_t *data, const plog_batch_header *header, int64_t max_ts_offset,
                         bool from_client, int64_t now_ms, plog_duplicate *out_duplicate);
 /* Something is staged. owner */

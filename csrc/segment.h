@@ -1,13 +1,74 @@
 /*
- * segment.h: one .log file of a partition with its offset index and time index.
+ * segment.h: one .log file of a partition with its offset index, time index and transaction index.
+ *
+ * What stays true:
+ *   - size_bytes is what readers may see of the file; behind it there may be the rest of a write that failed, which is cut
+ *     before anything else is written (log.c);
+ *   - index entries follow Kafka's rule: a batch gets one when more than index.interval.bytes were appended since the last
+ *     entry, with its last offset and its position; the time index gets the largest timestamp so far, and the last offset of
+ *     the batch that has it, when that is larger than its last entry's;
+ *   - a segment is reference counted: its file stays open while a slice of it is out, renamed or unlinked or not;
+ *   - files of a segment that is not written to are opened when it is first used (plog__segment_acquire), and may be closed
+ *     again when nobody uses it (plog__segment_evict).
+ *
+ * Threads: the fields below "owner" are changed by the log's owner under the log's lock; the owner reads them without, others
+ * with it. The rest is as the comments say.
  */
 #ifndef PLOG_SEGMENT_H
 #define PLOG_SEGMENT_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "batch.h"
+#include "index.h"
 #include "plog.h"
+#include "producer_state.h"
 #include "sys.h"
 
+/* One aborted transaction of a segment. */
+typedef struct {
+  int64_t producer_id;
+  int64_t first_offset;
+  int64_t last_offset;
+  int64_t last_stable_offset;
+} plog_aborted;
+
 typedef struct plog_segment plog_segment; /* reference counted; files stay open while referenced, deleted or not */
+
+struct plog_segment {
+  _Atomic int32_t references;
+  plog_sys *sys;
+  int64_t base_offset;
+
+  pthread_mutex_t open_lock; /* held while the files are opened */
+  _Atomic bool is_open;      /* fd and the indexes can be used; they do not change while a reference beyond the log's is held */
+  int fd;                    /* of the .log file */
+
+  /* owner */
+  bool writable;       /* fd and the indexes are open for writing */
+  plog_index offsets;
+  plog_index times;
+  int64_t size_bytes;
+  int64_t next_offset;
+  int64_t max_timestamp;        /* -1 none */
+  int64_t max_timestamp_offset; /* base offset when there is none */
+  bool max_known;               /* else the time index has to be asked */
+  int64_t rolling_timestamp;    /* largest timestamp of the first batch; meaningless until rolling_known */
+  bool rolling_known;
+  int64_t created_ms;
+  int64_t jitter_ms;
+  int64_t since_entry_bytes; /* appended since the last offset index entry */
+  int64_t interval_bytes;    /* index.interval.bytes */
+  plog_aborted *aborted;     /* the transaction index; ascending last offsets */
+  int32_t aborted_count;
+  int32_t aborted_capacity;
+  int32_t aborted_written;   /* of them in the file */
+  bool aborted_known;        /* read from the file */
+
+  char dir[]; /* of the partition */
+};
 
 /* A range of a segment's .log file. */
 typedef struct {
@@ -19,5 +80,80 @@ typedef struct {
 } plog_slice;
 
 void plog__slice_release(plog_slice *slice); /* any thread */
+
+/* Files: dir/<20 digits>suffix. The buffer holds any of them. */
+#define PLOG_PATH_BYTES 4096
+int32_t plog__segment_path(const char *dir, int64_t base_offset, const char *suffix, char out[PLOG_PATH_BYTES]);
+
+/* Where a batch lies in its segment. */
+typedef struct {
+  int64_t base_offset;
+  int64_t last_offset;
+  int64_t position;
+  uint32_t size_bytes;
+} plog_place;
+
+/* A segment whose .log file exists; reads nothing but its size. next_offset: one past its last, when the caller knows, or -1. */
+int32_t plog__segment_open(plog_sys *sys, const char *dir, int64_t base_offset, int64_t next_offset, int64_t interval_bytes,
+                           int64_t now_ms, plog_segment **out);
+/* A new, empty segment, open for writing. Fails without leaving files. */
+int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config, int64_t now_ms,
+                             plog_segment **out);
+void plog__segment_retain(plog_segment *s);  /* any */
+void plog__segment_release(plog_segment *s); /* any */
+
+/* Open its files if they are not, rebuilding an index that is missing or impossible, and take a reference. any, with the log's
+   lock held unless it is the owner */
+int32_t plog__segment_acquire(plog_segment *s);
+/* Close the files of a segment that only the log refers to. owner, with the log's lock */
+void plog__segment_evict(plog_segment *s);
+
+/* Make it the active one: open for writing, indexes preallocated. owner */
+int32_t plog__segment_make_writable(plog_segment *s, const plog_log_config *config);
+/* The end of writing: last time index entry, indexes written and trimmed, files read-only from now on. owner */
+int32_t plog__segment_seal(plog_segment *s);
+/* Cut the file to size_bytes, after a write that failed. owner */
+int32_t plog__segment_cut_tail(plog_segment *s);
+
+/* Room in the indexes for so many batches. -ENOMEM. owner */
+int32_t plog__segment_reserve(plog_segment *s, uint32_t batches_count);
+/* Enter the batch that lies behind size_bytes in the indexes and the ends, for which there is room. owner */
+void plog__segment_index_batch(plog_segment *s, const plog_batch_header *header, int64_t max_ts_offset);
+/* Neither index has room, or the offset does not fit. owner */
+bool plog__segment_index_full(const plog_segment *s, const plog_log_config *config, int64_t last_offset);
+/* Forget the indexes and ends, to build them anew; the transaction index goes at once. owner */
+int32_t plog__segment_reset_indexes(plog_segment *s);
+
+/* The first batch whose last offset is >= offset, before limit_bytes. PLOG_E_NOT_FOUND when there is none. any, holding a
+   reference; start: where to begin, as plog__segment_hint gave it */
+int32_t plog__segment_locate(plog_segment *s, int64_t offset, int64_t start, int64_t limit_bytes, plog_place *out);
+/* A position at or before the batch of that offset, by the index. any, under the log's lock */
+int64_t plog__segment_hint(const plog_segment *s, int64_t offset);
+
+/* Cut everything at and above offset; the segment is writable. *out_end: the end of what is left. owner */
+int32_t plog__segment_truncate(plog_segment *s, int64_t offset, int64_t *out_end);
+
+/* Aborted transactions. owner, under the log's lock; list: any under it */
+int32_t plog__segment_add_aborted(plog_segment *s, const plog_ended_txn *ended);
+int32_t plog__segment_write_aborted(plog_segment *s);
+int32_t plog__segment_load_aborted(plog_segment *s);
+
+/* Largest timestamp, asking the time index if need be. owner, or under the log's lock */
+int32_t plog__segment_load_max(plog_segment *s);
+
+/* Headers of the batches from a position on, read in lumps. */
+typedef struct {
+  plog_segment *segment;
+  int64_t position; /* of the next batch */
+  int64_t limit_bytes;
+  int64_t buffer_at; /* position of buffer in the file */
+  size_t buffer_bytes;
+  uint8_t buffer[8192];
+} plog_scan;
+
+void plog__scan_init(plog_scan *scan, plog_segment *s, int64_t position, int64_t limit_bytes);
+/* The next header (its batch at scan->position - out->size_bytes). PLOG_E_NOT_FOUND at the end, PLOG_E_SHORT when the last
+   batch is cut, PLOG_CORRUPT_MESSAGE. */
+int32_t plog__scan_next(plog_scan *scan, plog_batch_header *out);
 
 #endif

@@ -1,0 +1,680 @@
+#include "batch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base.h"
+#include "codec.h"
+#include "wire.h"
+
+#define NO_TIMESTAMP (-1)
+
+/* What a batch may become in memory when it has to be rewritten with another codec. */
+#define REWRITE_MAX_BYTES (256u << 20)
+
+/* ---------------------------------------------------------------------------------------------- headers */
+
+void plog__batch_parse(const uint8_t *data, plog_batch_header *out) {
+  out->base_offset = plog_get_i64(data + PLOG_BATCH_AT_BASE_OFFSET);
+  out->batch_length = plog_get_i32(data + PLOG_BATCH_AT_LENGTH);
+  out->partition_leader_epoch = plog_get_i32(data + PLOG_BATCH_AT_LEADER_EPOCH);
+  out->magic = (int8_t)data[PLOG_BATCH_AT_MAGIC];
+  out->crc = plog_get_u32(data + PLOG_BATCH_AT_CRC);
+  out->attributes = plog_get_i16(data + PLOG_BATCH_AT_ATTRIBUTES);
+  out->last_offset_delta = plog_get_i32(data + PLOG_BATCH_AT_LAST_OFFSET_DELTA);
+  out->base_timestamp = plog_get_i64(data + PLOG_BATCH_AT_BASE_TIMESTAMP);
+  out->max_timestamp = plog_get_i64(data + PLOG_BATCH_AT_MAX_TIMESTAMP);
+  out->producer_id = plog_get_i64(data + PLOG_BATCH_AT_PRODUCER_ID);
+  out->producer_epoch = plog_get_i16(data + PLOG_BATCH_AT_PRODUCER_EPOCH);
+  out->base_sequence = plog_get_i32(data + PLOG_BATCH_AT_BASE_SEQUENCE);
+  out->records_count = plog_get_i32(data + PLOG_BATCH_AT_COUNT);
+  out->size_bytes = (uint32_t)out->batch_length + PLOG_LOG_OVERHEAD;
+}
+
+int32_t plog_batch_header_read(const uint8_t *data, size_t size_bytes, plog_batch_header *out) {
+  memset(out, 0, sizeof *out);
+  if (size_bytes < PLOG_LOG_OVERHEAD) return PLOG_E_SHORT;
+  int32_t length = plog_get_i32(data + PLOG_BATCH_AT_LENGTH);
+  if (length < PLOG_BATCH_OVERHEAD - PLOG_LOG_OVERHEAD || length > INT32_MAX - PLOG_LOG_OVERHEAD) return PLOG_CORRUPT_MESSAGE;
+  if (size_bytes > PLOG_BATCH_AT_MAGIC && data[PLOG_BATCH_AT_MAGIC] != 2) return PLOG_CORRUPT_MESSAGE;
+  if (size_bytes >= PLOG_BATCH_OVERHEAD) plog__batch_parse(data, out);
+  out->size_bytes = (uint32_t)length + PLOG_LOG_OVERHEAD;
+  if (size_bytes < out->size_bytes) return PLOG_E_SHORT;
+  /* an offset that would wrap is no offset, whatever the CRC says */
+  if (out->base_offset < 0 || out->last_offset_delta < 0 || out->base_offset > INT64_MAX - out->last_offset_delta - 1)
+    return PLOG_CORRUPT_MESSAGE;
+  return 0;
+}
+
+bool plog__batch_crc_ok(const uint8_t *data, const plog_batch_header *header) {
+  return plog_crc32c(0, data + PLOG_BATCH_AT_ATTRIBUTES, header->size_bytes - PLOG_BATCH_AT_ATTRIBUTES) == header->crc;
+}
+
+int32_t plog_batch_check(const uint8_t *data, size_t size_bytes, plog_batch_header *out) {
+  int32_t rc = plog_batch_header_read(data, size_bytes, out);
+  if (rc != 0) return rc;
+  return plog__batch_crc_ok(data, out) ? 0 : PLOG_CORRUPT_MESSAGE;
+}
+
+void plog__batch_stamp(uint8_t *data, int64_t base_offset, int32_t leader_epoch) {
+  plog_put_i64(data + PLOG_BATCH_AT_BASE_OFFSET, base_offset);
+  plog_put_i32(data + PLOG_BATCH_AT_LEADER_EPOCH, leader_epoch);
+}
+
+static void renew_crc(uint8_t *data, plog_batch_header *header) {
+  header->crc = plog_crc32c(0, data + PLOG_BATCH_AT_ATTRIBUTES, header->size_bytes - PLOG_BATCH_AT_ATTRIBUTES);
+  plog_put_u32(data + PLOG_BATCH_AT_CRC, header->crc);
+}
+
+/* ---------------------------------------------------------------------------------------------- records in memory */
+
+/* A zig-zag varint at *p; false when it is too long or cut. Nearly all are one or two bytes. */
+static inline bool take_varint(const uint8_t **p, const uint8_t *end, int32_t *out) {
+  const uint8_t *at = *p;
+  if (end - at >= 2) {
+    uint32_t v = at[0];
+    if (v < 0x80) {
+      *out = plog_unzigzag32(v);
+      *p = at + 1;
+      return true;
+    }
+    if (at[1] < 0x80) {
+      *out = plog_unzigzag32((v & 0x7f) | (uint32_t)at[1] << 7);
+      *p = at + 2;
+      return true;
+    }
+  }
+  uint32_t v = 0;
+  for (unsigned shift = 0; shift <= 28 && at < end; shift += 7) {
+    uint8_t byte = *at++;
+    v |= (uint32_t)(byte & 0x7f) << shift;
+    if (byte < 0x80) {
+      *out = plog_unzigzag32(v);
+      *p = at;
+      return true;
+    }
+  }
+  return false;
+}
+
+static inline bool take_varlong(const uint8_t **p, const uint8_t *end, int64_t *out) {
+  const uint8_t *at = *p;
+  uint64_t v = 0;
+  for (unsigned shift = 0; shift <= 63 && at < end; shift += 7) {
+    uint8_t byte = *at++;
+    v |= (uint64_t)(byte & 0x7f) << shift;
+    if (byte < 0x80) {
+      *out = plog_unzigzag64(v);
+      *p = at;
+      return true;
+    }
+  }
+  return false;
+}
+
+/* Bytes with their length in front; a negative length is null, of which *data is NULL and *size_bytes -1. */
+static inline bool take_bytes(const uint8_t **p, const uint8_t *end, const uint8_t **data, int32_t *size_bytes) {
+  int32_t n;
+  if (!take_varint(p, end, &n)) return false;
+  if (n < 0) {
+    *data = NULL;
+    *size_bytes = -1;
+    return true;
+  }
+  if (n > end - *p) return false;
+  *data = *p;
+  *size_bytes = n;
+  *p += n;
+  return true;
+}
+
+static bool skip_headers(const uint8_t **p, const uint8_t *end, int32_t count) {
+  const uint8_t *data;
+  int32_t size_bytes;
+  for (; count > 0; count--) {
+    if (!take_bytes(p, end, &data, &size_bytes) || size_bytes < 0) return false;
+    if (!take_bytes(p, end, &data, &size_bytes)) return false;
+  }
+  return true;
+}
+
+/* The record at *p; *delta and *timestamp_delta are against the batch. False when it breaks the format. */
+static inline bool take_record(const uint8_t **p, const uint8_t *end, plog_record *out, int32_t *delta,
+                               int64_t *timestamp_delta) {
+  int32_t length;
+  if (!take_varint(p, end, &length) || length < 1 || length > end - *p) return false;
+  const uint8_t *at = *p + 1, *stop = *p + length; /* the attributes of a record say nothing yet */
+  if (!take_varlong(&at, stop, timestamp_delta) || !take_varint(&at, stop, delta)) return false;
+  if (!take_bytes(&at, stop, &out->key, &out->key_bytes) || !take_bytes(&at, stop, &out->value, &out->value_bytes)) return false;
+  if (!take_varint(&at, stop, &out->headers_count) || out->headers_count < 0 || out->headers_count > stop - at) return false;
+  out->headers = at;
+  if (out->headers_count > 0 && !skip_headers(&at, stop, out->headers_count)) return false;
+  out->headers_bytes = (int32_t)(at - out->headers);
+  *p = stop;
+  return at == stop;
+}
+
+/* Sums of timestamps wrap as Java's do: what producers send is not ours to trust. */
+static inline int64_t add_wrapping(int64_t a, int64_t b) {
+  return (int64_t)((uint64_t)a + (uint64_t)b);
+}
+
+static inline int64_t record_timestamp(const plog_batch_header *header, int64_t delta) {
+  return header->attributes & PLOG_ATTR_LOG_APPEND_TIME ? header->max_timestamp : add_wrapping(header->base_timestamp, delta);
+}
+
+/* ---------------------------------------------------------------------------------------------- walking batches */
+
+/* Decompress the records of a batch into a buffer that follows what really comes out. Free *out. */
+static int32_t decompress_records(const uint8_t *data, const plog_batch_header *header, size_t max_bytes, uint8_t **out,
+                                  size_t *out_bytes) {
+  plog_decoder *decoder;
+  int32_t rc = plog__decoder_open(header->attributes & PLOG_ATTR_CODEC_MASK, data + PLOG_BATCH_OVERHEAD,
+                                  header->size_bytes - PLOG_BATCH_OVERHEAD, &decoder);
+  if (rc != 0) return rc;
+  uint8_t *buffer = NULL;
+  size_t capacity = 0, done = 0, n;
+  for (;;) {
+    if (done == capacity) {
+      size_t wanted = capacity ? capacity * 2 : PLOG_MAX((size_t)header->size_bytes * 2, (size_t)4096);
+      if (wanted > max_bytes + 1) wanted = max_bytes + 1;
+      uint8_t *larger = wanted > capacity ? realloc(buffer, wanted) : NULL;
+      if (!larger) {
+        rc = wanted > capacity ? -ENOMEM : PLOG_E_BUFFER_TOO_SMALL;
+        break;
+      }
+      buffer = larger;
+      capacity = wanted;
+    }
+    rc = plog__decoder_read(decoder, buffer + done, capacity - done, &n);
+    if (rc != 0 || n == 0) break;
+    done += n;
+  }
+  plog__decoder_close(decoder);
+  if (rc == 0 && done > max_bytes) rc = PLOG_E_BUFFER_TOO_SMALL;
+  if (rc != 0) {
+    free(buffer);
+    return rc;
+  }
+  *out = buffer;
+  *out_bytes = done;
+  return 0;
+}
+
+static int32_t each_record(const plog_batch_header *header, const uint8_t *records, size_t size_bytes, plog_record_fn *fn,
+                           void *context) {
+  const uint8_t *p = records, *end = records + size_bytes;
+  for (int32_t i = 0; i < header->records_count; i++) {
+    plog_record record;
+    int32_t delta;
+    int64_t timestamp_delta;
+    if (!take_record(&p, end, &record, &delta, &timestamp_delta)) return PLOG_INVALID_RECORD;
+    record.offset = add_wrapping(header->base_offset, delta);
+    record.timestamp = record_timestamp(header, timestamp_delta);
+    int32_t rc = fn(context, i, &record);
+    if (rc != 0) return rc;
+  }
+  return p == end && header->records_count >= 0 ? 0 : PLOG_INVALID_RECORD;
+}
+
+int32_t plog__batch_each(const uint8_t *data, const plog_batch_header *header, size_t max_bytes, plog_record_fn *fn,
+                         void *context) {
+  const uint8_t *records = data + PLOG_BATCH_OVERHEAD;
+  size_t records_bytes = header->size_bytes - PLOG_BATCH_OVERHEAD;
+  if ((header->attributes & PLOG_ATTR_CODEC_MASK) == PLOG_CODEC_NONE)
+    return each_record(header, records, records_bytes, fn, context);
+  uint8_t *buffer;
+  int32_t rc = decompress_records(data, header, max_bytes, &buffer, &records_bytes);
+  if (rc != 0) return rc;
+  rc = each_record(header, buffer, records_bytes, fn, context);
+  free(buffer);
+  return rc;
+}
+
+typedef struct {
+  plog_record *out;
+  int32_t capacity;
+  int32_t count;
+} record_sink;
+
+static int32_t keep_record(void *context, int32_t index, const plog_record *record) {
+  record_sink *sink = context;
+  (void)index;
+  if (sink->count == sink->capacity) return PLOG_E_BUFFER_TOO_SMALL;
+  sink->out[sink->count++] = *record;
+  return 0;
+}
+
+int32_t plog_batch_records(const uint8_t *data, size_t size_bytes, uint8_t *scratch, size_t scratch_bytes, plog_record *out,
+                           int32_t capacity, int32_t *count) {
+  plog_batch_header header;
+  int32_t rc = plog_batch_header_read(data, size_bytes, &header);
+  if (rc != 0) return rc;
+  const uint8_t *records = data + PLOG_BATCH_OVERHEAD;
+  size_t records_bytes = header.size_bytes - PLOG_BATCH_OVERHEAD;
+  record_sink sink = {out, capacity, 0};
+  int32_t codec = header.attributes & PLOG_ATTR_CODEC_MASK;
+  if (codec != PLOG_CODEC_NONE) {
+    rc = plog_codec_decompress(codec, records, records_bytes, scratch, scratch_bytes, &records_bytes);
+    records = scratch;
+  }
+  if (rc == 0) rc = each_record(&header, records, records_bytes, keep_record, &sink);
+  if (rc == 0) *count = sink.count;
+  if (rc == PLOG_E_BUFFER_TOO_SMALL) *count = header.records_count;
+  return rc;
+}
+
+enum { MARKER_ABORT = 0, MARKER_COMMIT = 1 };
+
+static int32_t read_marker(void *context, int32_t index, const plog_record *record) {
+  plog_marker *out = context;
+  (void)index;
+  plog_reader r;
+  plog_reader_init(&r, record->key, record->key ? (size_t)record->key_bytes : 0);
+  (void)plog_read_i16(&r);
+  int16_t type = plog_read_i16(&r);
+  if (plog_reader_status(&r) != 0 || (type != MARKER_ABORT && type != MARKER_COMMIT)) return PLOG_E_NOT_FOUND;
+  plog_reader_init(&r, record->value, record->value ? (size_t)record->value_bytes : 0);
+  (void)plog_read_i16(&r);
+  out->abort = type == MARKER_ABORT;
+  out->coordinator_epoch = plog_read_i32(&r);
+  out->timestamp = record->timestamp;
+  return plog_reader_status(&r) == 0 ? PLOG_E_STOPPED : PLOG_E_NOT_FOUND; /* one is all there is */
+}
+
+/* A marker's records take 17 bytes; whatever claims to need this much is none. */
+#define MARKER_MAX_BYTES 4096
+
+int32_t plog__batch_marker(const uint8_t *data, size_t size_bytes, const plog_batch_header *header, plog_marker *out) {
+  plog_assert(size_bytes >= header->size_bytes);
+  int32_t rc = plog__batch_each(data, header, MARKER_MAX_BYTES, read_marker, out);
+  return rc == PLOG_E_STOPPED ? 0 : PLOG_E_NOT_FOUND;
+}
+
+/* ---------------------------------------------------------------------------------------------- a leader's checks */
+
+/* What the walk over the records of a client's batch found. */
+typedef struct {
+  int64_t min_timestamp; /* allowed */
+  int64_t max_timestamp; /* allowed */
+  bool check_timestamps;
+  bool refuse_append_time; /* the batch says LogAppendTime, which producers must not */
+  bool keys_needed;
+  int64_t largest_timestamp;
+  int32_t first_error;  /* index of the first record that must be refused, -1 none */
+  bool timestamp_error; /* a record was refused for its timestamp, which decides the code */
+  bool in_order;        /* offsets count up from 0 */
+} record_findings;
+
+static int64_t subtract_clamped(int64_t a, int64_t b) {
+  int64_t v;
+  return __builtin_sub_overflow(a, b, &v) ? (b > 0 ? INT64_MIN : INT64_MAX) : v;
+}
+static int64_t add_clamped(int64_t a, int64_t b) {
+  int64_t v;
+  return __builtin_add_overflow(a, b, &v) ? (b > 0 ? INT64_MAX : INT64_MIN) : v;
+}
+
+static void findings_init(record_findings *f, const plog_batch_rules *rules, const plog_batch_header *header) {
+  f->check_timestamps = rules->timestamp_type == 0;
+  f->min_timestamp = subtract_clamped(rules->now_ms, rules->timestamp_before_max_ms);
+  f->max_timestamp = add_clamped(rules->now_ms, rules->timestamp_after_max_ms);
+  f->refuse_append_time = (header->attributes & PLOG_ATTR_LOG_APPEND_TIME) != 0;
+  f->keys_needed = rules->compacted != 0;
+  f->largest_timestamp = NO_TIMESTAMP;
+  f->first_error = -1;
+  f->timestamp_error = false;
+  f->in_order = true;
+}
+
+static inline void look_at_record(record_findings *f, int32_t index, int32_t delta, int64_t timestamp, bool has_key) {
+  f->in_order &= delta == index;
+  if (timestamp > f->largest_timestamp) f->largest_timestamp = timestamp;
+  bool bad_key = f->keys_needed && !has_key;
+  bool bad_timestamp = f->check_timestamps && timestamp != NO_TIMESTAMP
+                           ? timestamp < f->min_timestamp || timestamp > f->max_timestamp
+                           : f->refuse_append_time;
+  if (__builtin_expect(bad_key || bad_timestamp, 0)) {
+    if (f->first_error < 0) f->first_error = index;
+    if (!bad_key) f->timestamp_error = true;
+  }
+}
+
+static int32_t walk_plain(const uint8_t *data, const plog_batch_header *header, record_findings *f) {
+  const uint8_t *p = data + PLOG_BATCH_OVERHEAD, *end = data + header->size_bytes;
+  for (int32_t i = 0; i < header->records_count; i++) {
+    plog_record record;
+    int32_t delta;
+    int64_t timestamp_delta;
+    if (!take_record(&p, end, &record, &delta, &timestamp_delta)) return PLOG_INVALID_RECORD;
+    look_at_record(f, i, delta, record_timestamp(header, timestamp_delta), record.key != NULL);
+  }
+  return p == end ? 0 : PLOG_INVALID_RECORD;
+}
+
+/* Bytes as they come out of a codec, so that a batch is walked in bounded memory whatever it becomes. */
+typedef struct {
+  plog_decoder *decoder;
+  const uint8_t *at;
+  const uint8_t *end;
+  int64_t taken;  /* bytes handed out */
+  int32_t status; /* 0, or why there are no more: PLOG_E_SHORT at the end */
+  uint8_t buffer[16384];
+} stream;
+
+static bool stream_fill(stream *s) {
+  if (s->status != 0) return false;
+  size_t n;
+  s->status = plog__decoder_read(s->decoder, s->buffer, sizeof s->buffer, &n);
+  if (s->status == 0 && n == 0) s->status = PLOG_E_SHORT;
+  if (s->status != 0) return false;
+  s->at = s->buffer;
+  s->end = s->buffer + n;
+  return true;
+}
+
+static uint64_t stream_varint(stream *s, unsigned max_shift) {
+  uint64_t v = 0;
+  for (unsigned shift = 0; shift <= max_shift; shift += 7) {
+    if (s->at == s->end && !stream_fill(s)) return 0;
+    uint8_t byte = *s->at++;
+    s->taken++;
+    v |= (uint64_t)(byte & 0x7f) << shift;
+    if (byte < 0x80) return v;
+  }
+  if (s->status == 0) s->status = PLOG_INVALID_RECORD;
+  return 0;
+}
+static int32_t stream_int(stream *s) {
+  return plog_unzigzag32((uint32_t)stream_varint(s, 28));
+}
+
+static void stream_skip(stream *s, int64_t size_bytes) {
+  while (size_bytes > 0) {
+    if (s->at == s->end && !stream_fill(s)) return;
+    int64_t n = PLOG_MIN(size_bytes, (int64_t)(s->end - s->at));
+    s->at += n;
+    s->taken += n;
+    size_bytes -= n;
+  }
+}
+
+static int32_t walk_stream(stream *s, const plog_batch_header *header, record_findings *f) {
+  for (int32_t i = 0; i < header->records_count; i++) {
+    int32_t length = stream_int(s);
+    int64_t stop = s->taken + length;
+    if (length < 1) return s->status ? s->status : PLOG_INVALID_RECORD;
+    stream_skip(s, 1);
+    int64_t timestamp_delta = plog_unzigzag64(stream_varint(s, 63));
+    int32_t delta = stream_int(s);
+    int32_t key_bytes = stream_int(s);
+    if (key_bytes > stop - s->taken) return s->status ? s->status : PLOG_INVALID_RECORD;
+    stream_skip(s, key_bytes);
+    int32_t value_bytes = stream_int(s);
+    if (value_bytes > stop - s->taken) return s->status ? s->status : PLOG_INVALID_RECORD;
+    stream_skip(s, value_bytes);
+    int32_t headers_count = stream_int(s);
+    if (headers_count < 0 || headers_count > stop - s->taken) return s->status ? s->status : PLOG_INVALID_RECORD;
+    for (int32_t h = 0; h < headers_count && s->status == 0; h++) {
+      int32_t name_bytes = stream_int(s);
+      if (name_bytes < 0 || name_bytes > stop - s->taken) return s->status ? s->status : PLOG_INVALID_RECORD;
+      stream_skip(s, name_bytes);
+      int32_t content_bytes = stream_int(s);
+      if (content_bytes > stop - s->taken) return s->status ? s->status : PLOG_INVALID_RECORD;
+      stream_skip(s, content_bytes);
+    }
+    if (s->status != 0) return s->status;
+    if (s->taken != stop) return PLOG_INVALID_RECORD;
+    look_at_record(f, i, delta, record_timestamp(header, timestamp_delta), key_bytes >= 0);
+  }
+  if (s->at != s->end || stream_fill(s)) return PLOG_INVALID_RECORD; /* more than the header counts */
+  return s->status == PLOG_E_SHORT ? 0 : s->status;
+}
+
+static int32_t walk_compressed(const uint8_t *data, const plog_batch_header *header, record_findings *f) {
+  stream s;
+  s.at = s.end = s.buffer;
+  s.taken = 0;
+  s.status = 0;
+  int32_t rc = plog__decoder_open(header->attributes & PLOG_ATTR_CODEC_MASK, data + PLOG_BATCH_OVERHEAD,
+                                  header->size_bytes - PLOG_BATCH_OVERHEAD, &s.decoder);
+  if (rc != 0) return rc;
+  rc = walk_stream(&s, header, f);
+  plog__decoder_close(s.decoder);
+  return rc == PLOG_E_SHORT ? PLOG_INVALID_RECORD : rc;
+}
+
+/* ---------------------------------------------------------------------------------------------- rewriting */
+
+static int32_t rebuild_record(void *context, int32_t index, const plog_record *record) {
+  (void)index;
+  return plog_batch_builder_add(context, record->timestamp, record->key, record->key_bytes, record->value, record->value_bytes,
+                                record->headers, record->headers_bytes, record->headers_count);
+}
+
+/* The same records in a batch of our own making: with `codec`, and offsets that count up. Free *out. */
+static int32_t rebuild(const uint8_t *data, const plog_batch_header *header, int32_t codec, const plog_batch_rules *rules,
+                       uint8_t **out, size_t *out_bytes) {
+  plog_batch_builder *builder = plog_batch_builder_open();
+  if (!builder) return -ENOMEM;
+  int32_t attributes = codec | (header->attributes & (PLOG_ATTR_TRANSACTIONAL | PLOG_ATTR_CONTROL));
+  plog_batch_builder_reset(builder, header->base_offset, attributes, header->producer_id, header->producer_epoch,
+                           header->base_sequence, header->partition_leader_epoch);
+  const uint8_t *built;
+  int32_t rc = plog__batch_each(data, header, REWRITE_MAX_BYTES, rebuild_record, builder);
+  if (rc == PLOG_E_BUFFER_TOO_SMALL) rc = PLOG_MESSAGE_TOO_LARGE;
+  if (rc == 0) rc = plog_batch_builder_finish(builder, rules->compression_level, &built, out_bytes);
+  if (rc == 0 && *out_bytes > (size_t)rules->max_message_bytes) rc = PLOG_MESSAGE_TOO_LARGE;
+  if (rc == 0) {
+    *out = malloc(*out_bytes);
+    if (*out)
+      memcpy(*out, built, *out_bytes);
+    else
+      rc = -ENOMEM;
+  }
+  plog_batch_builder_close(builder);
+  return rc;
+}
+
+/* ---------------------------------------------------------------------------------------------- accepting */
+
+/* Kafka's smallest length field of any format, below which it calls the whole thing corrupt. */
+#define MIN_LENGTH_ANY_FORMAT 14
+
+/* Is there a whole batch at data, going by length and magic alone? 0 yes | PLOG_E_SHORT no | PLOG_CORRUPT_MESSAGE */
+static int32_t frame_batch(const uint8_t *data, size_t size_bytes, size_t *batch_bytes) {
+  if (size_bytes < PLOG_LOG_OVERHEAD) return PLOG_E_SHORT;
+  int32_t length = plog_get_i32(data + PLOG_BATCH_AT_LENGTH);
+  if (length < MIN_LENGTH_ANY_FORMAT) return PLOG_CORRUPT_MESSAGE;
+  if (size_bytes <= PLOG_BATCH_AT_MAGIC) return PLOG_E_SHORT;
+  if (data[PLOG_BATCH_AT_MAGIC] > 2) return PLOG_CORRUPT_MESSAGE;
+  *batch_bytes = (size_t)length + PLOG_LOG_OVERHEAD;
+  return *batch_bytes > size_bytes ? PLOG_E_SHORT : 0;
+}
+
+/* What can be said without looking at the records, in the order in which Kafka says it. */
+static int32_t check_envelope(const plog_batch_rules *rules, const uint8_t *data, size_t size_bytes, plog_batch_header *header) {
+  size_t batch_bytes, next_bytes;
+  int32_t rc = frame_batch(data, size_bytes, &batch_bytes);
+  if (rc != 0) return rc == PLOG_E_SHORT ? PLOG_INVALID_RECORD : rc;
+  if (data[PLOG_BATCH_AT_MAGIC] != 2) return PLOG_INVALID_RECORD;
+  if (size_bytes > batch_bytes) {
+    rc = frame_batch(data + batch_bytes, size_bytes - batch_bytes, &next_bytes);
+    if (rc != PLOG_E_SHORT) return rc == 0 ? PLOG_INVALID_RECORD : rc; /* one batch, not two */
+  }
+  if (rules->from_client && plog_get_i64(data) != 0) return PLOG_INVALID_RECORD;
+  if (batch_bytes > (size_t)rules->max_message_bytes) return PLOG_MESSAGE_TOO_LARGE;
+  if (batch_bytes < PLOG_BATCH_OVERHEAD) return PLOG_CORRUPT_MESSAGE;
+  plog__batch_parse(data, header);
+  if (!plog__batch_crc_ok(data, header)) return PLOG_CORRUPT_MESSAGE;
+  if ((header->attributes & PLOG_ATTR_CODEC_MASK) > PLOG_CODEC_ZSTD) return PLOG_E_UNKNOWN_CODEC;
+  if (header->last_offset_delta < 0 || header->records_count <= 0 || header->records_count - 1 != header->last_offset_delta)
+    return PLOG_INVALID_RECORD;
+  if (rules->from_client) {
+    if (header->attributes & PLOG_ATTR_CONTROL) return PLOG_INVALID_RECORD;
+    if (header->producer_id > -1 && header->base_sequence < 0) return PLOG_INVALID_RECORD;
+  }
+  return 0;
+}
+
+int32_t plog__batch_accept(const plog_batch_rules *rules, uint8_t *data, size_t size_bytes, int64_t base_offset,
+                           int32_t leader_epoch, plog_batch_accepted *out) {
+  plog_batch_header header;
+  out->record_error_index = -1;
+  int32_t rc = check_envelope(rules, data, size_bytes, &header);
+  if (rc != 0) return rc;
+
+  record_findings found;
+  findings_init(&found, rules, &header);
+  int32_t codec = header.attributes & PLOG_ATTR_CODEC_MASK;
+  rc = codec == PLOG_CODEC_NONE ? walk_plain(data, &header, &found) : walk_compressed(data, &header, &found);
+  if (rc != 0) return rc;
+  if (found.first_error >= 0) {
+    out->record_error_index = found.first_error;
+    return found.timestamp_error ? PLOG_INVALID_TIMESTAMP : PLOG_INVALID_RECORD;
+  }
+
+  uint8_t *rewritten = NULL;
+  int32_t target = rules->compression < 0 || (codec == PLOG_CODEC_NONE && (header.attributes & PLOG_ATTR_CONTROL))
+                       ? codec
+                       : rules->compression;
+  if (target != codec || !found.in_order) {
+    rc = rebuild(data, &header, target, rules, &rewritten, &size_bytes);
+    if (rc != 0) return rc;
+    data = rewritten;
+    plog__batch_parse(data, &header);
+  }
+
+  int64_t max_timestamp = rules->timestamp_type == 0 ? found.largest_timestamp : rules->now_ms;
+  int32_t attributes = (header.attributes & ~PLOG_ATTR_LOG_APPEND_TIME) |
+                       (rules->timestamp_type == 0 ? 0 : PLOG_ATTR_LOG_APPEND_TIME);
+  if (attributes != header.attributes || max_timestamp != header.max_timestamp) {
+    header.attributes = attributes;
+    header.max_timestamp = max_timestamp;
+    plog_put_i16(data + PLOG_BATCH_AT_ATTRIBUTES, (int16_t)attributes);
+    plog_put_i64(data + PLOG_BATCH_AT_MAX_TIMESTAMP, max_timestamp);
+    renew_crc(data, &header);
+  }
+  plog__batch_stamp(data, base_offset, leader_epoch);
+  header.base_offset = base_offset;
+  header.partition_leader_epoch = leader_epoch;
+
+  out->header = header;
+  out->data = data;
+  out->size_bytes = header.size_bytes;
+  out->max_timestamp_offset = plog__batch_last_offset(&header);
+  out->rewritten = rewritten;
+  return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- building */
+
+struct plog_batch_builder {
+  plog_writer records;  /* PLOG_BATCH_OVERHEAD bytes for the header, then the records */
+  plog_writer compressed;
+  int64_t base_offset;
+  int32_t attributes;
+  int64_t producer_id;
+  int32_t producer_epoch;
+  int32_t base_sequence;
+  int32_t leader_epoch;
+  int32_t count;
+  int64_t base_timestamp;
+  int64_t max_timestamp;
+};
+
+plog_batch_builder *plog_batch_builder_open(void) {
+  plog_batch_builder *b = calloc(1, sizeof *b);
+  if (!b) return NULL;
+  plog_batch_builder_reset(b, 0, 0, -1, -1, -1, -1);
+  return b;
+}
+
+void plog_batch_builder_close(plog_batch_builder *b) {
+  if (!b) return;
+  plog_writer_deinit(&b->records);
+  plog_writer_deinit(&b->compressed);
+  free(b);
+}
+
+void plog_batch_builder_reset(plog_batch_builder *b, int64_t base_offset, int32_t attributes, int64_t producer_id,
+                              int32_t producer_epoch, int32_t base_sequence, int32_t partition_leader_epoch) {
+  plog_writer_reset(&b->records);
+  plog_writer_reset(&b->compressed);
+  (void)plog_write_room(&b->records, PLOG_BATCH_OVERHEAD);
+  b->base_offset = base_offset;
+  b->attributes = attributes;
+  b->producer_id = producer_id;
+  b->producer_epoch = producer_epoch;
+  b->base_sequence = base_sequence;
+  b->leader_epoch = partition_leader_epoch;
+  b->count = 0;
+  b->base_timestamp = NO_TIMESTAMP;
+  b->max_timestamp = NO_TIMESTAMP;
+}
+
+int32_t plog_batch_builder_add(plog_batch_builder *b, int64_t timestamp, const uint8_t *key, int32_t key_bytes,
+                               const uint8_t *value, int32_t value_bytes, const uint8_t *headers, int32_t headers_bytes,
+                               int32_t headers_count) {
+  if ((key && key_bytes < 0) || (value && value_bytes < 0) || headers_bytes < 0 || headers_count < 0) return -EINVAL;
+  if (b->count == INT32_MAX) return PLOG_MESSAGE_TOO_LARGE;
+  if (b->count == 0) b->base_timestamp = timestamp;
+  int64_t timestamp_delta = (int64_t)((uint64_t)timestamp - (uint64_t)b->base_timestamp);
+  size_t key_size = key ? (size_t)key_bytes : 0, value_size = value ? (size_t)value_bytes : 0;
+  size_t length = 1 + plog_uvarint_size(plog_zigzag64(timestamp_delta)) + plog_uvarint_size(plog_zigzag32(b->count)) +
+                  plog_uvarint_size(plog_zigzag32(key ? key_bytes : -1)) + key_size +
+                  plog_uvarint_size(plog_zigzag32(value ? value_bytes : -1)) + value_size +
+                  plog_uvarint_size(plog_zigzag32(headers_count)) + (size_t)headers_bytes;
+  plog_writer *w = &b->records;
+  if (length + w->size_bytes > INT32_MAX - 16) return PLOG_MESSAGE_TOO_LARGE;
+  plog_write_varint(w, (int32_t)length);
+  plog_write_i8(w, 0);
+  plog_write_varlong(w, timestamp_delta);
+  plog_write_varint(w, b->count);
+  plog_write_varint(w, key ? key_bytes : -1);
+  plog_write_raw(w, key, key_size);
+  plog_write_varint(w, value ? value_bytes : -1);
+  plog_write_raw(w, value, value_size);
+  plog_write_varint(w, headers_count);
+  plog_write_raw(w, headers, (size_t)headers_bytes);
+  if (w->status != 0) return w->status;
+  b->count++;
+  if (timestamp > b->max_timestamp) b->max_timestamp = timestamp;
+  return 0;
+}
+
+int32_t plog_batch_builder_finish(plog_batch_builder *b, int32_t level, const uint8_t **out, size_t *out_bytes) {
+  plog_writer *w = &b->records;
+  if (w->status != 0) return w->status;
+  if (b->count == 0) return -EINVAL; /* a batch has a record */
+  int32_t codec = b->attributes & PLOG_ATTR_CODEC_MASK;
+  if (codec != PLOG_CODEC_NONE) {
+    size_t records_bytes = w->size_bytes - PLOG_BATCH_OVERHEAD, bound = plog_codec_bound(codec, records_bytes), n;
+    plog_writer_reset(&b->compressed);
+    uint8_t *room = plog_write_room(&b->compressed, PLOG_BATCH_OVERHEAD + bound);
+    if (!room) return b->compressed.status;
+    int32_t rc = plog_codec_compress(codec, level, w->data + PLOG_BATCH_OVERHEAD, records_bytes, room + PLOG_BATCH_OVERHEAD,
+                                     bound, &n);
+    if (rc != 0) return rc;
+    w = &b->compressed;
+    w->size_bytes = PLOG_BATCH_OVERHEAD + n;
+  }
+  uint8_t *data = w->data;
+  plog__batch_stamp(data, b->base_offset, b->leader_epoch);
+  plog_put_i32(data + PLOG_BATCH_AT_LENGTH, (int32_t)(w->size_bytes - PLOG_LOG_OVERHEAD));
+  data[PLOG_BATCH_AT_MAGIC] = 2;
+  plog_put_i16(data + PLOG_BATCH_AT_ATTRIBUTES, (int16_t)b->attributes);
+  plog_put_i32(data + PLOG_BATCH_AT_LAST_OFFSET_DELTA, b->count - 1);
+  plog_put_i64(data + PLOG_BATCH_AT_BASE_TIMESTAMP, b->base_timestamp);
+  plog_put_i64(data + PLOG_BATCH_AT_MAX_TIMESTAMP, b->max_timestamp);
+  plog_put_i64(data + PLOG_BATCH_AT_PRODUCER_ID, b->producer_id);
+  plog_put_i16(data + PLOG_BATCH_AT_PRODUCER_EPOCH, (int16_t)b->producer_epoch);
+  plog_put_i32(data + PLOG_BATCH_AT_BASE_SEQUENCE, b->base_sequence);
+  plog_put_i32(data + PLOG_BATCH_AT_COUNT, b->count);
+  plog_put_u32(data + PLOG_BATCH_AT_CRC,
+               plog_crc32c(0, data + PLOG_BATCH_AT_ATTRIBUTES, w->size_bytes - PLOG_BATCH_AT_ATTRIBUTES));
+  *out = data;
+  *out_bytes = w->size_bytes;
+  return 0;
+}
