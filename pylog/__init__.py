@@ -4,3 +4,86 @@ Keeps true: importing it costs next to nothing; a name is loaded when it is firs
 batch in C and per segment here; no module of it opens a socket or talks to ZooKeeper. Any thread may enter; what a
 class asks of its callers' threads its docstring says.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pylog.clock import Clock, ManualClock, SystemClock
+    from pylog.compression import Codec
+    from pylog.config import LogConfig
+    from pylog.data_dir import DirectoryInUse
+    from pylog.dump import Dump, DumpOptions, Problem
+    from pylog.errors import ErrorCode, KafkaError
+    from pylog.files import CorruptFileError
+    from pylog.log import Log
+    from pylog.log_manager import LogManager, LogManagerConfig
+    from pylog.maintenance import Maintenance
+    from pylog.records import Header, NewRecord, Record, RecordBatch, RecordBatchBuilder, batches
+    from pylog.types import TopicPartition
+
+_HOME = {
+    "Clock": "clock",
+    "Codec": "compression",
+    "CorruptFileError": "files",
+    "DirectoryInUse": "data_dir",
+    "Dump": "dump",
+    "DumpOptions": "dump",
+    "ErrorCode": "errors",
+    "Header": "records",
+    "KafkaError": "errors",
+    "Log": "log",
+    "LogConfig": "config",
+    "LogManager": "log_manager",
+    "LogManagerConfig": "log_manager",
+    "Maintenance": "maintenance",
+    "ManualClock": "clock",
+    "NewRecord": "records",
+    "Problem": "dump",
+    "Record": "records",
+    "RecordBatch": "records",
+    "RecordBatchBuilder": "records",
+    "SystemClock": "clock",
+    "TopicPartition": "types",
+    "batches": "records",
+}
+
+__all__ = [
+    "Clock",
+    "Codec",
+    "CorruptFileError",
+    "DirectoryInUse",
+    "Dump",
+    "DumpOptions",
+    "ErrorCode",
+    "Header",
+    "KafkaError",
+    "Log",
+    "LogConfig",
+    "LogManager",
+    "LogManagerConfig",
+    "Maintenance",
+    "ManualClock",
+    "NewRecord",
+    "Problem",
+    "Record",
+    "RecordBatch",
+    "RecordBatchBuilder",
+    "SystemClock",
+    "TopicPartition",
+    "batches",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -98,7 +98,10 @@ class DirectoryLock:
             if self._identity not in self._held:
                 return
             self._held.discard(self._identity)
-            unlink_if_there(self.path)
+            try:
+                unlink_if_there(self.path)
+            except OSError:
+                pass  # a directory that failed: the lock ends with the descriptor, the file stands in nobody's way
             os.close(self._fd)
 
 

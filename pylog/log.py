@@ -23,7 +23,6 @@ from pylog.leader_epoch import LEADER_EPOCH_FILE, EpochEntry, read_leader_epochs
 from pylog.log_owner import LocalOwner, LogOwner
 from pylog.logger import Logger
 from pylog.partition_metadata import PARTITION_METADATA_FILE, read_partition_metadata, write_partition_metadata
-from pylog.records import end_of_log_file
 from pylog.retention import Deletion, Limits, segments_to_delete
 from pylog.segment import DELETED_SUFFIX, Settled, settle_directory
 from pylog.types import ZERO_TOPIC_ID, TopicPartition
@@ -170,9 +169,10 @@ class Log:
         with self._guard:
             self.owner = owner
 
-    def unhost(self) -> None:
-        """The engine has given the native log back."""
+    def unhost(self, give_back: Callable[[], object] = lambda: None) -> None:
+        """The engine gives the native log back: give_back asks it to, while no policy is at work on the log."""
         with self._guard:
+            give_back()
             self.owner = LocalOwner(self.native)
 
     # ---------------------------------------------------------------------------------- what happened to it. Any
@@ -415,7 +415,7 @@ def open_log(
     clean: the data directory was closed in order, so nothing is read. Otherwise everything at or past recovery_point is
     checked and the torn tail cut. A broken side file is told and made again from the log.
     """
-    settled = settle_directory(path, end_of_log_file)
+    settled = settle_directory(path, _end_of_log_file)
     log = Logger(f"Log partition={partition}, dir={os.path.dirname(path)}")
     if settled.removed or settled.completed:
         log.info("leftovers settled", removed=len(settled.removed), completed=len(settled.completed))
@@ -450,6 +450,13 @@ def open_log(
         opened.close(clean=False)
         raise
     return opened
+
+
+def _end_of_log_file(path: str) -> int:
+    """Only an interrupted compaction asks, so only it loads what reads records."""
+    from pylog.records import end_of_log_file
+
+    return end_of_log_file(path)
 
 
 def _read_side_files(path: str, log: Logger) -> tuple[bytes | None, list[EpochEntry] | None]:

@@ -1,11 +1,10 @@
 """All logs of all data directories of one process.
 
-Keeps true: - A data directory is locked while it is used. It is either live or offline; an I/O error takes it offline
-for good (a failed
-  fsync is never retried), its logs with it, and the others serve on.
+Keeps true:
+- A data directory is locked while it is used. It is either live or offline; an I/O error takes it offline for good (a
+  failed fsync is never retried), its logs with it, and the others serve on.
 - A checkpoint says only what is durable already: data first, then recovery points; at a clean shutdown logs,
-checkpoints,
-  marker, in that order, and no marker in a directory where any of it failed.
+  checkpoints, marker, in that order, and no marker in a directory where any of it failed.
 - Nothing here waits or sleeps: the periodic work lies in `schedule`, run by one maintenance thread (maintenance.py).
 - `_guard` protects the maps. It is never held while a disk works.
 """
@@ -17,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from pylog._native import Sys
+from pylog._native import NativeError, Sys
 from pylog.clock import Clock
 from pylog.config import LogConfig
 from pylog.data_dir import DataDirectory, DirectoryInUse, put_clean_shutdown_marker
@@ -304,11 +303,17 @@ class LogManager:
             log.close(clean=False)
 
     def _on_disk(self, log: Log, action: Callable[[Log], object]) -> bool:
-        """Do something with a log's files; an error of the disk fails its directory. Says whether it worked."""
+        """Do something with a log; an error of the disk fails its directory. Says whether it worked.
+
+        A refusal concerns this log alone (the engine may just be giving it back): the others must not wait for it.
+        """
         try:
             action(log)
         except OSError as e:
             self._disk_error(os.path.dirname(log.path), e)
+            return False
+        except (KafkaError, NativeError) as e:
+            _log.warn("log refuses", partition=log.partition, error=e)
             return False
         return True
 
