@@ -6,8 +6,8 @@ What it keeps true:
 - Answers are read in the order of the requests, so several may be under way at once (`send`, then `receive` in that
   order).
 - An answer larger than `max_answer_bytes` is refused before any memory is taken for it.
-- After a PeerError, save UnsupportedApiError, the connection is closed: what was under way on it is lost, its outcome
-  unknown.
+- After an exception out of a request, save UnsupportedApiError and EncodeError, the connection is closed: what was
+  under way on it is lost, its outcome unknown.
 
 One thread at a time. Imports socket, so the broker loads this module when it first needs another broker, not on its
 start.
@@ -211,7 +211,12 @@ class Peer:
                 raise DisconnectedError(self.address, "the connection was closed")
             raise AssertionError("answers are read in the order of their requests")
         deadline = time.monotonic() + (self._timeout_ms if timeout_ms is None else timeout_ms) / 1000
-        body = self._read_frame(pending.correlation_id, deadline)
+        try:
+            body = self._read_frame(pending.correlation_id, deadline)
+        except BaseException:
+            # Also when a signal broke in: half an answer is read, and nothing after it could be told apart.
+            self.close()
+            raise
         self._pending.popleft()
         try:
             start = 0
@@ -252,9 +257,9 @@ class Peer:
         self._correlation_id = correlation_id = (self._correlation_id + 1) & _MAX_CORRELATION_ID
         flexible = b"\0" if request_header_version(message.api_key, version) >= 2 else b""
         body = message.encode(version)
+        sock = self._open_socket()
         size = _HEADER.size - 4 + len(self._client_id) + len(flexible) + len(body)
         head = _HEADER.pack(size, message.api_key, version, correlation_id) + self._client_id + flexible
-        sock = self._open_socket()
         deadline = time.monotonic() + self._timeout_ms / 1000
         try:
             # Gathered, so that a batch of a megabyte is not copied to put a few bytes before it.
@@ -262,9 +267,11 @@ class Peer:
             for rest in (memoryview(head)[sent:], memoryview(body)[max(0, sent - len(head)) :]):
                 while rest:
                     rest = rest[self._send_some(sock, [rest], deadline) :]
-        except OSError as error:
-            self.close()
-            raise DisconnectedError(self.address, f"sending failed: {_phrase(error)}") from error
+        except BaseException as error:
+            self.close()  # half a request is written, and the broker would take the next one for its rest
+            if isinstance(error, OSError):
+                raise DisconnectedError(self.address, f"sending failed: {_phrase(error)}") from error
+            raise
         return correlation_id
 
     def _send_some(self, sock: socket.socket, parts: list[bytes] | list[memoryview], deadline: float) -> int:
@@ -280,12 +287,10 @@ class Peer:
         self._read_into(memoryview(head), deadline)
         size, answered = _FRAME.unpack(head)
         if not _CORRELATION_BYTES <= size <= self.max_answer_bytes:
-            self.close()
             raise MalformedAnswerError(
                 self.address, f"an answer of {size} bytes, and at most {self.max_answer_bytes} are accepted"
             )
         if answered != correlation_id:
-            self.close()
             raise MalformedAnswerError(self.address, f"answer to request {answered} instead of {correlation_id}")
         body = bytearray(size - _CORRELATION_BYTES)
         self._read_into(memoryview(body), deadline)
@@ -300,10 +305,8 @@ class Peer:
                 self._wait(sock, select.POLLIN, deadline, "no answer in time")
                 continue
             except OSError as error:
-                self.close()
                 raise DisconnectedError(self.address, _phrase(error)) from error
             if count == 0:
-                self.close()
                 raise DisconnectedError(self.address, "the broker closed the connection")
             rest = rest[count:]
 
@@ -311,7 +314,6 @@ class Peer:
         poll = select.poll()
         poll.register(sock, event)
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            self.close()
             raise PeerTimeoutError(self.address, reason)
 
     def _open_socket(self) -> socket.socket:

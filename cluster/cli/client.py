@@ -133,7 +133,7 @@ class ClusterClient:
         """Tell the user why nothing happens, once per reason."""
         if reason != self._said:
             self._said = reason
-            self._on_wait(f"still trying: {reason}")
+            self._on_wait(f"waiting: {reason}")
 
     def any_broker(self) -> Peer:
         """A connection to whichever broker answers. Raises CommandError when none ever did, else PeerError."""

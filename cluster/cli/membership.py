@@ -6,6 +6,7 @@ carries the generation it belongs to, so that the coordinator refuses it once so
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -28,6 +29,8 @@ _REBALANCE_TIMEOUT_MS = 60_000
 _HEARTBEAT_S = 3.0
 PARTITION_CHECK_S = 30.0
 _ANSWER_GRACE_MS = 5_000
+# Longer than a broker waits for the first members of a new group.
+_SAY_WAITING_AFTER_S = 5.0
 _LOST = (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION)
 
 
@@ -137,9 +140,11 @@ class Membership:
                 )
             ],
         )
-        joined = self._cluster.coordinator(self.group).request(
-            request, m.JoinGroupResponse, timeout_ms=_REBALANCE_TIMEOUT_MS + _ANSWER_GRACE_MS
-        )
+        peer = self._cluster.coordinator(self.group)
+        pending = peer.send(request, m.JoinGroupResponse)
+        if not select.select([peer], [], [], _SAY_WAITING_AFTER_S)[0]:
+            self._cluster.say_waiting(f"the other members of group {self.group!r} have to join again, or to time out")
+        joined = peer.receive(pending, timeout_ms=_REBALANCE_TIMEOUT_MS + _ANSWER_GRACE_MS)
         if joined.error_code == ErrorCode.MEMBER_ID_REQUIRED:
             self._member_id = joined.member_id
             return None

@@ -92,6 +92,11 @@ class RecordMeter:
         return self._progress is not None
 
     @property
+    def counted(self) -> str:
+        """Such as `1,000,000 records`."""
+        return "1 record" if self.records == 1 else f"{self.records:,} records"
+
+    @property
     def seconds(self) -> float:
         """Since the beginning."""
         return max(time.monotonic() - self._started, 1e-9)
@@ -99,8 +104,7 @@ class RecordMeter:
     def summary(self) -> str:
         """Such as `1,000,000 records, 95.4 MB in 2.1 s (480,000 records/s, 45.8 MB/s)`."""
         seconds = self.seconds
-        records = "1 record" if self.records == 1 else f"{self.records:,} records"
-        return f"{records}, {_megabytes(self.size_bytes)} in {seconds:.1f} s ({self._rates(seconds)})"
+        return f"{self.counted}, {_megabytes(self.size_bytes)} in {seconds:.1f} s ({self._rates(seconds)})"
 
     def _rates(self, seconds: float) -> str:
         return f"{self.records / seconds:,.0f} records/s, {_megabytes(self.size_bytes / seconds)}/s"
@@ -111,7 +115,7 @@ class RecordMeter:
         self._progress.update(
             self._progress.task_ids[0],
             completed=self.size_bytes,
-            text=f"{self.records:,} records, {_megabytes(self.size_bytes)}, {self._rates(self.seconds)}",
+            text=f"{self.counted}, {_megabytes(self.size_bytes)}, {self._rates(self.seconds)}",
         )
         self._progress.refresh()
         self._next_draw = time.monotonic() + _REFRESH_S

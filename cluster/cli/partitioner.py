@@ -37,4 +37,4 @@ def murmur2(data: bytes) -> int:
 @lru_cache(maxsize=_REMEMBERED_KEYS)
 def partition_for_key(key: bytes, partition_count: int) -> int:
     """The partition of a key. Keys tend to come back, so the latest ones are remembered."""
-    return (murmur2(key) & _POSITIVE) % partition_count
+    return (murmur2(key) & _POSITIVE) % partition_count if partition_count > 1 else 0

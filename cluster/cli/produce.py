@@ -7,18 +7,22 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Callable
 
 from cluster.cli.arguments import add_connection, connect, escaped, key_value, non_negative_int, positive_int
 from cluster.cli.errors import CommandError, UsageError
 from cluster.cli.output import RecordMeter, notice
 from cluster.cli.producer import ACKS_ALL, Producer
-from cluster.cli.record_input import Parser, line_parser, parse_json, read_lines
+from cluster.cli.record_input import parse_json, read_lines, shown
 from pylog.compression import Codec, codec_named
 from pylog.records import Header
 
 _ACKS = {"all": ACKS_ALL, "-1": ACKS_ALL, "1": 1, "0": 0}
 _DEFAULT_BATCH_BYTES = 256 * 1024
 _LINGER_S = 0.005
+
+# Lines, the number of the first, and the time in ms.
+_Feed = Callable[[list[bytes], int, int], None]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -93,7 +97,7 @@ def _run(options: argparse.Namespace) -> int:
         try:
             _produce(producer, fd, options)
         except BaseException:
-            notice(f"stopped after {meter.summary()}")
+            notice(f"stopped after {meter.counted}")
             raise
     if meter.drawn:
         notice(f"produced {meter.summary()}")
@@ -110,35 +114,44 @@ def _open_input(path: str | None) -> int:
 
 
 def _produce(producer: Producer, fd: int, options: argparse.Namespace) -> None:
-    headers = tuple(Header(name, value.encode()) for name, value in options.header)
-    separator, null = options.key_separator, options.null
-    if options.json or separator is not None or null is not None:
-        parse: Parser | None = parse_json if options.json else line_parser(separator, headers, null)
-    else:
-        parse = None
-    add = producer.add
-    number = 0
+    """Feed every line to the producer. Whatever is wrong with a line, those before it are written first."""
+    feed = _feed(producer, options)
+    number = 1
     for lines in read_lines(fd, _LINGER_S):
         if not lines:
             producer.flush()
             continue
-        now_ms = time.time_ns() // 1_000_000
-        if parse is None:
-            for line in lines:
-                add(None, line, headers, now_ms, options.partition)
-            continue
-        for line in lines:
-            number += 1
-            try:
-                record = parse(line)
-            except CommandError as error:
-                producer.flush()
-                raise CommandError(f"line {number}: {error}") from error
-            add(
-                record.key,
-                record.value,
-                record.headers + headers if options.json else headers,
-                now_ms if record.timestamp is None else record.timestamp,
-                options.partition,
-            )
+        try:
+            feed(lines, number, time.time_ns() // 1_000_000)
+        except CommandError:
+            producer.flush()
+            raise
+        number += len(lines)
     producer.flush()
+
+
+def _feed(producer: Producer, options: argparse.Namespace) -> _Feed:
+    """What makes records of lines. The common forms have loops of their own: this is where the time goes."""
+    headers = tuple(Header(name, value.encode()) for name, value in options.header)
+    separator, null, partition, add = options.key_separator, options.null, options.partition, producer.add
+
+    def feed_json(lines: list[bytes], number: int, now_ms: int) -> None:
+        for place, line in enumerate(lines, number):
+            record = parse_json(line, place)
+            timestamp = now_ms if record.timestamp is None else record.timestamp
+            add(record.key, record.value, record.headers + headers, timestamp, partition)
+
+    def feed_keyed(lines: list[bytes], number: int, now_ms: int) -> None:
+        for place, line in enumerate(lines, number):
+            key, found, value = line.partition(separator)
+            if not found:
+                raise CommandError(f"line {place}: no key separator {separator.decode()!r} in {shown(line)}")
+            add(key, None if value == null else value, headers, now_ms, partition)
+
+    def feed_values(lines: list[bytes], number: int, now_ms: int) -> None:
+        for line in lines:
+            add(None, None if line == null else line, headers, now_ms, partition)
+
+    if options.json:
+        return feed_json
+    return feed_values if separator is None else feed_keyed

@@ -1,4 +1,4 @@
-"""What `pylog produce` reads: lines out of a file or a pipe, and the record in each of them.
+"""What `pylog produce` reads: lines out of a file or a pipe, and the record in a line of JSON.
 
 What it keeps true: every line is one record and nothing of a line is lost, the last one too when no newline ends it;
 a reader that has nothing to give says so (an empty list), so that what was read is sent and not kept back.
@@ -11,7 +11,7 @@ import os
 import select
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from cluster.cli.errors import CommandError
@@ -28,10 +28,7 @@ class InputRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[Header, ...]
-    timestamp: int | None = None
-
-
-Parser = Callable[[bytes], InputRecord]
+    timestamp: int | None
 
 
 def read_lines(fd: int, idle_s: float) -> Iterator[list[bytes]]:
@@ -59,40 +56,23 @@ def read_lines(fd: int, idle_s: float) -> Iterator[list[bytes]]:
                 raise CommandError(f"a line of more than {_MAX_LINE_BYTES >> 20} MiB is no record a broker would take")
 
 
-def line_parser(separator: bytes | None, headers: tuple[Header, ...], null: bytes | None) -> Parser:
-    """Lines as text. `separator`: between key and value; `null`: what stands for no value. Raises CommandError."""
+def parse_json(line: bytes, number: int) -> InputRecord:
+    """The record in a line as `pylog consume --json` writes it; topic, partition and offset are ignored.
 
-    def parse(line: bytes) -> InputRecord:
-        key = None
-        if separator is not None:
-            key, found, line = line.partition(separator)
-            if not found:
-                raise CommandError(f"no key separator {separator!r} in the line {_shown(key)}")
-        return InputRecord(key, None if line == null else line, headers)
-
-    return parse
-
-
-def parse_json(line: bytes) -> InputRecord:
-    """Lines as `pylog consume --json` writes them; topic, partition and offset are ignored. Raises CommandError."""
+    `number`: of the line, for the CommandError that is raised when there is none in it.
+    """
     try:
         fields = json.loads(line)
-    except ValueError as error:
-        raise CommandError(f"not JSON: {_shown(line)} ({error})") from error
-    if not isinstance(fields, dict):
-        raise CommandError(f"not a JSON object: {_shown(line)}")
-    headers = fields.get("headers") or []
-    if isinstance(headers, dict):
-        headers = list(headers.items())
-    try:
+        if not isinstance(fields, dict):
+            raise ValueError("not an object")
         return InputRecord(
             _json_bytes(fields.get("key")),
             _json_bytes(fields.get("value")),
-            tuple(Header(str(name), _json_bytes(value)) for name, value in headers),
+            _json_headers(fields.get("headers")),
             _json_int(fields.get("timestamp")),
         )
-    except (TypeError, ValueError) as error:
-        raise CommandError(f"{error} in {_shown(line)}") from error
+    except ValueError as error:
+        raise CommandError(f"line {number}: {error} in {shown(line)}") from error
 
 
 def _json_bytes(value: object) -> bytes | None:
@@ -109,12 +89,21 @@ def _json_bytes(value: object) -> bytes | None:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def _json_headers(value: object) -> tuple[Header, ...]:
+    """A list of pairs; or an object, when no name comes twice."""
+    pairs = list(value.items()) if isinstance(value, dict) else value or []
+    if not isinstance(pairs, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise ValueError("the headers are not a list of [name, value]")
+    return tuple(Header(str(name), _json_bytes(content)) for name, content in pairs)
+
+
 def _json_int(value: object) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     raise ValueError(f"{value!r} is not an integer")
 
 
-def _shown(line: bytes) -> str:
+def shown(line: bytes) -> str:
+    """The beginning of a line, for an error."""
     text = line[:60].decode("utf-8", "backslashreplace")
     return repr(text + ("..." if len(line) > 60 else ""))
