@@ -107,7 +107,8 @@ class GroupKind:
             groups=[group for part in listed for group in part.groups],
         )
 
-    def refuse(self, ctx: RequestContext, message: Message, error: ErrorCode) -> object:
+    @staticmethod
+    def refuse(ctx: RequestContext, message: Message, error: ErrorCode) -> object:
         if isinstance(message, m.HeartbeatRequest):
             # A member is not to give up its assignment because its coordinator has just changed.
             is_loading = error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS

@@ -47,6 +47,7 @@ class Driver:
         self.now_ms = 1_000_000
         self.runtime = Runtime(self.config, self._new_id, self.topics)
         self.logs: dict[Shard, list[tuple[bytes, bytes | None]]] = {}
+        self.high: dict[Shard, int] = {}
         self.timers: dict[Hashable, int] = {}
         self.answers: dict[Hashable, Message] = {}
         self.asked: dict[Hashable, RequestContext] = {}
@@ -76,8 +77,10 @@ class Driver:
     def unload(self, partition: int = 0) -> None:
         self.carry_out(self.runtime.unload(OFFSETS, partition))
 
-    def restart(self) -> None:
-        """Another broker takes over the log as it stands."""
+    def restart(self, *, cut: bool = False) -> None:
+        """Another broker takes over the log as it stands. `cut`: it never got what is not committed."""
+        if cut:
+            self.logs = {shard: log[: self.high.get(shard, 0)] for shard, log in self.logs.items()}
         for partition in range(self.topics.counts[OFFSETS]):
             self.unload(partition)
         self.waiting.clear()
@@ -119,7 +122,8 @@ class Driver:
                 self.commit(append.shard.partition)
 
     def commit(self, partition: int = 0) -> None:
-        high_watermark = len(self.logs.get(Shard(OFFSETS, partition), []))
+        shard = Shard(OFFSETS, partition)
+        high_watermark = self.high[shard] = len(self.logs.get(shard, []))
         self.carry_out(self.runtime.committed(OFFSETS, partition, high_watermark, self.now_ms))
 
     def advance(self, by_ms: int) -> None:
