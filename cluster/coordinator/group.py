@@ -483,7 +483,8 @@ class Group:
         self.members.take_join(member)
         ctx = before.ctx
         if error:
-            out.append(self._note("Could not store a static member", ("member", member.member_id), ("error", error)))
+            told = (("member", member.member_id), ("error", error.name))
+            out.append(self._note("Could not store a static member", *told))
             self._rename(member, before.member_id, out)
             self._update(member, before)
             out.append(answers.join_failed(ctx, NO_MEMBER_ID, answers.group_write_error(error)))
@@ -580,7 +581,7 @@ class Group:
         """Nobody waits for this record. Without it a new coordinator finds the last generation, and expires it."""
         if not error:
             return []
-        return [self._note("Could not store the empty group", ("error", error), ("at_ms", now_ms))]
+        return [self._note("Could not store the empty group", ("error", error.name), ("at_ms", now_ms))]
 
     def _assigned(self, generation: int, error: ErrorCode, now_ms: int) -> list[Step]:
         """The assignment of a generation is committed (and replayed), or is not."""

@@ -258,7 +258,7 @@ class Runtime:
         host = self._hosted.get(key.shard)
         if host is None or key.inner not in host.armed:
             return []
-        host.armed.discard(key.inner)
+        del host.armed[key.inner]
         if key.inner is None:
             return self._overdue(host, now_ms)
         return self._carry_out(host, host.machine.timer(key.inner, now_ms), now_ms)
@@ -274,7 +274,7 @@ class Runtime:
                 effects.append(self._set_timer(host, step.key, step.deadline_ms))
             elif isinstance(step, CancelTimer):
                 if step.key in host.armed:
-                    host.armed.discard(step.key)
+                    del host.armed[step.key]
                     effects.append(CancelTimer(TimerKey(host.shard, step.key)))
             else:
                 effects.append(step)
@@ -311,5 +311,5 @@ class Runtime:
         effects.append(Append(host.shard, records, token))
 
     def _set_timer(self, host: HostedShard, inner: Hashable, deadline_ms: int) -> SetTimer:
-        host.armed.add(inner)
+        host.armed[inner] = None
         return SetTimer(TimerKey(host.shard, inner), deadline_ms)

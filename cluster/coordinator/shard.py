@@ -109,7 +109,7 @@ class HostedShard:
         self.loading = True
         self.high_watermark = -1
         self.flights: dict[int, Flight] = {}
-        self.armed: set[Hashable] = set()
+        self.armed: dict[Hashable, None] = {}  # a set in the order of setting, so that a run can be repeated
 
     def take_committed(self) -> list[tuple[int, Flight]]:
         """Remove and return the writes, with their tokens, below the high watermark, in the order of the log."""

@@ -52,6 +52,7 @@ class Driver:
         self.answers: dict[Hashable, Message] = {}
         self.asked: dict[Hashable, RequestContext] = {}
         self.seen: list[Effect] = []
+        self.seen_ms: list[int] = []
         self.waiting: deque[Append] = deque()
         self.commits = True
         self.appends = True
@@ -92,6 +93,7 @@ class Driver:
     def carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             self.seen.append(effect)
+            self.seen_ms.append(self.now_ms)
             if isinstance(effect, Reply):
                 assert effect.reply_to not in self.answers, f"second answer to {effect.reply_to}: {effect.message}"
                 ctx = self.asked[effect.reply_to]
