@@ -36,6 +36,7 @@ extern "C" {
 #define PLOG_REPLICA_NOT_AVAILABLE 9
 #define PLOG_MESSAGE_TOO_LARGE 10
 #define PLOG_INVALID_TOPIC_EXCEPTION 17
+#define PLOG_RECORD_LIST_TOO_LARGE 18
 #define PLOG_NOT_ENOUGH_REPLICAS 19
 #define PLOG_NOT_ENOUGH_REPLICAS_AFTER_APPEND 20
 #define PLOG_INVALID_REQUIRED_ACKS 21
@@ -438,6 +439,13 @@ plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition);
  */
 int32_t plog_engine_append(plog_engine *e, int64_t partition, const uint8_t *batch, size_t size_bytes, int64_t token,
                            int64_t *out_base, int64_t *out_last, int32_t *out_committed);
+/**
+ * Append batches fetched from the leader, stamped by it, to a partition whose role is follower, and take over the leader's
+ * high watermark (as far as the log reaches) and log start. size_bytes 0: only those. *out_last: the last offset in the log.
+ * PLOG_NOT_LEADER_OR_FOLLOWER, PLOG_KAFKA_STORAGE_ERROR, or what plog_log_append says. any
+ */
+int32_t plog_engine_append_follower(plog_engine *e, int64_t partition, const uint8_t *batches, size_t size_bytes,
+                                    int64_t leader_high_watermark, int64_t leader_log_start, int64_t *out_last);
 /** The owner's functions of plog_log, run on the reactor. any */
 int32_t plog_engine_configure_log(plog_engine *e, int64_t partition, const plog_log_config *config);
 int32_t plog_engine_roll(plog_engine *e, int64_t partition);
@@ -504,6 +512,11 @@ void plog_engine_invalidate(plog_engine *e);
 /** Do not read from conn for ms (quota). any */
 int32_t plog_engine_throttle(plog_engine *e, int64_t conn, int32_t ms);
 int32_t plog_engine_disconnect(plog_engine *e, int64_t conn);                                         /* any */
+
+/** A broker's address on a listener, told (Produce 10, Fetch 16 and up) to clients that came to the wrong broker. host NULL:
+    forget it; rack NULL: none. any */
+int32_t plog_engine_publish_node(plog_engine *e, int32_t listener_id, int32_t broker_id, const char *host, int32_t port,
+                                 const char *rack);
 
 /** Which versions C answers itself for Produce (0) and Fetch (1); outside, the connection is closed as Kafka does. any */
 int32_t plog_engine_serve(plog_engine *e, int32_t api_key, int32_t min_version, int32_t max_version);

@@ -1,0 +1,642 @@
+/*
+ * engine.c: the public engine functions: how any thread hands work to the reactor and waits until it is done.
+ *
+ * A command runs on the reactor while that runs, and on the caller's thread, under the lifecycle lock, before and after. So
+ * partitions and connections have one owner at any moment.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control.h"
+#include "listener.h"
+#include "purgatory.h"
+#include "reactor.h"
+
+/* ------------------------------------------------------------------------------------------------ commands */
+
+typedef int32_t plog_act(plog_engine *e, void *arguments);
+
+typedef struct {
+  plog_message message;
+  plog_act *act;
+  void *arguments;
+  int32_t rc;
+  bool done;
+  pthread_mutex_t lock; /* guards rc and done */
+  pthread_cond_t finished;
+} plog_command;
+
+static void run_command(plog_message *message, void *reactor) {
+  plog_command *command = PLOG_CONTAINER_OF(message, plog_command, message);
+  int32_t rc = command->act(reactor, command->arguments);
+  pthread_mutex_lock(&command->lock);
+  command->rc = rc;
+  command->done = true;
+  pthread_cond_signal(&command->finished);
+  pthread_mutex_unlock(&command->lock);
+}
+
+static bool reactor_runs(const plog_engine *e) {
+  return e->state == PLOG_ENGINE_RUNNING || e->state == PLOG_ENGINE_STOPPING;
+}
+
+/* Give message to the reactor; false: none runs, and the lifecycle lock is held. */
+static bool post(plog_engine *e, plog_message *message) {
+  pthread_mutex_lock(&e->lifecycle);
+  if (!reactor_runs(e)) return false;
+  plog__inbox_put(&e->inbox, message);
+  pthread_mutex_unlock(&e->lifecycle);
+  return true;
+}
+
+static int32_t run(plog_engine *e, plog_act *act, void *arguments) {
+  plog_command command = {.message = {NULL, run_command}, .act = act, .arguments = arguments};
+  plog_assert(pthread_mutex_init(&command.lock, NULL) == 0);
+  plog_assert(pthread_cond_init(&command.finished, NULL) == 0);
+  if (post(e, &command.message)) {
+    pthread_mutex_lock(&command.lock);
+    while (!command.done) pthread_cond_wait(&command.finished, &command.lock);
+    pthread_mutex_unlock(&command.lock);
+  } else {
+    plog__reactor_refresh_clock(e);
+    command.rc = act(e, arguments);
+    plog__upcalls_publish(&e->upcalls);
+    pthread_mutex_unlock(&e->lifecycle);
+  }
+  (void)pthread_cond_destroy(&command.finished);
+  (void)pthread_mutex_destroy(&command.lock);
+  return command.rc;
+}
+
+/* ------------------------------------------------------------------------------------------------ life */
+
+static int32_t draw_key(plog_sys *sys, uint64_t *out) {
+  int fd = plog__sys_open(sys, "/dev/urandom", O_RDONLY | O_CLOEXEC, 0);
+  if (fd < 0) return fd;
+  int64_t n = plog__sys_read(sys, fd, out, sizeof *out);
+  (void)plog__sys_close(sys, fd);
+  return n == (int64_t)sizeof *out ? 0 : -EIO;
+}
+
+int32_t plog_engine_open(plog_sys *sys, const plog_engine_config *config, plog_engine **out) {
+  plog_engine *e = calloc(1, sizeof *e);
+  if (!e) return -ENOMEM;
+  e->sys = sys;
+  e->config = *config;
+  e->state = PLOG_ENGINE_IDLE;
+  for (int i = 0; i < PLOG_SERVED_APIS; i++) {
+    atomic_init(&e->served_min[i], INT32_MAX);
+    atomic_init(&e->served_max[i], -1);
+  }
+  int32_t rc = draw_key(sys, &e->hash_key);
+  if (rc == 0) rc = plog__reactor_init(e);
+  if (rc) {
+    free(e);
+    return rc;
+  }
+  plog_assert(pthread_mutex_init(&e->lifecycle, NULL) == 0);
+  *out = e;
+  return 0;
+}
+
+static void *thread_main(void *argument) {
+  plog_engine *e = argument;
+  plog__reactor_run(e);
+  return NULL;
+}
+
+/* The reactor's thread takes no signals: those are the main thread's. */
+static int32_t start_thread(plog_engine *e) {
+  sigset_t all, before;
+  (void)sigfillset(&all);
+  int rc = pthread_sigmask(SIG_SETMASK, &all, &before);
+  if (rc) return -rc;
+  rc = pthread_create(&e->thread, NULL, thread_main, e);
+  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return -rc;
+}
+
+int32_t plog_engine_start(plog_engine *e) {
+  pthread_mutex_lock(&e->lifecycle);
+  int32_t rc = e->state == PLOG_ENGINE_IDLE ? start_thread(e) : PLOG_E_STOPPED;
+  if (rc == 0) e->state = PLOG_ENGINE_RUNNING;
+  pthread_mutex_unlock(&e->lifecycle);
+  return rc;
+}
+
+typedef struct {
+  plog_message message;
+  int32_t drain_ms;
+} plog_stop;
+
+static void stop_reactor(plog_message *message, void *reactor) {
+  plog__reactor_stop(reactor, PLOG_CONTAINER_OF(message, plog_stop, message)->drain_ms);
+}
+
+int32_t plog_engine_stop(plog_engine *e, int32_t drain_ms) {
+  plog_stop stop = {.message = {NULL, stop_reactor}, .drain_ms = PLOG_MAX(drain_ms, 0)};
+  pthread_mutex_lock(&e->lifecycle);
+  if (e->state == PLOG_ENGINE_RUNNING) {
+    e->state = PLOG_ENGINE_STOPPING;
+    plog__inbox_put(&e->inbox, &stop.message);
+    pthread_mutex_unlock(&e->lifecycle);
+    (void)pthread_join(e->thread, NULL);
+    pthread_mutex_lock(&e->lifecycle);
+    e->state = PLOG_ENGINE_STOPPED;
+    plog__reactor_refresh_clock(e);
+    plog__inbox_run(&e->inbox, e); /* what was posted while the reactor ended */
+    plog__reactor_settle(e);
+    plog__reactor_close_conns(e);
+  } else if (e->state == PLOG_ENGINE_IDLE) {
+    e->state = PLOG_ENGINE_STOPPED;
+  }
+  if (e->state == PLOG_ENGINE_STOPPED) {
+    plog__upcalls_publish(&e->upcalls);
+    plog__upcalls_stop(&e->upcalls);
+  }
+  pthread_mutex_unlock(&e->lifecycle);
+  return 0;
+}
+
+/* Everything that waits for p ends with error; p is in no list afterwards. */
+static void end_waiting(plog_engine *e, plog_partition *p, int32_t error) {
+  if (!plog_list_empty(&p->dirty)) (void)plog__reactor_commit(e, p);
+  plog__watches_fire_all(&p->offset_watches, error, e->now_ms);
+  plog__watches_fire_all(&p->fetch_watches, error, e->now_ms);
+}
+
+int32_t plog_engine_close(plog_engine *e, int32_t clean) {
+  (void)plog_engine_stop(e, 0);
+  plog__reactor_quiesce(e);
+  int32_t first_error = 0;
+  for (uint32_t i = 0; i < e->topics.slots_used; i++) {
+    plog_partition *p = e->topics.slots[i];
+    if (!p) continue;
+    end_waiting(e, p, PLOG_NOT_LEADER_OR_FOLLOWER);
+    plog_log *log = p->log;
+    plog__topics_remove(&e->topics, p);
+    plog__partition_close(p);
+    int32_t rc = plog_log_close(log, clean);
+    if (rc && !first_error) first_error = rc;
+  }
+  plog__reactor_deinit(e);
+  (void)pthread_mutex_destroy(&e->lifecycle);
+  free(e);
+  return first_error;
+}
+
+typedef struct {
+  const char *address;
+  int32_t port;
+  int32_t listener_id;
+  int32_t *out_port;
+} plog_listen_arguments;
+
+static int32_t act_listen(plog_engine *e, void *arguments) {
+  const plog_listen_arguments *a = arguments;
+  return plog__listener_open(e, a->address, a->port, a->listener_id, a->out_port);
+}
+
+int32_t plog_engine_listen(plog_engine *e, const char *address, int32_t port, int32_t listener_id, int32_t *out_port) {
+  plog_listen_arguments a = {address, port, listener_id, out_port};
+  return run(e, act_listen, &a);
+}
+
+/* ------------------------------------------------------------------------------------------------ partitions */
+
+typedef struct {
+  const char *topic;
+  const uint8_t *topic_id;
+  int32_t index;
+  plog_log *log;
+  const plog_partition_state *state;
+  int64_t *out_partition;
+} plog_add_arguments;
+
+static int32_t act_add(plog_engine *e, void *arguments) {
+  const plog_add_arguments *a = arguments;
+  plog_partition *p;
+  int32_t rc =
+      plog__partition_open(e->config.broker_id, e->config.replica_lag_time_max_ms, a->log, a->state, e->now_ms, &p);
+  if (rc) return rc;
+  rc = plog__topics_add(&e->topics, a->topic, a->topic_id, a->index, p);
+  if (rc) {
+    plog__partition_close(p);
+    return rc;
+  }
+  plog__reactor_watch_lag(e, p);
+  *a->out_partition = p->number;
+  return 0;
+}
+
+int32_t plog_engine_add_partition(plog_engine *e, const char *topic, const uint8_t *topic_id, int32_t index, plog_log *log,
+                                  const plog_partition_state *state, int64_t *out_partition) {
+  plog_add_arguments a = {topic, topic_id, index, log, state, out_partition};
+  return run(e, act_add, &a);
+}
+
+/* A command about one partition; what it means is the act's. */
+typedef struct {
+  int64_t partition;
+  const plog_partition_state *state;
+  const plog_log_config *config;
+  const uint8_t *data;
+  size_t size_bytes;
+  uint8_t *copy;
+  int64_t token;
+  int64_t offset;
+  int64_t log_start;
+  int32_t error;
+  bool fully;
+  int64_t result;
+  int64_t second_result;
+  int32_t count;
+  plog_log *log;
+} plog_partition_arguments;
+
+static plog_partition *find(const plog_engine *e, const plog_partition_arguments *a) {
+  return plog__topics_by_number(&e->topics, a->partition);
+}
+
+static int32_t act_publish(plog_engine *e, void *arguments) {
+  const plog_partition_arguments *a = arguments;
+  plog_partition *p = find(e, a);
+  if (!p) return PLOG_E_CLOSED;
+  if (!plog_list_empty(&p->dirty)) (void)plog__reactor_commit(e, p);
+  bool ceased;
+  int32_t rc = plog__partition_publish(p, a->state, e->now_ms, &ceased);
+  if (rc) return rc;
+  if (ceased) plog__watches_fire_all(&p->offset_watches, PLOG_NOT_LEADER_OR_FOLLOWER, e->now_ms);
+  plog__partition_fire(p, e->now_ms);
+  plog__watches_fire_all(&p->fetch_watches, PLOG_E_AGAIN, e->now_ms);
+  plog__reactor_watch_lag(e, p);
+  return 0;
+}
+
+int32_t plog_engine_publish(plog_engine *e, int64_t partition, const plog_partition_state *state) {
+  plog_partition_arguments a = {.partition = partition, .state = state};
+  return run(e, act_publish, &a);
+}
+
+static int32_t act_remove(plog_engine *e, void *arguments) {
+  plog_partition_arguments *a = arguments;
+  plog_partition *p = find(e, a);
+  if (!p) return PLOG_E_CLOSED;
+  end_waiting(e, p, a->error);
+  a->log = p->log;
+  plog__topics_remove(&e->topics, p);
+  plog__partition_close(p);
+  return 0;
+}
+
+int32_t plog_engine_remove_partition(plog_engine *e, int64_t partition, int32_t error, plog_log **out_log) {
+  plog_partition_arguments a = {.partition = partition, .error = error};
+  int32_t rc = run(e, act_remove, &a);
+  if (rc == 0) *out_log = a.log;
+  return rc;
+}
+
+int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out) {
+  pthread_mutex_lock(&e->topics.lock);
+  plog_partition *p = plog__topics_by_number(&e->topics, partition);
+  if (p) {
+    plog_log_info info;
+    plog_log_info_read(p->log, &info);
+    out->role = atomic_load(&p->role);
+    out->leader_epoch = atomic_load(&p->leader_epoch);
+    out->log_start_offset = info.log_start_offset;
+    out->high_watermark = atomic_load(&p->high_watermark);
+    out->last_stable_offset = atomic_load(&p->last_stable);
+    /* The end was read first and may have been passed meanwhile. */
+    out->log_end_offset = PLOG_MAX(info.log_end_offset, out->high_watermark);
+    out->size_bytes = info.size_bytes;
+  }
+  pthread_mutex_unlock(&e->topics.lock);
+  return p ? 0 : PLOG_E_CLOSED;
+}
+
+plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition) {
+  pthread_mutex_lock(&e->topics.lock);
+  plog_partition *p = plog__topics_by_number(&e->topics, partition);
+  plog_log *log = p ? p->log : NULL;
+  pthread_mutex_unlock(&e->topics.lock);
+  return log;
+}
+
+/* ------------------------------------------------------------------------------------------------ appends */
+
+/* An append of Python's that waits for the high watermark. */
+typedef struct {
+  plog_watch watch;
+  plog_engine *engine;
+  int64_t partition;
+  int64_t token;
+} plog_token_watch;
+
+static void token_fired(plog_watch *watch, int32_t error, int64_t now_ms) {
+  (void)now_ms;
+  plog_token_watch *t = PLOG_CONTAINER_OF(watch, plog_token_watch, watch);
+  plog_upcall upcall = {.kind = PLOG_UP_COMMITTED,
+                        .error = error,
+                        .conn = -1,
+                        .slot = -1,
+                        .partition = t->partition,
+                        .offset = watch->offset - 1,
+                        .token = t->token};
+  (void)plog__upcalls_collect(&t->engine->upcalls, &upcall);
+  free(t);
+}
+
+static int32_t wait_for_commit(plog_engine *e, plog_partition *p, int64_t offset, int64_t token) {
+  plog_token_watch *t = calloc(1, sizeof *t);
+  if (!t) return -ENOMEM;
+  t->engine = e;
+  t->partition = p->number;
+  t->token = token;
+  plog__watch_init(&t->watch, token_fired);
+  plog__watch_offset(&p->offset_watches, &t->watch, offset);
+  return 0;
+}
+
+static int32_t act_append(plog_engine *e, void *arguments) {
+  plog_partition_arguments *a = arguments;
+  plog_partition *p = find(e, a);
+  if (!p) return PLOG_E_CLOSED;
+  plog_append result;
+  int32_t rc = plog__partition_append(p, a->copy, a->size_bytes, PLOG_ACKS_ALL, false, e->wall_ms, &result);
+  if (rc < 0 && rc != -ENOMEM) {
+    plog__partition_fire(p, e->now_ms);
+    plog__reactor_report(e, p, -rc);
+    return PLOG_KAFKA_STORAGE_ERROR;
+  }
+  if (rc) return rc;
+  rc = plog__reactor_commit(e, p);
+  free(result.rewritten);
+  if (rc) return PLOG_KAFKA_STORAGE_ERROR;
+  a->result = result.base_offset;
+  a->second_result = result.last_offset;
+  a->count = plog__partition_high_watermark(p) > result.last_offset;
+  return a->count ? 0 : wait_for_commit(e, p, result.last_offset + 1, a->token);
+}
+
+int32_t plog_engine_append(plog_engine *e, int64_t partition, const uint8_t *batch, size_t size_bytes, int64_t token,
+                           int64_t *out_base, int64_t *out_last, int32_t *out_committed) {
+  plog_partition_arguments a = {.partition = partition, .size_bytes = size_bytes, .token = token};
+  a.copy = malloc(size_bytes ? size_bytes : 1); /* offsets are stamped into it */
+  if (!a.copy) return -ENOMEM;
+  memcpy(a.copy, batch, size_bytes);
+  int32_t rc = run(e, act_append, &a);
+  free(a.copy);
+  if (rc) return rc;
+  *out_base = a.result;
+  *out_last = a.second_result;
+  *out_committed = a.count;
+  return 0;
+}
+
+static int32_t act_append_follower(plog_engine *e, void *arguments) {
+  plog_partition_arguments *a = arguments;
+  plog_partition *p = find(e, a);
+  if (!p) return PLOG_E_CLOSED;
+  int32_t rc = plog__partition_append_follower(p, a->data, a->size_bytes, a->offset, a->log_start, e->wall_ms, &a->result);
+  plog__partition_fire(p, e->now_ms);
+  plog__reactor_report(e, p, rc < 0 && rc != -ENOMEM ? -rc : 0);
+  return rc < 0 && rc != -ENOMEM ? PLOG_KAFKA_STORAGE_ERROR : rc;
+}
+
+int32_t plog_engine_append_follower(plog_engine *e, int64_t partition, const uint8_t *batches, size_t size_bytes,
+                                    int64_t leader_high_watermark, int64_t leader_log_start, int64_t *out_last) {
+  plog_partition_arguments a = {.partition = partition,
+                                .data = batches,
+                                .size_bytes = size_bytes,
+                                .offset = leader_high_watermark,
+                                .log_start = leader_log_start};
+  int32_t rc = run(e, act_append_follower, &a);
+  if (rc == 0) *out_last = a.result;
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------ the owner's log functions */
+
+static int32_t act_configure_log(plog_engine *e, void *arguments) {
+  const plog_partition_arguments *a = arguments;
+  plog_partition *p = find(e, a);
+  return p ? plog_log_configure(p->log, a->config) : PLOG_E_CLOSED;
+}
+
+int32_t plog_engine_configure_log(plog_engine *e, int64_t partition, const plog_log_config *config) {
+  plog_partition_arguments a = {.partition = partition, .config = config};
+  return run(e, act_configure_log, &a);
+}
+
+static int32_t act_roll(plog_engine *e, void *arguments) {
+  plog_partition *p = find(e, arguments);
+  if (!p) return PLOG_E_CLOSED;
+  int32_t rc = plog_log_roll(p->log, e->wall_ms);
+  plog__reactor_report(e, p, rc < 0 ? -rc : 0);
+  return rc;
+}
+
+int32_t plog_engine_roll(plog_engine *e, int64_t partition) {
+  plog_partition_arguments a = {.partition = partition};
+  return run(e, act_roll, &a);
+}
+
+static int32_t act_truncate(plog_engine *e, void *arguments) {
+  const plog_partition_arguments *a = arguments;
+  plog_partition *p = find(e, a);
+  if (!p) return PLOG_E_CLOSED;
+  int32_t rc = plog__partition_truncate(p, a->offset, a->fully, e->wall_ms);
+  if (rc == 0) plog__watches_fire_all(&p->fetch_watches, PLOG_E_AGAIN, e->now_ms);
+  return rc;
+}
+
+int32_t plog_engine_truncate(plog_engine *e, int64_t partition, int64_t offset, int32_t fully) {
+  plog_partition_arguments a = {.partition = partition, .offset = offset, .fully = fully != 0};
+  return run(e, act_truncate, &a);
+}
+
+static int32_t act_delete_records(plog_engine *e, void *arguments) {
+  plog_partition_arguments *a = arguments;
+  plog_partition *p = find(e, a);
+  if (!p) return PLOG_E_CLOSED;
+  int32_t rc = plog__partition_delete_records(p, a->offset, &a->result);
+  if (rc == 0) plog__watches_fire_all(&p->fetch_watches, PLOG_E_AGAIN, e->now_ms);
+  return rc;
+}
+
+int32_t plog_engine_delete_records(plog_engine *e, int64_t partition, int64_t offset, int64_t *out_start) {
+  plog_partition_arguments a = {.partition = partition, .offset = offset};
+  int32_t rc = run(e, act_delete_records, &a);
+  if (rc == 0) *out_start = a.result;
+  return rc;
+}
+
+static int32_t act_delete_segments(plog_engine *e, void *arguments) {
+  plog_partition_arguments *a = arguments;
+  plog_partition *p = find(e, a);
+  return p ? plog_log_delete_segments(p->log, a->offset, &a->count) : PLOG_E_CLOSED;
+}
+
+int32_t plog_engine_delete_segments(plog_engine *e, int64_t partition, int64_t upto, int32_t *count) {
+  plog_partition_arguments a = {.partition = partition, .offset = upto};
+  int32_t rc = run(e, act_delete_segments, &a);
+  if (rc == 0) *count = a.count;
+  return rc;
+}
+
+static int32_t act_expire_producers(plog_engine *e, void *arguments) {
+  plog_partition_arguments *a = arguments;
+  plog_partition *p = find(e, a);
+  return p ? plog_log_expire_producers(p->log, a->offset, &a->count) : PLOG_E_CLOSED;
+}
+
+int32_t plog_engine_expire_producers(plog_engine *e, int64_t partition, int64_t before_ms, int32_t *count) {
+  plog_partition_arguments a = {.partition = partition, .offset = before_ms};
+  int32_t rc = run(e, act_expire_producers, &a);
+  if (rc == 0) *count = a.count;
+  return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------ upcalls and answers */
+
+int32_t plog_engine_poll(plog_engine *e, int32_t timeout_ms, plog_upcall *out, int32_t capacity, int32_t *count) {
+  return plog__upcalls_poll(&e->upcalls, timeout_ms, out, capacity, count);
+}
+
+void plog_engine_wake(plog_engine *e) {
+  plog__upcalls_wake(&e->upcalls);
+}
+
+void plog_engine_release(plog_engine *e, const plog_upcall *upcall) {
+  (void)e;
+  plog__upcall_release(upcall);
+}
+
+int32_t plog_engine_peer(plog_engine *e, int64_t conn, char *peer_address, int32_t *peer_port, char *local_address,
+                         int32_t *local_port) {
+  pthread_mutex_lock(&e->conns_lock);
+  const plog_conn *found = plog__reactor_conn(e, conn);
+  if (found) {
+    plog__address_text(found->peer, peer_address, peer_port);
+    plog__address_text(found->local, local_address, local_port);
+  }
+  pthread_mutex_unlock(&e->conns_lock);
+  return found ? 0 : PLOG_E_CLOSED;
+}
+
+static int32_t post_answer(plog_engine *e, plog_answer *answer) {
+  if (!answer) return -ENOMEM;
+  if (post(e, &answer->message)) return 0;
+  pthread_mutex_unlock(&e->lifecycle);
+  free(answer);
+  return PLOG_E_STOPPED;
+}
+
+int32_t plog_engine_answer(plog_engine *e, int64_t conn, int64_t slot, const uint8_t *data, size_t size_bytes,
+                           int32_t cacheable, int64_t generation) {
+  if (size_bytes < 4 || size_bytes > INT32_MAX - 4) return -EINVAL;
+  plog_answer *answer = plog__answer_open(conn, slot, data, size_bytes);
+  if (answer) {
+    answer->cacheable = cacheable != 0;
+    answer->generation = generation;
+  }
+  return post_answer(e, answer);
+}
+
+int32_t plog_engine_skip(plog_engine *e, int64_t conn, int64_t slot) {
+  return post_answer(e, plog__answer_open(conn, slot, NULL, 0));
+}
+
+void plog_engine_invalidate(plog_engine *e) {
+  plog__answer_cache_invalidate(&e->answers);
+}
+
+typedef struct {
+  int64_t conn;
+  int32_t ms;
+} plog_conn_arguments;
+
+static int32_t act_throttle(plog_engine *e, void *arguments) {
+  const plog_conn_arguments *a = arguments;
+  plog_conn *conn = plog__reactor_conn(e, a->conn);
+  if (!conn) return PLOG_E_CLOSED;
+  plog__reactor_throttle(e, conn, a->ms);
+  return 0;
+}
+
+int32_t plog_engine_throttle(plog_engine *e, int64_t conn, int32_t ms) {
+  plog_conn_arguments a = {conn, ms};
+  return run(e, act_throttle, &a);
+}
+
+static int32_t act_disconnect(plog_engine *e, void *arguments) {
+  const plog_conn_arguments *a = arguments;
+  plog_conn *conn = plog__reactor_conn(e, a->conn);
+  if (!conn) return PLOG_E_CLOSED;
+  plog__reactor_disconnect(e, conn);
+  return 0;
+}
+
+int32_t plog_engine_disconnect(plog_engine *e, int64_t conn) {
+  plog_conn_arguments a = {conn, 0};
+  return run(e, act_disconnect, &a);
+}
+
+/* ------------------------------------------------------------------------------------------------ settings, counters */
+
+int32_t plog_engine_serve(plog_engine *e, int32_t api_key, int32_t min_version, int32_t max_version) {
+  if (api_key < 0 || api_key >= PLOG_SERVED_APIS) return -EINVAL;
+  int32_t lowest = api_key == 0 ? 3 : 4;
+  int32_t highest = api_key == 0 ? 13 : 18;
+  if (min_version < lowest || max_version > highest) return PLOG_UNSUPPORTED_VERSION;
+  atomic_store(&e->served_min[api_key], min_version);
+  atomic_store(&e->served_max[api_key], max_version);
+  return 0;
+}
+
+typedef struct {
+  int32_t listener_id;
+  int32_t broker_id;
+  const char *host;
+  int32_t port;
+  const char *rack;
+} plog_node_arguments;
+
+static int32_t act_publish_node(plog_engine *e, void *arguments) {
+  const plog_node_arguments *a = arguments;
+  return plog__nodes_publish(&e->nodes, a->listener_id, a->broker_id, a->host, a->port, a->rack);
+}
+
+int32_t plog_engine_publish_node(plog_engine *e, int32_t listener_id, int32_t broker_id, const char *host, int32_t port,
+                                 const char *rack) {
+  plog_node_arguments a = {listener_id, broker_id, host, port, rack};
+  return run(e, act_publish_node, &a);
+}
+
+void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out) {
+#define READ(name) out->name = atomic_load_explicit(&e->counters.name, memory_order_relaxed)
+  READ(connections_now);
+  READ(connections);
+  READ(requests);
+  READ(produce_requests);
+  READ(fetch_requests);
+  READ(upcalls);
+  READ(cached_answers);
+  READ(bytes_in);
+  READ(bytes_out);
+  READ(records_in);
+  READ(batches_in);
+  READ(failed_produce);
+  READ(failed_fetch);
+  READ(malformed);
+  READ(delayed_now);
+  READ(cold_reads);
+  READ(turns);
+#undef READ
+  out->fetch_sessions_now = atomic_load_explicit(&e->sessions.count, memory_order_relaxed);
+  out->buffer_bytes_now = atomic_load_explicit(&e->buffers.held_bytes, memory_order_relaxed);
+}

@@ -1,0 +1,477 @@
+/*
+ * produce.c: see produce.h.
+ *
+ * Each partition of a request is an entry that goes STAGED → (WAITING →) SETTLED. Staged: its batch is to be written when the
+ * turn settles. Waiting (acks=all): written, and the high watermark has yet to pass. The request is complete when all its
+ * entries are settled, or when its time is up. Entries watch their partition (purgatory.h); when it goes away they are
+ * settled with the error that the watch brings.
+ *
+ * A null record set is answered with INVALID_RECORD, like an empty one; Kafka never answers it.
+ */
+#include "produce.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire.h"
+
+#define FLEXIBLE_VERSION 9
+#define TOPIC_ID_VERSION 13
+#define ENTRIES_MAX 100000 /* in one request: the memory an entry takes is many times its bytes on the wire */
+#define UNKNOWN_SERVER_ERROR (-1)
+#define ADMIN_CLIENT_ID "__admin_client" /* the client that Kafka lets produce to internal topics */
+
+typedef struct plog_produce plog_produce;
+
+typedef struct {
+  plog_watch watch;
+  plog_produce *produce;
+  plog_partition *partition; /* while it waits */
+  uint8_t *rewritten;        /* a recompressed batch, until it is written */
+  bool staged;
+  int16_t error;
+  int32_t index;
+  int32_t record_error;
+  int32_t leader_id; /* with NOT_LEADER_OR_FOLLOWER */
+  int32_t leader_epoch;
+  int64_t base_offset;
+  int64_t append_ms;
+  int64_t log_start;
+} plog_produce_entry;
+
+typedef struct {
+  uint8_t id[PLOG_TOPIC_ID_BYTES];
+  const uint8_t *name; /* in the request's own memory */
+  uint32_t name_bytes;
+  int32_t entries_count;
+} plog_produce_topic;
+
+struct plog_produce {
+  plog_request request;
+  plog_engine *engine;
+  plog_timer timer;
+  int64_t deadline_ms;
+  int32_t acks;
+  int32_t unsettled; /* entries, and one while it is being decoded */
+  int32_t topics_count;
+  int32_t entries_count;
+  plog_produce_topic *topics;
+  plog_produce_entry *entries;
+};
+
+/* ------------------------------------------------------------------------------------------------ completion */
+
+static void settle_one(plog_produce *produce) {
+  plog_assert(produce->unsettled > 0);
+  if (--produce->unsettled > 0) return;
+  if (produce->timer.place) {
+    plog__timers_disarm(&produce->engine->timers, &produce->timer);
+    plog__count(&produce->engine->counters.delayed_now, -1);
+  }
+  plog__reactor_complete(produce->engine, &produce->request);
+}
+
+/* Time is up: those that wait still answer so, with the offset they have. */
+static void expire(plog_timer *timer, int64_t now_ms) {
+  (void)now_ms;
+  plog_produce *produce = PLOG_CONTAINER_OF(timer, plog_produce, timer);
+  plog__count(&produce->engine->counters.delayed_now, -1);
+  for (int32_t i = 0; i < produce->entries_count; i++) {
+    plog_produce_entry *entry = &produce->entries[i];
+    if (!plog__watch_waits(&entry->watch)) continue;
+    plog__watch_cancel(&entry->watch);
+    entry->error = PLOG_REQUEST_TIMED_OUT;
+    settle_one(produce);
+  }
+}
+
+static void refuse(plog_produce_entry *entry, int32_t error) {
+  entry->error = (int16_t)error;
+  entry->base_offset = -1;
+  entry->append_ms = -1;
+  if (error == PLOG_KAFKA_STORAGE_ERROR || error == PLOG_NOT_LEADER_OR_FOLLOWER) entry->log_start = -1;
+}
+
+/* The batch is written: done, or wait for the followers. */
+static void written(plog_produce_entry *entry) {
+  plog_produce *produce = entry->produce;
+  plog_partition *p = entry->partition;
+  if (produce->acks == PLOG_ACKS_ALL) {
+    if (plog__partition_high_watermark(p) < entry->watch.offset) {
+      plog__watch_offset(&p->offset_watches, &entry->watch, entry->watch.offset);
+      if (produce->timer.place) return;
+      if (plog__timers_arm(&produce->engine->timers, &produce->timer, produce->deadline_ms) == 0) {
+        plog__count(&produce->engine->counters.delayed_now, 1);
+        return;
+      }
+      plog__watch_cancel(&entry->watch);
+      entry->error = PLOG_REQUEST_TIMED_OUT;
+    } else {
+      entry->error = (int16_t)plog__partition_enough_replicas(p);
+    }
+  }
+  settle_one(produce);
+}
+
+static void fired(plog_watch *watch, int32_t error, int64_t now_ms) {
+  (void)now_ms;
+  plog_produce_entry *entry = PLOG_CONTAINER_OF(watch, plog_produce_entry, watch);
+  bool was_staged = entry->staged;
+  entry->staged = false;
+  free(entry->rewritten);
+  entry->rewritten = NULL;
+  if (error) {
+    if (was_staged)
+      refuse(entry, error);
+    else
+      entry->error = (int16_t)error; /* it is in the log all the same: Kafka leaves the offset in the answer */
+    entry->leader_id = entry->partition->leader_id;
+    entry->leader_epoch = plog__partition_leader_epoch(entry->partition);
+    settle_one(entry->produce);
+  } else if (was_staged) {
+    written(entry);
+  } else {
+    entry->error = (int16_t)plog__partition_enough_replicas(entry->partition);
+    settle_one(entry->produce);
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------ appending */
+
+/* What Kafka's client sees for a code of ours. */
+static int32_t client_error(int32_t rc) {
+  if (rc == PLOG_E_CODEC_MISSING) return PLOG_UNSUPPORTED_COMPRESSION_TYPE;
+  if (rc == PLOG_E_SHORT || rc == PLOG_E_MALFORMED) return PLOG_INVALID_RECORD;
+  if (rc >= 1000 || rc == -ENOMEM) return UNKNOWN_SERVER_ERROR;
+  return rc < 0 ? PLOG_KAFKA_STORAGE_ERROR : rc;
+}
+
+static bool is_admin_client(const plog_frame *frame) {
+  size_t size = sizeof ADMIN_CLIENT_ID - 1;
+  return frame->client_id && (size_t)frame->client_id_bytes == size && memcmp(frame->client_id, ADMIN_CLIENT_ID, size) == 0;
+}
+
+/* Attributes of the batch in records, or 0 when there is none to be seen; the batch is checked later. */
+static int32_t peek_attributes(plog_bytes records) {
+  if (records.size_bytes < PLOG_BATCH_OVERHEAD || records.data[PLOG_BATCH_AT_MAGIC] != 2) return 0;
+  return plog_get_u16(records.data + PLOG_BATCH_AT_ATTRIBUTES);
+}
+
+/* Everything that refuses an entry before the partition looks at it. */
+static int32_t check_entry(const plog_produce *produce, const plog_frame *frame, const plog_partition *p,
+                           plog_bytes records) {
+  int32_t attributes = peek_attributes(records);
+  if (!records.data) return PLOG_INVALID_RECORD;
+  if (frame->api_version < 7 && (attributes & PLOG_ATTR_CODEC_MASK) == PLOG_CODEC_ZSTD)
+    return PLOG_UNSUPPORTED_COMPRESSION_TYPE;
+  if (produce->acks < -1 || produce->acks > 1) return PLOG_INVALID_REQUIRED_ACKS;
+  if (p->internal && !is_admin_client(frame)) return PLOG_INVALID_TOPIC_EXCEPTION;
+  /* Transactions are not served yet, so every transactional id is unknown. */
+  bool transactional = (attributes & PLOG_ATTR_TRANSACTIONAL) && !(attributes & PLOG_ATTR_CONTROL);
+  return transactional ? PLOG_INVALID_PRODUCER_ID_MAPPING : 0;
+}
+
+static void append(plog_produce_entry *entry, plog_partition *p, plog_bytes records) {
+  plog_produce *produce = entry->produce;
+  plog_engine *e = produce->engine;
+  plog_append result;
+  int32_t rc = plog__partition_append(p, (uint8_t *)records.data, records.size_bytes, produce->acks, true, e->wall_ms, &result);
+  if (rc) {
+    refuse(entry, client_error(rc));
+    entry->log_start = result.log_start;
+    entry->record_error = result.record_error;
+    entry->leader_id = p->leader_id;
+    entry->leader_epoch = plog__partition_leader_epoch(p);
+    settle_one(produce);
+    if (rc < 0 && rc != -ENOMEM) {
+      plog__partition_fire(p, e->now_ms);
+      plog__reactor_report(e, p, -rc);
+    }
+    return;
+  }
+  entry->partition = p;
+  entry->base_offset = result.base_offset;
+  entry->append_ms = result.append_ms;
+  entry->log_start = result.log_start;
+  entry->rewritten = result.rewritten;
+  entry->staged = true;
+  entry->watch.offset = result.last_offset + 1;
+  if (!result.duplicate) {
+    plog__count(&e->counters.batches_in, 1);
+    plog__count(&e->counters.records_in, result.records_count);
+    e->staged_bytes += (int64_t)records.size_bytes;
+    plog__reactor_mark_dirty(e, p);
+  }
+  if (result.duplicate && entry->watch.offset <= plog__log_end(p->log)) {
+    entry->staged = false;
+    written(entry);
+  } else {
+    plog__watch_offset(&p->staged_watches, &entry->watch, entry->watch.offset);
+  }
+}
+
+/* ------------------------------------------------------------------------------------------------ decoding */
+
+typedef struct {
+  int32_t topics;
+  int32_t entries;
+  size_t name_bytes;
+} plog_produce_size;
+
+static plog_bytes read_topic(plog_reader *r, int16_t version, const uint8_t **out_id) {
+  bool flexible = version >= FLEXIBLE_VERSION;
+  *out_id = NULL;
+  if (version < TOPIC_ID_VERSION) return plog_read_string(r, flexible);
+  *out_id = plog_read_raw(r, PLOG_TOPIC_ID_BYTES);
+  return (plog_bytes){NULL, 0};
+}
+
+/* A count that may not be null. */
+static int32_t read_count(plog_reader *r, bool flexible, size_t element_min_bytes) {
+  int32_t count = plog_read_array(r, flexible, element_min_bytes);
+  if (count < 0) plog_reader_fail(r, PLOG_E_MALFORMED);
+  return PLOG_MAX(count, 0);
+}
+
+static int32_t read_topics_count(plog_reader *r, int16_t version) {
+  bool flexible = version >= FLEXIBLE_VERSION;
+  return read_count(r, flexible, version >= TOPIC_ID_VERSION ? 18 : flexible ? 3 : 6);
+}
+
+static int32_t read_entries_count(plog_reader *r, bool flexible) {
+  return read_count(r, flexible, flexible ? 6 : 8);
+}
+
+/* Walk the whole request once: is it well formed, and how much memory does it need? */
+static int32_t measure(plog_reader r, int16_t version, plog_produce_size *out) {
+  bool flexible = version >= FLEXIBLE_VERSION;
+  memset(out, 0, sizeof *out);
+  out->topics = read_topics_count(&r, version);
+  for (int32_t t = 0; t < out->topics && r.status == 0; t++) {
+    const uint8_t *id;
+    out->name_bytes += read_topic(&r, version, &id).size_bytes;
+    int32_t entries = read_entries_count(&r, flexible);
+    out->entries += entries;
+    if (out->entries > ENTRIES_MAX || out->topics > ENTRIES_MAX) return PLOG_E_MALFORMED;
+    for (int32_t i = 0; i < entries && r.status == 0; i++) {
+      (void)plog_read_i32(&r);
+      (void)plog_read_nullable_bytes(&r, flexible);
+      if (flexible) plog_skip_tags(&r);
+    }
+    if (flexible) plog_skip_tags(&r);
+  }
+  if (flexible) plog_skip_tags(&r);
+  return r.status ? PLOG_E_MALFORMED : 0;
+}
+
+static const plog_request_ops produce_ops;
+
+static plog_produce *open_produce(plog_engine *e, const plog_frame *frame, const plog_produce_size *size, int32_t acks,
+                                  int32_t timeout_ms) {
+  size_t topics_bytes = (size_t)size->topics * sizeof(plog_produce_topic);
+  size_t entries_bytes = (size_t)size->entries * sizeof(plog_produce_entry);
+  plog_produce *produce = malloc(sizeof *produce + topics_bytes + entries_bytes + size->name_bytes);
+  if (!produce) return NULL;
+  memset(produce, 0, sizeof *produce);
+  produce->request.ops = &produce_ops;
+  produce->request.correlation_id = frame->correlation_id;
+  produce->request.api_key = PLOG_API_PRODUCE;
+  produce->request.api_version = frame->api_version;
+  produce->engine = e;
+  produce->timer.fire = expire;
+  produce->deadline_ms = e->now_ms + PLOG_MAX(timeout_ms, 0);
+  produce->acks = acks;
+  produce->unsettled = 1;
+  produce->topics_count = size->topics;
+  produce->entries_count = size->entries;
+  produce->entries = (plog_produce_entry *)(produce + 1);
+  produce->topics = (plog_produce_topic *)(produce->entries + size->entries);
+  return produce;
+}
+
+static void init_entry(plog_produce_entry *entry, plog_produce *produce, int32_t index) {
+  memset(entry, 0, sizeof *entry);
+  plog__watch_init(&entry->watch, fired);
+  entry->produce = produce;
+  entry->index = index;
+  entry->record_error = -1;
+  entry->leader_id = -1;
+  entry->leader_epoch = -1;
+  entry->base_offset = -1;
+  entry->append_ms = -1;
+  entry->log_start = -1;
+  produce->unsettled++;
+}
+
+static void take_entry(plog_produce_entry *entry, const plog_frame *frame, plog_partition *p, plog_bytes records) {
+  int32_t unknown = frame->api_version >= TOPIC_ID_VERSION ? PLOG_UNKNOWN_TOPIC_ID : PLOG_UNKNOWN_TOPIC_OR_PARTITION;
+  int32_t error = p ? check_entry(entry->produce, frame, p, records) : unknown;
+  if (error == 0) {
+    append(entry, p, records);
+  } else {
+    refuse(entry, error);
+    settle_one(entry->produce);
+  }
+}
+
+/* The second walk, over bytes that measure() found well formed. */
+static void take_entries(plog_produce *produce, const plog_frame *frame, plog_reader *r) {
+  int16_t version = frame->api_version;
+  bool flexible = version >= FLEXIBLE_VERSION;
+  plog_produce_entry *entry = produce->entries;
+  uint8_t *names = (uint8_t *)(produce->topics + produce->topics_count);
+  (void)read_topics_count(r, version);
+  for (int32_t t = 0; t < produce->topics_count; t++) {
+    plog_produce_topic *topic = &produce->topics[t];
+    const uint8_t *id;
+    plog_bytes name = read_topic(r, version, &id);
+    if (id) memcpy(topic->id, id, PLOG_TOPIC_ID_BYTES);
+    if (name.size_bytes) memcpy(names, name.data, name.size_bytes);
+    topic->name = names;
+    topic->name_bytes = (uint32_t)name.size_bytes;
+    names += name.size_bytes;
+    const plog_topic *hosted = id ? plog__topics_by_id(&produce->engine->topics, id)
+                                  : plog__topics_by_name(&produce->engine->topics, name.data, name.size_bytes);
+    topic->entries_count = read_entries_count(r, flexible);
+    for (int32_t i = 0; i < topic->entries_count; i++, entry++) {
+      int32_t index = plog_read_i32(r);
+      plog_bytes records = plog_read_nullable_bytes(r, flexible);
+      if (flexible) plog_skip_tags(r);
+      init_entry(entry, produce, index);
+      take_entry(entry, frame, plog__topic_partition(hosted, index), records);
+    }
+    if (flexible) plog_skip_tags(r);
+  }
+  plog_assert(entry == produce->entries + produce->entries_count);
+}
+
+int32_t plog__produce_handle(plog_engine *e, plog_conn *conn, const plog_frame *frame) {
+  plog_reader r;
+  bool flexible = frame->api_version >= FLEXIBLE_VERSION;
+  plog_reader_init(&r, frame->body, frame->body_bytes);
+  if (flexible) plog_skip_tags(&r);
+  (void)plog_read_nullable_string(&r, flexible); /* transactional id */
+  int32_t acks = plog_read_i16(&r);
+  int32_t timeout_ms = plog_read_i32(&r);
+  plog_produce_size size;
+  if (r.status || measure(r, frame->api_version, &size)) return PLOG_E_MALFORMED;
+  plog_produce *produce = open_produce(e, frame, &size, acks, timeout_ms);
+  if (!produce) return -ENOMEM;
+  plog__count(&e->counters.produce_requests, 1);
+  plog__conn_enqueue(conn, &produce->request);
+  take_entries(produce, frame, &r);
+  settle_one(produce);
+  return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------ answering */
+
+static const char *message_of(const plog_produce_entry *entry) {
+  if (entry->error == PLOG_INVALID_TIMESTAMP) return "a record's timestamp is too far from the broker's time";
+  if (entry->error == PLOG_INVALID_RECORD) return "the record batch breaks the rules of its format or of its topic";
+  return NULL;
+}
+
+static void write_entry(plog_writer *w, int16_t version, const plog_produce_entry *entry) {
+  bool flexible = version >= FLEXIBLE_VERSION;
+  plog_write_i32(w, entry->index);
+  plog_write_i16(w, entry->error);
+  plog_write_i64(w, entry->base_offset);
+  plog_write_i64(w, entry->append_ms);
+  if (version >= 5) plog_write_i64(w, entry->log_start);
+  if (version >= 8) {
+    const char *message = message_of(entry);
+    size_t message_bytes = message ? strlen(message) : 0;
+    bool names_record = message && entry->record_error >= 0;
+    plog_write_array(w, flexible, names_record ? 1 : 0);
+    if (names_record) {
+      plog_write_i32(w, entry->record_error);
+      plog_write_string(w, flexible, message, message_bytes);
+      if (flexible) plog_write_no_tags(w);
+    }
+    plog_write_string(w, flexible, message, message_bytes);
+  }
+  if (flexible) {
+    bool names_leader = version >= 10 && entry->error == PLOG_NOT_LEADER_OR_FOLLOWER && entry->leader_epoch >= 0;
+    plog_write_uvarint(w, names_leader ? 1 : 0);
+    if (names_leader) plog__write_leader_tag(w, 0, entry->leader_id, entry->leader_epoch);
+  }
+}
+
+static void write_topics(plog_writer *w, const plog_produce *produce) {
+  int16_t version = produce->request.api_version;
+  bool flexible = version >= FLEXIBLE_VERSION;
+  const plog_produce_entry *entry = produce->entries;
+  plog_write_array(w, flexible, produce->topics_count);
+  for (int32_t t = 0; t < produce->topics_count; t++) {
+    const plog_produce_topic *topic = &produce->topics[t];
+    if (version >= TOPIC_ID_VERSION)
+      plog_write_raw(w, topic->id, PLOG_TOPIC_ID_BYTES);
+    else
+      plog_write_string(w, flexible, topic->name, topic->name_bytes);
+    plog_write_array(w, flexible, topic->entries_count);
+    for (int32_t i = 0; i < topic->entries_count; i++) write_entry(w, version, entry++);
+    if (flexible) plog_write_no_tags(w);
+  }
+}
+
+/* Upper bound of the answer, and the leaders it names. */
+static size_t bound_answer(const plog_produce *produce, plog_named_nodes *named) {
+  size_t bound = 64;
+  for (int32_t t = 0; t < produce->topics_count; t++) bound += produce->topics[t].name_bytes + 32;
+  for (int32_t i = 0; i < produce->entries_count; i++) {
+    const plog_produce_entry *entry = &produce->entries[i];
+    const char *message = message_of(entry);
+    bound += 64 + (message ? 2 * strlen(message) : 0);
+    if (entry->error == PLOG_NOT_LEADER_OR_FOLLOWER && produce->request.api_version >= 10)
+      plog__named_nodes_add(named, &produce->engine->nodes, produce->request.conn->listener_id, entry->leader_id);
+  }
+  return bound + plog__named_nodes_bound(named);
+}
+
+static bool has_error(const plog_produce *produce) {
+  for (int32_t i = 0; i < produce->entries_count; i++)
+    if (produce->entries[i].error) return true;
+  return false;
+}
+
+static int32_t write_answer(plog_request *request, plog_out *out) {
+  plog_produce *produce = PLOG_CONTAINER_OF(request, plog_produce, request);
+  plog_engine *e = produce->engine;
+  bool failed = has_error(produce);
+  if (failed) plog__count(&e->counters.failed_produce, 1);
+  if (produce->acks == 0) return failed ? PLOG_E_CLOSED : 0;
+  bool flexible = request->api_version >= FLEXIBLE_VERSION;
+  plog_named_nodes named = {.count = 0};
+  size_t bound = bound_answer(produce, &named);
+  uint8_t *room = plog__out_room(out, &e->buffers, (uint32_t)bound);
+  if (!room) return -ENOMEM;
+  plog_writer w;
+  plog_writer_fixed(&w, room, bound);
+  plog_write_i32(&w, 0); /* the size, below */
+  plog_write_i32(&w, request->correlation_id);
+  if (flexible) plog_write_no_tags(&w);
+  write_topics(&w, produce);
+  plog_write_i32(&w, 0); /* throttle time */
+  if (flexible) plog__write_named_nodes(&w, &named);
+  plog_assert(plog_writer_status(&w) == 0);
+  plog_put_i32(room, (int32_t)w.size_bytes - 4);
+  plog__out_wrote(out, (uint32_t)w.size_bytes);
+  return 0;
+}
+
+static void close_produce(plog_request *request) {
+  plog_produce *produce = PLOG_CONTAINER_OF(request, plog_produce, request);
+  if (produce->timer.place) {
+    plog__timers_disarm(&produce->engine->timers, &produce->timer);
+    plog__count(&produce->engine->counters.delayed_now, -1);
+  }
+  for (int32_t i = 0; i < produce->entries_count; i++) {
+    plog__watch_cancel(&produce->entries[i].watch);
+    free(produce->entries[i].rewritten);
+  }
+  free(produce);
+}
+
+static const plog_request_ops produce_ops = {write_answer, close_produce};

@@ -1,0 +1,554 @@
+/*
+ * reactor.c: see reactor.h.
+ *
+ * Sockets are watched edge-triggered, for reading and writing at once, and never again touched: a connection remembers that it
+ * is readable or that its socket is full, so back-pressure costs no system call. A connection that is to be looked at without
+ * a new event is put into the list `ready`; the loop does not sleep while that list or `flush` holds something.
+ */
+#include "reactor.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control.h"
+#include "fetch.h"
+#include "listener.h"
+#include "produce.h"
+#include "wire.h"
+
+#define EVENTS_MAX 256
+#define READ_BUDGET_BYTES (1024 * 1024)       /* of one connection in one turn */
+#define SEND_BUDGET_BYTES (2 * 1024 * 1024)   /* likewise */
+#define SETTLE_BYTES (1024 * 1024)            /* staged: settle before reading more */
+#define WARM_BUFFER_BYTES (24 * 1024 * 1024)  /* kept when nothing uses them */
+#define IDLE_GRAIN_MAX_MS 1000
+#define SLOT_BITS 32
+
+#define CONN_OF(node, member) PLOG_CONTAINER_OF(node, plog_conn, member)
+
+void plog__reactor_refresh_clock(plog_engine *e) {
+  e->now_ms = plog__sys_monotonic_ms(e->sys);
+  e->wall_ms = plog__sys_wall_ms(e->sys);
+}
+
+static void move_to(plog_link *list, plog_link *node) {
+  plog_list_remove(node);
+  plog_list_insert(list, node);
+}
+
+/* ------------------------------------------------------------------------------------------------ connections */
+
+static int64_t free_slot(plog_engine *e) {
+  for (uint32_t i = 0; (uint32_t)e->conns_open < e->conns_used && i < e->conns_used; i++)
+    if (!e->conns[i]) return i;
+  if (e->conns_used == e->conns_capacity) {
+    uint32_t capacity = e->conns_capacity ? e->conns_capacity * 2 : 64;
+    plog_conn **conns = realloc(e->conns, capacity * sizeof *conns);
+    if (!conns) return -ENOMEM;
+    e->conns = conns;
+    e->conns_capacity = capacity;
+  }
+  e->conns[e->conns_used] = NULL;
+  return e->conns_used++;
+}
+
+static void throttle_over(plog_timer *timer, int64_t now_ms) {
+  (void)now_ms;
+  plog_conn *conn = CONN_OF(timer, throttle);
+  conn->throttled = false;
+  plog__reactor_serve_later(conn->engine, conn);
+}
+
+static void cold_done(plog_message *message, void *reactor) {
+  plog_engine *e = reactor;
+  plog_conn *conn = CONN_OF(message, cold_done);
+  conn->reading = false;
+  if (!conn->closes) move_to(&e->flush, &conn->flush);
+}
+
+static void arm_idle_timer(plog_engine *e) {
+  if (e->config.connections_max_idle_ms < 0 || plog_list_empty(&e->idle) || e->idle_timer.place) return;
+  const plog_conn *oldest = CONN_OF(e->idle.next, idle);
+  (void)plog__timers_arm(&e->timers, &e->idle_timer, oldest->active_ms + e->config.connections_max_idle_ms + 1);
+}
+
+plog_conn *plog__reactor_add_conn(plog_engine *e, int fd, int32_t listener_id) {
+  pthread_mutex_lock(&e->conns_lock);
+  int64_t slot = free_slot(e);
+  pthread_mutex_unlock(&e->conns_lock);
+  if (slot < 0) return NULL;
+  plog_conn *conn = plog__conn_open(++e->conn_serial << SLOT_BITS | slot, fd, listener_id);
+  if (!conn) return NULL;
+  struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET};
+  event.data.u64 = (uint64_t)(uintptr_t)conn;
+  if (plog__sys_epoll_ctl(e->sys, e->epoll_fd, EPOLL_CTL_ADD, fd, &event)) {
+    free(conn);
+    return NULL;
+  }
+  conn->engine = e;
+  conn->throttle.fire = throttle_over;
+  conn->cold_done.run = cold_done;
+  conn->active_ms = e->now_ms;
+  plog_list_insert(&e->idle, &conn->idle);
+  arm_idle_timer(e);
+  pthread_mutex_lock(&e->conns_lock);
+  e->conns[slot] = conn;
+  e->conns_open++;
+  pthread_mutex_unlock(&e->conns_lock);
+  plog__count(&e->counters.connections, 1);
+  plog__count(&e->counters.connections_now, 1);
+  return conn;
+}
+
+static void free_conn(plog_engine *e, plog_conn *conn) {
+  plog_assert(!conn->reading);
+  plog__timers_disarm(&e->timers, &conn->throttle);
+  if (conn->upcalled) {
+    plog_upcall closed = {.kind = PLOG_UP_CLOSED, .conn = conn->number, .slot = -1, .partition = -1, .offset = -1};
+    (void)plog__upcalls_collect(&e->upcalls, &closed);
+  }
+  pthread_mutex_lock(&e->conns_lock);
+  e->conns[(uint32_t)conn->number] = NULL;
+  e->conns_open--;
+  pthread_mutex_unlock(&e->conns_lock);
+  plog__count(&e->counters.connections_now, -1);
+  plog__conn_close(conn, e->sys, &e->buffers);
+}
+
+plog_conn *plog__reactor_conn(const plog_engine *e, int64_t number) {
+  uint32_t slot = (uint32_t)number;
+  plog_conn *conn = number >= 0 && slot < e->conns_used ? e->conns[slot] : NULL;
+  return conn && conn->number == number ? conn : NULL;
+}
+
+void plog__reactor_disconnect(plog_engine *e, plog_conn *conn) {
+  if (conn->closes) return;
+  conn->closes = true;
+  move_to(&e->closing, &conn->closing);
+}
+
+void plog__reactor_serve_later(plog_engine *e, plog_conn *conn) {
+  if (!conn->closes) move_to(&e->ready, &conn->ready);
+}
+
+void plog__reactor_throttle(plog_engine *e, plog_conn *conn, int64_t ms) {
+  if (ms <= 0 || plog__timers_arm(&e->timers, &conn->throttle, e->now_ms + ms)) return;
+  conn->throttled = true;
+}
+
+void plog__reactor_upcall_bytes(plog_engine *e, int64_t more) {
+  e->upcall_bytes += more;
+  plog_assert(e->upcall_bytes >= 0);
+  if (e->upcall_bytes >= e->config.max_upcall_bytes) return;
+  while (!plog_list_empty(&e->stalled)) plog__reactor_serve_later(e, CONN_OF(e->stalled.next, ready));
+}
+
+/* Connections that are to go; one whose slice a disk thread reads stays until that has come back. */
+static void close_closing(plog_engine *e) {
+  for (plog_link *at = e->closing.next, *next; at != &e->closing; at = next) {
+    next = at->next;
+    plog_conn *conn = CONN_OF(at, closing);
+    if (!conn->reading) free_conn(e, conn);
+  }
+  plog__listeners_update(e);
+}
+
+void plog__reactor_close_conns(plog_engine *e) {
+  for (uint32_t i = 0; i < e->conns_used; i++)
+    if (e->conns[i]) plog__reactor_disconnect(e, e->conns[i]);
+  close_closing(e);
+}
+
+static void close_idle(plog_timer *timer, int64_t now_ms) {
+  plog_engine *e = PLOG_CONTAINER_OF(timer, plog_engine, idle_timer);
+  int64_t since = now_ms - e->config.connections_max_idle_ms;
+  for (plog_link *at = e->idle.next, *next; at != &e->idle; at = next) {
+    next = at->next;
+    plog_conn *conn = CONN_OF(at, idle);
+    if (conn->active_ms >= since) break;
+    if (!conn->first) {
+      plog__reactor_disconnect(e, conn);
+      plog_list_remove(&conn->idle);
+    } else { /* it waits for us, so it is not idle */
+      conn->active_ms = now_ms;
+      move_to(&e->idle, &conn->idle);
+    }
+  }
+  arm_idle_timer(e);
+}
+
+static void note_activity(plog_engine *e, plog_conn *conn) {
+  if (e->now_ms - conn->active_ms < e->idle_grain_ms || conn->closes) return;
+  conn->active_ms = e->now_ms;
+  move_to(&e->idle, &conn->idle);
+}
+
+/* ------------------------------------------------------------------------------------------------ settling */
+
+void plog__reactor_mark_dirty(plog_engine *e, plog_partition *p) {
+  if (plog_list_empty(&p->dirty)) plog_list_insert(&e->dirty, &p->dirty);
+}
+
+static void tell(plog_engine *e, const plog_partition *p, int32_t kind, int32_t error, int64_t offset) {
+  plog_upcall upcall = {.kind = kind, .error = error, .conn = -1, .slot = -1, .partition = p->number, .offset = offset};
+  (void)plog__upcalls_collect(&e->upcalls, &upcall); /* without memory this news is lost; the next of its kind is told */
+}
+
+void plog__reactor_report(plog_engine *e, plog_partition *p, int32_t storage_error) {
+  plog_log_facts facts;
+  plog__log_take_facts(p->log, &facts);
+  if (facts.rolled) tell(e, p, PLOG_UP_ROLLED, 0, facts.rolled_base);
+  if (facts.epoch_started) tell(e, p, PLOG_UP_EPOCH, 0, plog__log_end(p->log));
+  if (facts.flush_due) tell(e, p, PLOG_UP_FLUSH, 0, plog__log_end(p->log));
+  if (storage_error) tell(e, p, PLOG_UP_STORAGE_ERROR, storage_error, plog__log_end(p->log));
+  int32_t broker_id;
+  bool in_sync;
+  while (plog__partition_take_isr_fact(p, &broker_id, &in_sync)) {
+    plog_upcall upcall = {.kind = PLOG_UP_ISR, .conn = -1, .slot = -1, .partition = p->number, .offset = -1,
+                          .a = broker_id, .b = in_sync};
+    (void)plog__upcalls_collect(&e->upcalls, &upcall);
+  }
+}
+
+int32_t plog__reactor_commit(plog_engine *e, plog_partition *p) {
+  plog_list_remove(&p->dirty);
+  int32_t rc = plog__partition_commit(p, e->wall_ms, e->now_ms);
+  plog__partition_fire(p, e->now_ms);
+  plog__reactor_report(e, p, rc < 0 ? -rc : 0);
+  return rc;
+}
+
+void plog__reactor_complete(plog_engine *e, plog_request *request) {
+  plog__conn_done(request);
+  plog_conn *conn = request->conn;
+  if (plog_list_empty(&conn->flush)) plog_list_insert(&e->flush, &conn->flush);
+}
+
+/* May the connection's service go on? Says why not. */
+static bool may_serve(plog_engine *e, plog_conn *conn) {
+  if (conn->closes || conn->throttled || plog__conn_is_loaded(conn) || e->stopping) return false;
+  if (conn->blocked && conn->waiting > 0) return false;
+  conn->blocked = false;
+  if (e->upcall_bytes < e->config.max_upcall_bytes) return true;
+  move_to(&e->stalled, &conn->ready);
+  return false;
+}
+
+static void send_answers(plog_engine *e, plog_conn *conn) {
+  if (conn->socket_full || conn->reading) return;
+  int32_t rc = plog__conn_write_answers(conn);
+  int64_t sent = 0;
+  int32_t sent_rc = plog__out_send(&conn->out, &e->sender, conn->fd, SEND_BUDGET_BYTES, &sent, &conn->cold);
+  if (sent) plog__count(&e->counters.bytes_out, sent);
+  if (sent_rc == PLOG_E_AGAIN) {
+    plog__count(&e->counters.cold_reads, 1);
+    sent_rc = plog__disk_pool_read(&e->disk, conn);
+  } else if (sent_rc == -EAGAIN) {
+    conn->socket_full = true;
+    sent_rc = 0;
+  } else if (sent_rc == 0 && (conn->out.pending_bytes > 0 || (conn->first && conn->first->done)) && rc == 0) {
+    plog_list_insert(&e->flush, &conn->flush); /* its share of this turn is used up */
+  }
+  if (rc || sent_rc) plog__reactor_disconnect(e, conn);
+  if (conn->paused && may_serve(e, conn)) plog__reactor_serve_later(e, conn);
+}
+
+static void flush_conns(plog_engine *e) {
+  plog_link last;
+  plog_list_init(&last);
+  plog_list_insert(&e->flush, &last); /* those that come back while we go are for the next turn */
+  while (e->flush.next != &last) {
+    plog_conn *conn = CONN_OF(e->flush.next, flush);
+    plog_list_remove(&conn->flush);
+    send_answers(e, conn);
+  }
+  plog_list_remove(&last);
+}
+
+void plog__reactor_settle(plog_engine *e) {
+  while (!plog_list_empty(&e->dirty) || !plog_list_empty(&e->woken)) {
+    while (!plog_list_empty(&e->dirty))
+      (void)plog__reactor_commit(e, PLOG_CONTAINER_OF(e->dirty.next, plog_partition, dirty));
+    plog__fetch_run_woken(e);
+  }
+  e->staged_bytes = 0;
+  plog__intake_settle(&e->intake);
+  flush_conns(e);
+  plog__upcalls_publish(&e->upcalls);
+}
+
+/* ------------------------------------------------------------------------------------------------ serving */
+
+static bool is_served(const plog_engine *e, const plog_frame *frame) {
+  return frame->api_version >= atomic_load_explicit(&e->served_min[frame->api_key], memory_order_relaxed) &&
+         frame->api_version <= atomic_load_explicit(&e->served_max[frame->api_key], memory_order_relaxed);
+}
+
+/* 0 | PLOG_E_AGAIN: it must wait for what is before it | anything else: close the connection */
+static int32_t dispatch(plog_engine *e, plog_conn *conn, const plog_frame *frame) {
+  int16_t waits_for = conn->waiting ? conn->last->api_key : -1;
+  if (frame->api_key == PLOG_API_PRODUCE) {
+    if (!is_served(e, frame)) return PLOG_E_CLOSED;
+    if (conn->waiting && waits_for != PLOG_API_PRODUCE) return PLOG_E_AGAIN;
+    return plog__produce_handle(e, conn, frame);
+  }
+  if (frame->api_key == PLOG_API_FETCH) {
+    if (!is_served(e, frame)) return PLOG_E_CLOSED;
+    return conn->waiting ? PLOG_E_AGAIN : plog__fetch_handle(e, conn, frame);
+  }
+  if (conn->waiting && (waits_for == PLOG_API_PRODUCE || waits_for == PLOG_API_FETCH)) return PLOG_E_AGAIN;
+  return plog__control_handle(e, conn, frame);
+}
+
+/* Hand out every whole frame of the view. */
+static void serve_frames(plog_engine *e, plog_conn *conn) {
+  while (may_serve(e, conn)) {
+    plog_frame frame;
+    int32_t rc = plog__conn_frame(conn, &e->intake, &frame);
+    if (rc == PLOG_E_SHORT) return;
+    if (rc == 0) rc = dispatch(e, conn, &frame);
+    if (rc == PLOG_E_AGAIN) {
+      conn->blocked = true;
+      return;
+    }
+    if (rc) {
+      if (rc == PLOG_E_MALFORMED) plog__count(&e->counters.malformed, 1);
+      plog__reactor_disconnect(e, conn);
+      return;
+    }
+    plog__count(&e->counters.requests, 1);
+    plog__conn_consume(conn);
+  }
+}
+
+/* One receive. False: there is nothing more for now. */
+static bool receive(plog_engine *e, plog_conn *conn, int64_t *budget_bytes) {
+  bool drained;
+  int64_t n = plog__conn_receive(conn, &e->intake, &drained);
+  if (n == 0 || (n < 0 && n != -EAGAIN)) {
+    plog__reactor_disconnect(e, conn);
+    return false;
+  }
+  if (n == -EAGAIN || (drained && !conn->hung_up)) conn->readable = false;
+  if (n < 0) return false;
+  *budget_bytes -= n;
+  plog__count(&e->counters.bytes_in, n);
+  note_activity(e, conn);
+  return true;
+}
+
+/* Make room where frames are received and staged, when it is used up. */
+static int32_t settle_if_full(plog_engine *e, plog_conn *conn) {
+  if (plog__intake_has_room(&e->intake) && e->staged_bytes < SETTLE_BYTES) return 0;
+  int32_t rc = plog__conn_keep_rest(conn, &e->intake);
+  plog__reactor_settle(e);
+  return rc;
+}
+
+static void serve(plog_engine *e, plog_conn *conn) {
+  int64_t budget_bytes = READ_BUDGET_BYTES;
+  conn->paused = false;
+  for (;;) {
+    serve_frames(e, conn);
+    if (conn->closes) break;
+    if (!may_serve(e, conn)) {
+      conn->paused = true;
+      break;
+    }
+    if (conn->blocked || !conn->readable) break;
+    if (budget_bytes <= 0) {
+      plog__reactor_serve_later(e, conn);
+      break;
+    }
+    if (settle_if_full(e, conn)) {
+      plog__reactor_disconnect(e, conn);
+      break;
+    }
+    if (!receive(e, conn, &budget_bytes)) break;
+  }
+  if (plog__conn_keep_rest(conn, &e->intake)) plog__reactor_disconnect(e, conn);
+}
+
+/* Those that are ready now; one that is put back meanwhile is for the next turn. */
+static void serve_ready(plog_engine *e) {
+  plog_link last;
+  plog_list_init(&last);
+  plog_list_insert(&e->ready, &last);
+  while (e->ready.next != &last) {
+    plog_conn *conn = CONN_OF(e->ready.next, ready);
+    plog_list_remove(&conn->ready);
+    serve(e, conn);
+  }
+  plog_list_remove(&last);
+}
+
+/* ------------------------------------------------------------------------------------------------ the loop */
+
+static void take_event(plog_engine *e, const struct epoll_event *event, bool *woken) {
+  uint64_t tag = event->data.u64 & 3;
+  if (tag == PLOG_EVENT_WAKE) {
+    *woken = true;
+    return;
+  }
+  if (tag == PLOG_EVENT_LISTENER) {
+    plog__listener_accept(e, (plog_listener *)(uintptr_t)(event->data.u64 & ~(uint64_t)3));
+    return;
+  }
+  plog_conn *conn = (plog_conn *)(uintptr_t)event->data.u64;
+  if (conn->closes) return;
+  if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->hung_up = true;
+  if ((event->events & (EPOLLHUP | EPOLLERR)) && conn->paused) {
+    plog__reactor_disconnect(e, conn); /* nobody is left to answer, and reading would not tell while it is paused */
+    return;
+  }
+  if (event->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+    conn->readable = true;
+    if (!conn->paused) plog__reactor_serve_later(e, conn);
+  }
+  if ((event->events & EPOLLOUT) && conn->socket_full) {
+    conn->socket_full = false;
+    if (plog_list_empty(&conn->flush)) plog_list_insert(&e->flush, &conn->flush);
+  }
+}
+
+static int wait_timeout_ms(plog_engine *e) {
+  if (!plog_list_empty(&e->ready) || !plog_list_empty(&e->flush)) return 0;
+  int64_t next = plog__timers_next(&e->timers);
+  if (e->stopping) next = PLOG_MIN(next, e->stop_by_ms);
+  if (next == PLOG_NEVER) return -1;
+  int64_t left = next - plog__sys_monotonic_ms(e->sys);
+  return (int)PLOG_MAX(0, PLOG_MIN(left, INT32_MAX));
+}
+
+static void wait_for_events(plog_engine *e) {
+  struct epoll_event events[EVENTS_MAX];
+  int timeout_ms = wait_timeout_ms(e);
+  bool sleeps = timeout_ms != 0 && plog__inbox_sleep(&e->inbox);
+  int count = plog__sys_epoll_wait(e->sys, e->epoll_fd, events, EVENTS_MAX, sleeps ? timeout_ms : 0);
+  bool woken = false;
+  plog__reactor_refresh_clock(e);
+  for (int i = 0; i < count; i++) take_event(e, &events[i], &woken);
+  if (sleeps || woken) plog__inbox_awake(&e->inbox, woken);
+}
+
+/* Stopping: is there an answer that could still go out? */
+static bool has_output(const plog_engine *e) {
+  for (uint32_t i = 0; i < e->conns_used; i++) {
+    const plog_conn *conn = e->conns[i];
+    if (conn && !conn->closes && (conn->out.pending_bytes > 0 || (conn->first && conn->first->done))) return true;
+  }
+  return false;
+}
+
+void plog__reactor_run(plog_engine *e) {
+  plog__reactor_refresh_clock(e);
+  while (!e->stopping || (e->now_ms < e->stop_by_ms && has_output(e))) {
+    wait_for_events(e);
+    plog__inbox_run(&e->inbox, e);
+    serve_ready(e);
+    plog__reactor_settle(e);
+    if (plog__timers_next(&e->timers) <= e->now_ms) {
+      plog__timers_run(&e->timers, e->now_ms);
+      plog__reactor_settle(e);
+    }
+    if (!plog_list_empty(&e->closing)) close_closing(e);
+    plog__upcalls_publish(&e->upcalls);
+    plog__count(&e->counters.turns, 1);
+  }
+}
+
+void plog__reactor_stop(plog_engine *e, int64_t drain_ms) {
+  e->stopping = true;
+  e->stop_by_ms = e->now_ms + drain_ms;
+  plog__listeners_close(e);
+}
+
+/* ------------------------------------------------------------------------------------------------ life */
+
+static void retry_accepting(plog_timer *timer, int64_t now_ms) {
+  (void)now_ms;
+  plog__listeners_update(PLOG_CONTAINER_OF(timer, plog_engine, accept_timer));
+}
+
+static int64_t lag_period(const plog_engine *e) {
+  return PLOG_MAX(1, e->config.replica_lag_time_max_ms / 2);
+}
+
+static void check_lag(plog_timer *timer, int64_t now_ms) {
+  plog_engine *e = PLOG_CONTAINER_OF(timer, plog_engine, lag_timer);
+  for (plog_link *at = e->lagging.next, *next; at != &e->lagging; at = next) {
+    next = at->next;
+    plog_partition *p = PLOG_CONTAINER_OF(at, plog_partition, lagging);
+    if (!plog__partition_check_lag(p, now_ms)) plog_list_remove(&p->lagging);
+    plog__reactor_report(e, p, 0);
+  }
+  if (!plog_list_empty(&e->lagging)) (void)plog__timers_arm(&e->timers, &e->lag_timer, now_ms + lag_period(e));
+}
+
+void plog__reactor_watch_lag(plog_engine *e, plog_partition *p) {
+  if (!plog__partition_watches_lag(p) || !plog_list_empty(&p->lagging)) return;
+  plog_list_insert(&e->lagging, &p->lagging);
+  if (!e->lag_timer.place) (void)plog__timers_arm(&e->timers, &e->lag_timer, e->now_ms + lag_period(e));
+}
+
+int32_t plog__reactor_init(plog_engine *e) {
+  e->epoll_fd = plog__sys_epoll_create1(e->sys, EPOLL_CLOEXEC);
+  if (e->epoll_fd < 0) return e->epoll_fd;
+  int32_t rc = plog__inbox_init(&e->inbox, e->sys);
+  if (rc) {
+    (void)plog__sys_close(e->sys, e->epoll_fd);
+    return rc;
+  }
+  struct epoll_event event = {.events = EPOLLIN};
+  event.data.u64 = PLOG_EVENT_WAKE;
+  rc = plog__sys_epoll_ctl(e->sys, e->epoll_fd, EPOLL_CTL_ADD, e->inbox.wake_fd, &event);
+  if (rc) {
+    plog__inbox_deinit(&e->inbox);
+    (void)plog__sys_close(e->sys, e->epoll_fd);
+    return rc;
+  }
+  plog_link *lists[] = {&e->listeners, &e->ready,   &e->stalled, &e->flush, &e->closing,
+                        &e->idle,      &e->dirty,   &e->lagging, &e->woken};
+  for (size_t i = 0; i < PLOG_COUNT_OF(lists); i++) plog_list_init(lists[i]);
+  e->accept_timer.fire = retry_accepting;
+  e->idle_timer.fire = close_idle;
+  e->lag_timer.fire = check_lag;
+  e->idle_grain_ms = (int32_t)PLOG_MAX(0, PLOG_MIN(IDLE_GRAIN_MAX_MS, e->config.connections_max_idle_ms / 8));
+  e->accepting = true;
+  plog__timers_init(&e->timers);
+  plog__upcalls_init(&e->upcalls, e->sys);
+  plog__buffers_init(&e->buffers, WARM_BUFFER_BYTES);
+  plog__intake_init(&e->intake, e->sys, &e->buffers, e->config.max_request_bytes);
+  e->sender = (plog_sender){.sys = e->sys, .buffers = &e->buffers, .mode = e->config.send_mode};
+  plog__disk_pool_init(&e->disk, e->sys, &e->inbox, e->config.disk_threads);
+  plog__topics_init(&e->topics, e->hash_key);
+  plog__answer_cache_init(&e->answers, e->config.answer_cache_bytes, e->hash_key);
+  plog__fetch_sessions_init(&e->sessions, e->config.fetch_session_slots, e->hash_key);
+  plog_assert(pthread_mutex_init(&e->conns_lock, NULL) == 0);
+  plog__reactor_refresh_clock(e);
+  return 0;
+}
+
+void plog__reactor_quiesce(plog_engine *e) {
+  plog__listeners_close(e);
+  plog__disk_pool_deinit(&e->disk); /* its last messages are in the inbox now */
+  plog__inbox_run(&e->inbox, e);
+  plog__reactor_close_conns(e);
+}
+
+void plog__reactor_deinit(plog_engine *e) {
+  plog__fetch_sessions_deinit(&e->sessions);
+  plog__answer_cache_deinit(&e->answers);
+  plog__topics_deinit(&e->topics);
+  plog__sender_deinit(&e->sender);
+  plog__intake_deinit(&e->intake);
+  plog__buffers_deinit(&e->buffers);
+  plog__upcalls_deinit(&e->upcalls);
+  plog__timers_deinit(&e->timers);
+  plog__nodes_deinit(&e->nodes);
+  plog__inbox_deinit(&e->inbox);
+  (void)plog__sys_close(e->sys, e->epoll_fd);
+  (void)pthread_mutex_destroy(&e->conns_lock);
+  free(e->conns);
+}

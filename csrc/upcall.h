@@ -1,0 +1,42 @@
+/*
+ * upcall.h: what the reactor tells Python: a queue that one Python thread drains in batches.
+ *
+ * The reactor collects during a turn and publishes at its end, one lock for all, one wake-up when somebody waits. A request's
+ * bytes live in its entry until plog__upcall_release; the other kinds need no release.
+ */
+#ifndef PLOG_UPCALL_H
+#define PLOG_UPCALL_H
+
+#include <pthread.h>
+
+#include "base.h"
+#include "plog.h"
+#include "sys.h"
+
+typedef struct plog_upcall_entry plog_upcall_entry;
+
+typedef struct {
+  plog_sys *sys;
+  plog_upcall_entry *collected_first; /* the reactor's, not published yet */
+  plog_upcall_entry *collected_last;
+  pthread_mutex_t lock; /* guards the rest */
+  pthread_cond_t filled;
+  plog_upcall_entry *first;
+  plog_upcall_entry *last;
+  bool waiting;
+  bool woken;
+  bool stopped;
+} plog_upcalls;
+
+void plog__upcalls_init(plog_upcalls *u, plog_sys *sys);
+void plog__upcalls_deinit(plog_upcalls *u);
+/* Copy a fact or a request (its client id and body too). Reactor. 0 | -ENOMEM */
+int32_t plog__upcalls_collect(plog_upcalls *u, const plog_upcall *upcall);
+void plog__upcalls_publish(plog_upcalls *u); /* reactor */
+void plog__upcalls_stop(plog_upcalls *u);    /* any */
+void plog__upcalls_wake(plog_upcalls *u);    /* any */
+/* As plog_engine_poll says. */
+int32_t plog__upcalls_poll(plog_upcalls *u, int32_t timeout_ms, plog_upcall *out, int32_t capacity, int32_t *count);
+void plog__upcall_release(const plog_upcall *upcall);
+
+#endif
