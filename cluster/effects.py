@@ -6,13 +6,11 @@ callback into the machine, and the loop reports back only through the machine's 
 `timer`). So a run can be recorded, compared and replayed.
 
     Reply        send this answer; each request gets exactly one
-    Append       write these records as one batch, or merged with neighbours into one; then say `appended` and `committed`
+    Append       write these records as one batch, or merged with neighbours into one; then say `appended`
     SetTimer     call `timer(key)` at or after the deadline; a key has one timer, setting it again moves it
     CancelTimer  forget the timer, if there is one
     Note         write a line to the log
 """
-
-from __future__ import annotations
 
 from collections.abc import Hashable
 from typing import NamedTuple, TypeAlias

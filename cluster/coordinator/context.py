@@ -1,7 +1,5 @@
 """What comes in with a request and beside it: who asks, which limits hold, which topics exist."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from typing import NamedTuple, Protocol, TypeAlias
 

@@ -18,14 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import partial
-from typing import NamedTuple
 
 from cluster.coordinator import answers
 from cluster.coordinator.answers import NO_MEMBER_ID
 from cluster.coordinator.context import GroupConfig, NewId, RequestContext
 from cluster.coordinator.group_records import GroupStored, MemberStored
 from cluster.coordinator.group_state import GroupState, may_follow
-from cluster.coordinator.members import Member, Members
+from cluster.coordinator.members import Attempt, Member, Members
 from cluster.coordinator.offsets import Offsets
 from cluster.coordinator.sessions import Sessions
 from cluster.coordinator.shard import Step, Write
@@ -42,19 +41,6 @@ _MEMBER_ID_REQUIRED_SINCE = 4
 _SKIP_ASSIGNMENT_SINCE = 9
 
 _IN_GENERATION = (GroupState.COMPLETING, GroupState.STABLE)
-
-
-class _Attempt(NamedTuple):
-    """A JoinGroup as every version of it says it. `protocols`: name -> metadata, the one liked best first."""
-
-    ctx: RequestContext
-    member_id: str
-    instance_id: str | None
-    protocol_type: str
-    protocols: dict[str, bytes]
-    rebalance_timeout_ms: int
-    session_timeout_ms: int
-    reason: str
 
 
 class Group:
@@ -377,12 +363,12 @@ class Group:
             return is_waiting or self.members.joining_count < self._config.max_size
         return member is not None or len(self.members) < self._config.max_size
 
-    def _supports(self, attempt: _Attempt) -> bool:
+    def _supports(self, attempt: Attempt) -> bool:
         if self.state is GroupState.EMPTY:
             return bool(attempt.protocol_type and attempt.protocols)
         return attempt.protocol_type == self.protocol_type and self.members.support(attempt.protocols)
 
-    def _join_new(self, attempt: _Attempt, now_ms: int, out: list[Step]) -> None:
+    def _join_new(self, attempt: Attempt, now_ms: int, out: list[Step]) -> None:
         """A member joins that has no id yet, or none any more."""
         ctx, instance_id = attempt.ctx, attempt.instance_id
         member_id = f"{ctx.client_id if instance_id is None else instance_id}-{self._new_id()}"
@@ -399,7 +385,7 @@ class Group:
         else:
             self._add_member(attempt, member_id, now_ms, out)
 
-    def _add_member(self, attempt: _Attempt, member_id: str, now_ms: int, out: list[Step]) -> None:
+    def _add_member(self, attempt: Attempt, member_id: str, now_ms: int, out: list[Step]) -> None:
         member = Member(
             member_id=member_id,
             instance_id=attempt.instance_id,
@@ -420,7 +406,7 @@ class Group:
         self._sessions.touch(member, NEW_MEMBER_JOIN_TIMEOUT_MS, now_ms, out)
         self._maybe_prepare(f"new member {member_id}; client reason: {attempt.reason}", now_ms, out)
 
-    def _join_again(self, attempt: _Attempt, now_ms: int, out: list[Step]) -> None:
+    def _join_again(self, attempt: Attempt, now_ms: int, out: list[Step]) -> None:
         """A member joins that says it knows its id."""
         error = self.check_member(attempt.member_id, attempt.instance_id)
         if error:
@@ -441,7 +427,7 @@ class Group:
         who = "the leader" if is_leader else f"member {member.member_id}"
         self._maybe_prepare(f"{who} joined again; client reason: {attempt.reason}", now_ms, out)
 
-    def _update(self, member: Member, attempt: _Attempt) -> None:
+    def _update(self, member: Member, attempt: Attempt) -> None:
         self.members.update(
             member,
             attempt.protocols,
@@ -449,7 +435,7 @@ class Group:
             session_timeout_ms=attempt.session_timeout_ms,
         )
 
-    def _replace_static(self, attempt: _Attempt, member: Member, new_id: str, now_ms: int, out: list[Step]) -> None:
+    def _replace_static(self, attempt: Attempt, member: Member, new_id: str, now_ms: int, out: list[Step]) -> None:
         """A static member came back without its id, most likely restarted. The old id is fenced from now on."""
         before = _attempt_before(member, attempt.ctx)
         leader_before = self.members.leader
@@ -469,7 +455,7 @@ class Group:
     def _replaced(
         self,
         member: Member,
-        before: _Attempt,
+        before: Attempt,
         leader_before: str | None,
         generation: int,
         error: ErrorCode,
@@ -746,11 +732,11 @@ class Group:
         return Note(f"Group {self.group_id}", message, fields)
 
 
-def _attempt(ctx: RequestContext, request: m.JoinGroupRequest) -> _Attempt:
+def _attempt(ctx: RequestContext, request: m.JoinGroupRequest) -> Attempt:
     protocols: dict[str, bytes] = {}
     for each in request.protocols:
         protocols.setdefault(each.name, each.metadata)
-    return _Attempt(
+    return Attempt(
         ctx,
         request.member_id,
         request.group_instance_id,
@@ -762,9 +748,9 @@ def _attempt(ctx: RequestContext, request: m.JoinGroupRequest) -> _Attempt:
     )
 
 
-def _attempt_before(member: Member, ctx: RequestContext) -> _Attempt:
+def _attempt_before(member: Member, ctx: RequestContext) -> Attempt:
     """What a member would have to send to become what it is."""
-    return _Attempt(
+    return Attempt(
         ctx,
         member.member_id,
         member.instance_id,

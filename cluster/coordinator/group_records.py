@@ -5,8 +5,6 @@ an offset with an expiry of its own as version 1, the only one that has room for
 A value of None deletes what its key names.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple, TypeAlias
 
 from cluster.protocol import messages as m

@@ -9,11 +9,23 @@ What stays true:
     picks any member (a new leader, the winner of a tied vote) this picks the first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from cluster.coordinator.context import RequestContext
+
+
+class Attempt(NamedTuple):
+    """A JoinGroup as every version of it says it. `protocols`: name -> metadata, the one liked best first."""
+
+    ctx: RequestContext
+    member_id: str
+    instance_id: str | None
+    protocol_type: str
+    protocols: dict[str, bytes]
+    rebalance_timeout_ms: int
+    session_timeout_ms: int
+    reason: str
 
 
 class Member:

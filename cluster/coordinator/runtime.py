@@ -21,11 +21,11 @@ How the broker drives it. Every method that may answer returns effects (`cluster
     runtime.timer(key, now_ms)                            a timer is due
     runtime.on_topics_deleted(names, now_ms)              these topics are gone for good
 
-Records are stamped by the broker with the time of the append, as Kafka does. The high watermark may be told before the
+`now_ms` counts from 1970 like the wall clock but never jumps or falls: sessions end by it, and records are stamped with
+it. The broker stamps the batches, with the time of the append, as Kafka does. If `replay` raises, the shard is to be
+unloaded: it must not serve half of its state. The high watermark may be told before the
 append it covers, and more often than it moves.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from typing import NamedTuple, TypeAlias

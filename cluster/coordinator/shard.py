@@ -5,8 +5,6 @@ offsets, each once, and only when the high watermark has passed their last recor
 out is still replayed when it commits after all: the log decides, not the answer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from typing import NamedTuple, Protocol, TypeAlias
 
