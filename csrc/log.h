@@ -25,6 +25,11 @@ int64_t plog__log_end(const plog_log *log);
 int64_t plog__log_start(const plog_log *log); /* any */
 /* First offset of the oldest open transaction, INT64_MAX when there is none; of published batches. owner */
 int64_t plog__log_first_unstable(const plog_log *log);
+/*
+ * The last stable offset: where read_committed readers stop when the high watermark is this. Not above the first offset of a
+ * transaction that is open, or whose marker is not below the high watermark yet. owner
+ */
+int64_t plog__log_stable_end(plog_log *log, int64_t high_watermark);
 
 /*
  * Stage one batch that is stamped (offset = staged end, leader epoch, timestamps, CRC) and validated. Enters it in the producer
@@ -33,7 +38,9 @@ int64_t plog__log_first_unstable(const plog_log *log);
  *   header   as plog_batch_header_read gave it, with the stamps
  *   max_ts_offset  offset of the record with the largest timestamp (Kafka's shallow form: the batch's last offset)
  *   returns  0 | PLOG_OUT_OF_ORDER_SEQUENCE_NUMBER and the other producer rules | PLOG_E_DUPLICATE (nothing staged; *out_duplicate
- *            tells the base offset, last offset and append timestamp the batch got then) | -errno from the roll
+ *            tells the base offset, last offset and append timestamp the batch got then) | PLOG_RECORD_LIST_TOO_LARGE (larger
+ *            than a segment) | -errno from the roll, or from the commit that it needs: then the batches staged before have
+ *            failed too, unless they are below plog__log_end(), and the turn's plog__log_commit() says so again
  */
 int32_t plog__log_stage(plog_log *log, const uint8_t *data, const plog_batch_header *header, int64_t max_ts_offset,
                         bool from_client, int64_t now_ms, plog_duplicate *out_duplicate);
@@ -42,7 +49,8 @@ bool plog__log_has_staged(const plog_log *log);
 /*
  * Write what is staged (one pwritev per IOV_MAX pieces, short writes continued), then the index entries, then publish the end.
  * On failure the files are cut back to the published end, producer state and epochs are put back as they were, nothing is
- * published, and -errno comes back: every staged batch has failed. owner
+ * published, and -errno comes back: every batch staged since the last commit has failed, except those that a roll in between
+ * published, which are below plog__log_end(). owner
  */
 int32_t plog__log_commit(plog_log *log, int64_t now_ms);
 /* Forget what is staged. owner */
@@ -68,8 +76,9 @@ void plog__log_take_facts(plog_log *log, plog_log_facts *out);
 int32_t plog__log_slice(plog_log *log, int64_t offset, int64_t max_offset, uint32_t max_bytes, bool at_least_one,
                         bool any_thread, plog_slice *out);
 
-/* Aborted transactions overlapping [from, to), for read_committed fetches; calls back per (producer id, first offset). owner */
+/* Aborted transactions overlapping [from, to), for read_committed fetches; calls back per (producer id, first
+   offset), with the lock of the log held: the callback must not call it. -errno when a transaction index cannot be read. owner */
 typedef void plog_aborted_fn(void *context, int64_t producer_id, int64_t first_offset);
-void plog__log_aborted(plog_log *log, int64_t from, int64_t to, plog_aborted_fn *fn, void *context);
+int32_t plog__log_aborted(plog_log *log, int64_t from, int64_t to, plog_aborted_fn *fn, void *context);
 
 #endif

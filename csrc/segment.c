@@ -168,7 +168,8 @@ static int32_t rebuild_indexes(plog_segment *s) {
     if (rc != 0) return rc;
     last_entry = position;
   }
-  if (rc != PLOG_E_NOT_FOUND) return rc;
+  /* damage in a closed segment ends its indexes; whoever reads there will meet it */
+  if (rc != PLOG_E_NOT_FOUND && rc != PLOG_E_SHORT && rc != PLOG_CORRUPT_MESSAGE) return rc;
   if (largest > NO_TIMESTAMP && (s->times.count == 0 || largest > plog__index_timestamp(&s->times, s->times.count - 1))) {
     rc = plog__index_append_time(&s->times, largest, (uint32_t)(largest_offset - s->base_offset));
     if (rc != 0) return rc;
@@ -379,9 +380,37 @@ int32_t plog__segment_reset_indexes(plog_segment *s) {
   return rc == -ENOENT ? 0 : rc;
 }
 
+/* The last entry of a sealed time index, without opening the segment. PLOG_E_MALFORMED: it is not sealed, or broken. */
+static int32_t peek_max(plog_segment *s) {
+  int fd;
+  int32_t rc = open_file(s, ".timeindex", O_RDONLY, &fd);
+  if (rc != 0) return rc;
+  struct stat st;
+  uint8_t entry[PLOG_TIME_ENTRY_BYTES] = {0};
+  rc = plog__sys_fstat(s->sys, fd, &st);
+  if (rc == 0 && st.st_size % PLOG_TIME_ENTRY_BYTES != 0) rc = PLOG_E_MALFORMED;
+  if (rc == 0 && st.st_size > 0)
+    rc = plog__sys_pread_all(s->sys, fd, entry, sizeof entry, st.st_size - PLOG_TIME_ENTRY_BYTES);
+  (void)plog__sys_close(s->sys, fd);
+  if (rc != 0) return rc;
+  s->max_timestamp = NO_TIMESTAMP;
+  s->max_timestamp_offset = s->base_offset;
+  if (st.st_size > 0) {
+    uint32_t relative = plog_get_u32(entry + 8);
+    s->max_timestamp = plog_get_i64(entry);
+    s->max_timestamp_offset = s->base_offset + relative;
+    if (relative > INT32_MAX || (s->max_timestamp == 0 && relative == 0)) return PLOG_E_MALFORMED;
+  }
+  return 0;
+}
+
 int32_t plog__segment_load_max(plog_segment *s) {
   if (s->max_known) return 0;
-  int32_t rc = plog__segment_acquire(s);
+  if (!atomic_load_explicit(&s->is_open, memory_order_acquire) && peek_max(s) == 0) {
+    s->max_known = true;
+    return 0;
+  }
+  int32_t rc = plog__segment_acquire(s); /* which builds an index that is missing */
   if (rc != 0) return rc;
   s->max_timestamp = NO_TIMESTAMP;
   s->max_timestamp_offset = s->base_offset;
