@@ -23,8 +23,8 @@ How the broker drives it. Every method that may answer returns effects (`cluster
 
 `now_ms` counts from 1970 like the wall clock but never jumps or falls: sessions end by it, and records are stamped with
 it. The broker stamps the batches, with the time of the append, as Kafka does. If `replay` raises, the shard is to be
-unloaded: it must not serve half of its state. The high watermark may be told before the
-append it covers, and more often than it moves.
+unloaded: it must not serve half of its state. The high watermark may be told before the append
+it covers, and more often than it moves.
 """
 
 from collections.abc import Callable, Hashable, Iterable
