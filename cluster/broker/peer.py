@@ -40,6 +40,7 @@ _API_VERSIONS_VERSION = 3
 _HEADER = struct.Struct(">ihhi")  # size, API key, version, correlation id
 _FRAME = struct.Struct(">ii")  # size, correlation id
 _CORRELATION_BYTES = 4
+_VERSION_REFUSED = struct.pack(">h", ErrorCode.UNSUPPORTED_VERSION)
 _MAX_CORRELATION_ID = 0x7FFFFFFF
 
 R = TypeVar("R", bound=Message)
@@ -219,10 +220,12 @@ class Peer:
             raise
         self._pending.popleft()
         try:
-            start = 0
-            if response_header_version(pending.api_key, pending.version) >= 1:
+            version, start = pending.version, 0
+            if response_header_version(pending.api_key, version) >= 1:
                 start = skip_tags(body, 1, body[0], len(body))
-            return pending.answer.decode(body, pending.version, start)
+            if pending.api_key == ApiKey.API_VERSIONS and body.startswith(_VERSION_REFUSED):
+                version = 0  # the layout of this refusal, whatever was asked in
+            return pending.answer.decode(body, version, start)
         except (DecodeError, IndexError) as error:
             self.close()
             name = ApiKey(pending.api_key).name

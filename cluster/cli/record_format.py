@@ -30,7 +30,8 @@ _PIECES: dict[str, _Piece] = {
     "k": lambda tp, record: _NULL if record.key is None else record.key,
     "v": lambda tp, record: _NULL if record.value is None else record.value,
     "h": lambda tp, record: b",".join(
-        name.encode() + b"=" + (_NULL if value is None else value) for name, value in record.headers
+        name.encode("utf-8", "surrogateescape") + b"=" + (_NULL if value is None else value)
+        for name, value in record.headers
     ),
     "%": lambda tp, record: b"%",
 }
@@ -89,7 +90,9 @@ def _json_line(tp: TopicPartition, record: Record) -> bytes:
     }
     if record.headers:
         fields["headers"] = [[name, _json_value(value)] for name, value in record.headers]
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    # A byte of a header's name that is not UTF-8 is a lone surrogate here, and becomes JSON's escape for it.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _json_value(data: bytes | None) -> str | dict[str, str] | None:

@@ -83,7 +83,7 @@ def _json_bytes(value: object) -> bytes | None:
     if isinstance(value, dict) and value.keys() == {"base64"}:
         try:
             return b64decode(value["base64"], validate=True)
-        except Base64Error as error:
+        except (Base64Error, TypeError) as error:
             raise ValueError(f"bad base64 ({error})") from error
     # Anything else is a document of its own: {"value": {"a": 1}} produces {"a":1}.
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
