@@ -127,8 +127,7 @@ void plog__answer_cache_keep(plog_answer_cache *c, const plog_question *q, const
   uint64_t hash = hash_question(c, head, q);
   plog_cached_answer *old = lookup(c, head, hash, q);
   if (old) forget(c, old);
-  while (c->held_bytes + size > c->limit_bytes)
-    forget(c, PLOG_CONTAINER_OF(c->used.next, plog_cached_answer, used));
+  while (c->held_bytes + size > c->limit_bytes) forget(c, PLOG_CONTAINER_OF(c->used.next, plog_cached_answer, used));
   plog_cached_answer *a = malloc((size_t)size);
   if (!a) return;
   a->hash = hash;

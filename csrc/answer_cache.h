@@ -43,8 +43,8 @@ void plog__answer_cache_deinit(plog_answer_cache *c);
 /* The answer from its correlation id on, borrowed until the next call; NULL when there is none. Reactor. */
 const uint8_t *plog__answer_cache_find(plog_answer_cache *c, const plog_question *question, uint32_t *out_bytes);
 /* Keep an answer that was made under `generation`, unless that is over or it is too large. Reactor. */
-void plog__answer_cache_keep(plog_answer_cache *c, const plog_question *question, const uint8_t *answer, uint32_t answer_bytes,
-                             int64_t generation);
+void plog__answer_cache_keep(plog_answer_cache *c, const plog_question *question, const uint8_t *answer,
+                             uint32_t answer_bytes, int64_t generation);
 void plog__answer_cache_invalidate(plog_answer_cache *c); /* any */
 static inline int64_t plog__answer_cache_generation(const plog_answer_cache *c) {
   return atomic_load(&((plog_answer_cache *)c)->generation);

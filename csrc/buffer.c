@@ -7,7 +7,7 @@
 
 #define ROUND(kilobytes) ((kilobytes)*1024u + PLOG_BUFFER_SLACK)
 
-static const uint32_t class_bytes[PLOG_BUFFER_CLASSES] = {4096,       ROUND(16),  ROUND(64),   ROUND(128), ROUND(256),
+static const uint32_t class_bytes[PLOG_BUFFER_CLASSES] = {4096,       ROUND(16),   ROUND(64),   ROUND(128), ROUND(256),
                                                           ROUND(512), ROUND(1024), ROUND(2048), ROUND(4096)};
 
 static int32_t class_of(uint32_t size_bytes) {

@@ -13,10 +13,10 @@
 #define ARENA_READ_BYTES (256u * 1024u) /* most that one receive puts into the arena */
 #define LARGE_FRAME_BYTES (64u * 1024u) /* from here a frame is received into a buffer of its own */
 #define EXPECT_BYTES_MAX (4u * 1024u * 1024u)
-#define GROWTH 2                        /* a buffer is made for at most so many times what has come */
-#define OVERSHOOT_BYTES 4096u           /* how far a receive may run into the next frame, which then has to move */
-#define SMALL_ROOM_BYTES 512u           /* the same for small ones */
-#define HEADER_BYTES_MIN 8              /* API key, version, correlation id */
+#define GROWTH 2              /* a buffer is made for at most so many times what has come */
+#define OVERSHOOT_BYTES 4096u /* how far a receive may run into the next frame, which then has to move */
+#define SMALL_ROOM_BYTES 512u /* the same for small ones */
+#define HEADER_BYTES_MIN 8    /* API key, version, correlation id */
 #define PENDING_BYTES_MAX (4 * 1024 * 1024)
 #define REQUESTS_MAX 512
 

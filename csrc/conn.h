@@ -76,8 +76,8 @@ struct plog_conn {
   plog_link idle;    /* … of all, longest silent first */
   int64_t active_ms;
   /* receiving */
-  plog_buffer *in;     /* its own buffer, or NULL */
-  uint8_t *view;       /* received and not handed out yet: in `in`, or in the arena until the end of its service */
+  plog_buffer *in; /* its own buffer, or NULL */
+  uint8_t *view;   /* received and not handed out yet: in `in`, or in the arena until the end of its service */
   uint32_t view_bytes;
   uint32_t expect_bytes; /* size of the last frame when it was large: the next one gets a buffer of its own at once */
   bool readable;         /* the socket may have more */

@@ -16,10 +16,10 @@
 typedef struct {
   plog_request request;
   plog_engine *engine;
-  plog_answer *answer;   /* once it is there; without skip */
-  int64_t with_python;   /* bytes counted for back-pressure */
+  plog_answer *answer; /* once it is there; without skip */
+  int64_t with_python; /* bytes counted for back-pressure */
   uint32_t body_bytes;
-  bool has_body;         /* kept for the cache */
+  bool has_body; /* kept for the cache */
   uint8_t body[];
 } plog_control;
 
@@ -49,7 +49,8 @@ static plog_question question_of(const plog_conn *conn, int16_t api_key, int16_t
 
 /* ------------------------------------------------------------------------------------------------ cached answers */
 
-static int32_t write_cached(plog_engine *e, plog_out *out, int32_t correlation_id, const uint8_t *answer, uint32_t answer_bytes) {
+static int32_t write_cached(plog_engine *e, plog_out *out, int32_t correlation_id, const uint8_t *answer,
+                            uint32_t answer_bytes) {
   uint8_t *room = plog__out_room(out, &e->buffers, answer_bytes + 4);
   if (!room) return -ENOMEM;
   plog_put_u32(room, answer_bytes);

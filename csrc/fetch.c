@@ -21,7 +21,7 @@
 #define NODES_VERSION 16
 #define CONSUMER_ID (-1)
 #define DEBUG_ID (-2)
-#define PARTITIONS_MAX 200000     /* in one set: the memory a partition takes is many times its bytes on the wire */
+#define PARTITIONS_MAX 200000 /* in one set: the memory a partition takes is many times its bytes on the wire */
 #define ANSWER_BYTES_MAX (1 << 30)
 #define COPIED_SLICE_BYTES 16384u /* below this, copying costs less than a system call of its own */
 #define BOUND_UNKNOWN (INT64_MAX / 2)
@@ -42,9 +42,9 @@ struct plog_fetch {
   int32_t session_id; /* as requested */
   int32_t session_epoch;
   int32_t top_error;
-  bool incremental;   /* answers only what changed */
+  bool incremental; /* answers only what changed */
   bool parked;
-  int64_t bound_bytes; /* while parked: no more than this can be there */
+  int64_t bound_bytes;         /* while parked: no more than this can be there */
   plog_fetch_session *session; /* held; NULL: own_set */
   plog_fetch_set own_set;
 };
@@ -422,7 +422,7 @@ static void select_told(plog_fetch *fetch, plog_fetch_set *set) {
   plog_link *last = set->order.prev;
   bool more = set->count > 0;
   bool failed = false;
-  for (plog_link *at = set->order.next; more; ) {
+  for (plog_link *at = set->order.next; more;) {
     plog_fetch_partition *part = PART_OF(at);
     plog_link *next = at->next;
     more = at != last;

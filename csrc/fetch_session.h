@@ -65,9 +65,9 @@ struct plog_fetch_partition {
   int64_t generation;
   /* this time */
   plog_watch watch;
-  int64_t watched_bytes;  /* partition's appended_bytes when the watch was set */
-  int32_t forced_error;   /* the partition went away while the fetch was parked */
-  bool told;              /* is in the answer */
+  int64_t watched_bytes; /* partition's appended_bytes when the watch was set */
+  int32_t forced_error;  /* the partition went away while the fetch was parked */
+  bool told;             /* is in the answer */
   struct plog_fetch *fetch;
   plog_fetch_read read;
 };
@@ -106,7 +106,7 @@ struct plog_fetch_session {
   bool by_id;
   int64_t created_ms;
   int64_t used_ms;
-  uint32_t cached_count; /* of partitions, when it was last used: what eviction compares */
+  uint32_t cached_count;    /* of partitions, when it was last used: what eviction compares */
   struct plog_fetch *fetch; /* the request that uses it now, or NULL */
   plog_fetch_set set;
 };

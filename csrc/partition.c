@@ -179,7 +179,8 @@ int32_t plog__partition_append(plog_partition *p, uint8_t *data, size_t size_byt
   rules.now_ms = wall_ms;
   rules.from_client = from_client;
   plog_batch_accepted accepted = {.record_error_index = -1};
-  rc = plog__batch_accept(&rules, data, size_bytes, plog__log_staged_end(p->log), plog__partition_leader_epoch(p), &accepted);
+  rc = plog__batch_accept(&rules, data, size_bytes, plog__log_staged_end(p->log), plog__partition_leader_epoch(p),
+                          &accepted);
   if (rc) {
     out->record_error = accepted.record_error_index;
     return refuse(p, out, rc);
@@ -366,7 +367,6 @@ int32_t plog__partition_truncate(plog_partition *p, int64_t offset, bool fully, 
 }
 
 int32_t plog__partition_delete_records(plog_partition *p, int64_t offset, int64_t *out_start) {
-  if (plog__partition_role(p) != PLOG_ROLE_LEADER) return PLOG_NOT_LEADER_OR_FOLLOWER;
   int64_t high_watermark = plog__partition_high_watermark(p);
   if (offset == -1) offset = high_watermark;
   if (offset < 0 || offset > high_watermark) return PLOG_OFFSET_OUT_OF_RANGE;

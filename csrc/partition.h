@@ -25,13 +25,13 @@
 typedef struct {
   int32_t broker_id;
   bool in_isr;
-  bool joining;          /* Python was told that it caught up: counts for the high watermark until the next publish */
-  bool told_behind;      /* Python was told that it fell behind; once until the next publish */
-  bool fact;             /* joining or told_behind is news that plog__partition_take_isr_fact has not given yet */
-  int64_t log_end;       /* -1: not heard of since this leader began */
-  int64_t log_start;     /* -1 likewise */
-  int64_t caught_up_ms;  /* when it last had everything; a large negative number: never */
-  int64_t fetch_ms;      /* its last fetch, and the leader's log end then */
+  bool joining;         /* Python was told that it caught up: counts for the high watermark until the next publish */
+  bool told_behind;     /* Python was told that it fell behind; once until the next publish */
+  bool fact;            /* joining or told_behind is news that plog__partition_take_isr_fact has not given yet */
+  int64_t log_end;      /* -1: not heard of since this leader began */
+  int64_t log_start;    /* -1 likewise */
+  int64_t caught_up_ms; /* when it last had everything; a large negative number: never */
+  int64_t fetch_ms;     /* its last fetch, and the leader's log end then */
   int64_t fetch_leader_end;
 } plog_replica;
 
@@ -43,10 +43,10 @@ struct plog_partition {
   plog_log *log;
   int32_t broker_id; /* of this replica */
   int64_t lag_max_ms;
-  _Atomic int32_t role;             /* shared */
-  _Atomic int32_t leader_epoch;     /* shared */
-  _Atomic int64_t high_watermark;   /* shared */
-  _Atomic int64_t last_stable;      /* shared: the last stable offset */
+  _Atomic int32_t role;           /* shared */
+  _Atomic int32_t leader_epoch;   /* shared */
+  _Atomic int64_t high_watermark; /* shared */
+  _Atomic int64_t last_stable;    /* shared: the last stable offset */
   int32_t leader_id;
   int32_t min_isr; /* capped at the replica count */
   int32_t isr_count;
@@ -54,14 +54,14 @@ struct plog_partition {
   plog_replica *replicas;
   plog_batch_rules rules; /* now_ms is filled in at each append */
   bool internal;
-  int32_t failed;         /* errno that stops appends until the partition is published again; 0: none */
-  int64_t epoch_start;    /* log end when this leader epoch was taken up */
-  int64_t appended_bytes; /* since it was opened; tells a waiting fetch cheaply that there cannot be enough yet */
-  plog_link dirty;           /* in the engine's list of partitions with staged batches */
-  plog_link lagging;         /* in the engine's list of leaders that watch followers */
-  plog_link staged_watches;  /* of staged batches, each with the offset after its last record */
-  plog_link offset_watches;  /* fire when the high watermark passes */
-  plog_link fetch_watches;   /* fire when the end, the high watermark or the role moves */
+  int32_t failed;           /* errno that stops appends until the partition is published again; 0: none */
+  int64_t epoch_start;      /* log end when this leader epoch was taken up */
+  int64_t appended_bytes;   /* since it was opened; tells a waiting fetch cheaply that there cannot be enough yet */
+  plog_link dirty;          /* in the engine's list of partitions with staged batches */
+  plog_link lagging;        /* in the engine's list of leaders that watch followers */
+  plog_link staged_watches; /* of staged batches, each with the offset after its last record */
+  plog_link offset_watches; /* fire when the high watermark passes */
+  plog_link fetch_watches;  /* fire when the end, the high watermark or the role moves */
 };
 
 int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *log, const plog_partition_state *state,
@@ -75,8 +75,8 @@ int32_t plog__partition_publish(plog_partition *p, const plog_partition_state *s
 typedef struct {
   int64_t base_offset; /* -1 on failure */
   int64_t last_offset;
-  int64_t append_ms; /* -1 with CreateTime */
-  int64_t log_start; /* -1 when Kafka does not tell it with this error */
+  int64_t append_ms;    /* -1 with CreateTime */
+  int64_t log_start;    /* -1 when Kafka does not tell it with this error */
   int32_t record_error; /* index of the bad record, -1 none */
   bool duplicate;
   uint8_t *rewritten; /* the caller frees it after the commit; NULL mostly */
@@ -97,8 +97,9 @@ int32_t plog__partition_append(plog_partition *p, uint8_t *data, size_t size_byt
  */
 int32_t plog__partition_commit(plog_partition *p, int64_t wall_ms, int64_t now_ms);
 /* Append batches as a follower, stamped by the leader; then the leader's high watermark and log start are taken over. */
-int32_t plog__partition_append_follower(plog_partition *p, const uint8_t *data, size_t size_bytes, int64_t leader_high_watermark,
-                                        int64_t leader_log_start, int64_t wall_ms, int64_t *out_last);
+int32_t plog__partition_append_follower(plog_partition *p, const uint8_t *data, size_t size_bytes,
+                                        int64_t leader_high_watermark, int64_t leader_log_start, int64_t wall_ms,
+                                        int64_t *out_last);
 /* Raise the high watermark if the replicas allow it; false: it stayed. */
 bool plog__partition_advance(plog_partition *p, int64_t now_ms);
 /*

@@ -176,7 +176,8 @@ static void append(plog_produce_entry *entry, plog_partition *p, plog_bytes reco
   plog_produce *produce = entry->produce;
   plog_engine *e = produce->engine;
   plog_append result;
-  int32_t rc = plog__partition_append(p, (uint8_t *)records.data, records.size_bytes, produce->acks, true, e->wall_ms, &result);
+  int32_t rc =
+      plog__partition_append(p, (uint8_t *)records.data, records.size_bytes, produce->acks, true, e->wall_ms, &result);
   if (rc) {
     refuse(entry, client_error(rc));
     entry->log_start = result.log_start;

@@ -18,10 +18,10 @@
 #include "wire.h"
 
 #define EVENTS_MAX 256
-#define READ_BUDGET_BYTES (1024 * 1024)       /* of one connection in one turn */
-#define SEND_BUDGET_BYTES (2 * 1024 * 1024)   /* likewise */
-#define SETTLE_BYTES (1024 * 1024)            /* staged: settle before reading more */
-#define WARM_BUFFER_BYTES (24 * 1024 * 1024)  /* kept when nothing uses them */
+#define READ_BUDGET_BYTES (1024 * 1024)      /* of one connection in one turn */
+#define SEND_BUDGET_BYTES (2 * 1024 * 1024)  /* likewise */
+#define SETTLE_BYTES (1024 * 1024)           /* staged: settle before reading more */
+#define WARM_BUFFER_BYTES (24 * 1024 * 1024) /* kept when nothing uses them */
 #define IDLE_GRAIN_MAX_MS 1000
 #define SLOT_BITS 32
 
@@ -205,8 +205,8 @@ void plog__reactor_report(plog_engine *e, plog_partition *p, int32_t storage_err
   int32_t broker_id;
   bool in_sync;
   while (plog__partition_take_isr_fact(p, &broker_id, &in_sync)) {
-    plog_upcall upcall = {.kind = PLOG_UP_ISR, .conn = -1, .slot = -1, .partition = p->number, .offset = -1,
-                          .a = broker_id, .b = in_sync};
+    plog_upcall upcall = {
+        .kind = PLOG_UP_ISR, .conn = -1, .slot = -1, .partition = p->number, .offset = -1, .a = broker_id, .b = in_sync};
     (void)plog__upcalls_collect(&e->upcalls, &upcall);
   }
 }
@@ -508,8 +508,8 @@ int32_t plog__reactor_init(plog_engine *e) {
     (void)plog__sys_close(e->sys, e->epoll_fd);
     return rc;
   }
-  plog_link *lists[] = {&e->listeners, &e->ready,   &e->stalled, &e->flush, &e->closing,
-                        &e->idle,      &e->dirty,   &e->lagging, &e->woken};
+  plog_link *lists[] = {&e->listeners, &e->ready, &e->stalled, &e->flush, &e->closing,
+                        &e->idle,      &e->dirty, &e->lagging, &e->woken};
   for (size_t i = 0; i < PLOG_COUNT_OF(lists); i++) plog_list_init(lists[i]);
   e->accept_timer.fire = retry_accepting;
   e->idle_timer.fire = close_idle;

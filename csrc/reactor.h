@@ -35,8 +35,8 @@
 
 /* As plog_engine_stats, written by the reactor alone. */
 typedef struct {
-  _Atomic int64_t connections_now, connections, requests, produce_requests, fetch_requests, upcalls, cached_answers, bytes_in,
-      bytes_out, records_in, batches_in, failed_produce, failed_fetch, malformed, delayed_now, cold_reads, turns;
+  _Atomic int64_t connections_now, connections, requests, produce_requests, fetch_requests, upcalls, cached_answers,
+      bytes_in, bytes_out, records_in, batches_in, failed_produce, failed_fetch, malformed, delayed_now, cold_reads, turns;
 } plog_counters;
 
 static inline void plog__count(_Atomic int64_t *counter, int64_t more) {

@@ -116,8 +116,7 @@ int32_t plog__upcalls_poll(plog_upcalls *u, int32_t timeout_ms, plog_upcall *out
   int rc = 0;
   while (!u->first && !u->woken && !u->stopped && timeout_ms != 0 && rc != ETIMEDOUT) {
     u->waiting = true;
-    rc = timeout_ms < 0 ? pthread_cond_wait(&u->filled, &u->lock)
-                        : pthread_cond_timedwait(&u->filled, &u->lock, &deadline);
+    rc = timeout_ms < 0 ? pthread_cond_wait(&u->filled, &u->lock) : pthread_cond_timedwait(&u->filled, &u->lock, &deadline);
   }
   u->waiting = false;
   u->woken = false;
@@ -128,6 +127,5 @@ int32_t plog__upcalls_poll(plog_upcalls *u, int32_t timeout_ms, plog_upcall *out
 }
 
 void plog__upcall_release(const plog_upcall *upcall) {
-  if (upcall->kind == PLOG_UP_REQUEST && upcall->body)
-    free(PLOG_CONTAINER_OF(upcall->body, plog_upcall_entry, bytes));
+  if (upcall->kind == PLOG_UP_REQUEST && upcall->body) free(PLOG_CONTAINER_OF(upcall->body, plog_upcall_entry, bytes));
 }

@@ -89,13 +89,13 @@ static void eviction(void) {
   CHECK_EQ(plog__fetch_sessions_init(&s, 2, 7), 0);
   int32_t small = add(&s, 2, false, 0)->id;
   int32_t large = add(&s, 9, false, 0)->id;
-  CHECK(!add(&s, 50, false, 1000));  /* both are young: a consumer does not push them out */
-  CHECK(add(&s, 1, true, 1000));     /* a follower does, the smaller first */
+  CHECK(!add(&s, 50, false, 1000)); /* both are young: a consumer does not push them out */
+  CHECK(add(&s, 1, true, 1000));    /* a follower does, the smaller first */
   CHECK(!plog__fetch_sessions_find(&s, small));
   CHECK(plog__fetch_sessions_find(&s, large));
   CHECK(add(&s, 1, true, 2000));
   CHECK(!plog__fetch_sessions_find(&s, large));
-  CHECK(!add(&s, 50, true, 3000)); /* young followers are safe from each other */
+  CHECK(!add(&s, 50, true, 3000));         /* young followers are safe from each other */
   CHECK(add(&s, 1, false, 1000 + 120001)); /* idle for two minutes: anybody's */
   CHECK_EQ(s.count, 2);
   plog__fetch_sessions_deinit(&s);

@@ -33,7 +33,8 @@ static void random_order(void) {
     CHECK_EQ(plog__timers_arm(&timers, &probes[i].timer, (int64_t)(test_random(&seed) % 1000)), 0);
     armed++;
   }
-  for (int i = 0; i < COUNT; i += 3) CHECK_EQ(plog__timers_arm(&timers, &probes[i].timer, (int64_t)(test_random(&seed) % 1000)), 0);
+  for (int i = 0; i < COUNT; i += 3)
+    CHECK_EQ(plog__timers_arm(&timers, &probes[i].timer, (int64_t)(test_random(&seed) % 1000)), 0);
   for (int i = 0; i < COUNT; i += 7, armed--) plog__timers_disarm(&timers, &probes[i].timer);
   plog__timers_disarm(&timers, &probes[0].timer); /* harmless twice */
   for (int64_t now = 0; now <= 1000; now += 10) {

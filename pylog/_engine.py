@@ -1,0 +1,420 @@
+"""The engine half of the C module: reactor, hosted partitions, connections, upcalls.
+
+Keeps true: every return code is looked at; an engine is closed once, by `close`, and a closed one raises ValueError
+instead of reaching C; the bytes of a request are copied and given back to C before `poll` returns, so nothing borrowed
+leaves this file. Logs of hosted partitions stay their `Log` handles' while hosted, and after `remove_partition` are
+the caller's alone again.
+
+All methods may be called from any thread, `poll` from one at a time. Methods about a partition raise
+UNKNOWN_TOPIC_OR_PARTITION when it is not hosted (any more); `answer`, `skip`, `throttle` and `disconnect` do nothing
+when the connection is gone, for its client is gone too.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from pylog._native import Log, LogSettings, Sys, check
+from pylog._plog import ffi, lib
+from pylog.errors import ErrorCode, KafkaError
+
+UP_REQUEST = 1
+UP_CLOSED = 2
+UP_COMMITTED = 3
+UP_ROLLED = 4
+UP_EPOCH = 5
+UP_STORAGE_ERROR = 6
+UP_FLUSH = 7
+UP_ISR = 8
+
+ROLE_OFFLINE = 0
+ROLE_LEADER = 1
+ROLE_FOLLOWER = 2
+
+_ADDRESS_BYTES = 46
+_GONE = (lib.PLOG_E_CLOSED, lib.PLOG_E_STOPPED)
+
+
+class EngineConfig(NamedTuple):
+    """plog_engine_config; the comments beside its fields in plog.h name Kafka's keys."""
+
+    broker_id: int
+    max_request_bytes: int
+    send_buffer_bytes: int
+    receive_buffer_bytes: int
+    connections_max_idle_ms: int
+    max_connections: int
+    max_connections_per_ip: int
+    fetch_max_bytes: int
+    fetch_session_slots: int
+    disk_threads: int
+    send_mode: int
+    answer_cache_bytes: int
+    replica_lag_time_max_ms: int
+    max_upcall_bytes: int
+
+
+class PartitionState(NamedTuple):
+    """plog_partition_state: all that is decided about a hosted partition."""
+
+    role: int
+    leader_epoch: int
+    leader_id: int
+    replicas: Sequence[int]
+    isr: Sequence[int]
+    min_insync_replicas: int
+    max_message_bytes: int
+    timestamp_type: int
+    timestamp_before_max_ms: int
+    timestamp_after_max_ms: int
+    compression: int
+    compression_level: int
+    compacted: bool
+    internal: bool
+    high_watermark: int
+
+
+class EnginePartitionInfo(NamedTuple):
+    """A hosted partition as it is now."""
+
+    role: int
+    leader_epoch: int
+    log_start_offset: int
+    log_end_offset: int
+    high_watermark: int
+    last_stable_offset: int
+    size_bytes: int
+
+
+class Upcall(NamedTuple):
+    """What C tells: kind is UP_*; the fields that a kind does not use are -1, 0 or None."""
+
+    kind: int
+    error: int
+    conn: int
+    slot: int
+    partition: int
+    offset: int
+    token: int
+    a: int
+    b: int
+    api_key: int
+    api_version: int
+    correlation_id: int
+    listener_id: int
+    received_ms: int
+    client_id: bytes | None
+    body: bytes
+    generation: int
+
+
+class Appended(NamedTuple):
+    """Where a batch of ours lies; committed: the high watermark has passed it, no UP_COMMITTED follows."""
+
+    base_offset: int
+    last_offset: int
+    committed: bool
+
+
+class Peer(NamedTuple):
+    """Both ends of a connection."""
+
+    peer_address: str
+    peer_port: int
+    local_address: str
+    local_port: int
+
+
+class EngineStats(NamedTuple):
+    """Counters since start; those named _now are of this moment."""
+
+    connections_now: int
+    connections: int
+    requests: int
+    produce_requests: int
+    fetch_requests: int
+    upcalls: int
+    cached_answers: int
+    bytes_in: int
+    bytes_out: int
+    records_in: int
+    batches_in: int
+    failed_produce: int
+    failed_fetch: int
+    malformed: int
+    delayed_now: int
+    cold_reads: int
+    fetch_sessions_now: int
+    buffer_bytes_now: int
+    turns: int
+
+
+def _check_partition(rc: int, partition: int) -> None:
+    if rc == lib.PLOG_E_CLOSED:
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"partition {partition} is not hosted")
+    check(rc)
+
+
+class Engine:
+    """The data plane of one broker."""
+
+    __slots__ = ("_capacity", "_logs", "_pointer", "_sys", "_upcalls")
+
+    def __init__(self, sys: Sys, config: EngineConfig) -> None:
+        out = ffi.new("plog_engine **")
+        check(lib.plog_engine_open(sys.pointer, ffi.new("plog_engine_config *", config), out))
+        self._pointer = out[0]
+        self._sys = sys  # its table outlives the engine
+        self._logs: dict[int, Log] = {}
+        self._capacity = 0
+        self._upcalls: Any = None
+
+    @property
+    def pointer(self) -> Any:
+        if not self._pointer:
+            raise ValueError("the engine is closed")
+        return self._pointer
+
+    # ------------------------------------------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Start the reactor thread."""
+        check(lib.plog_engine_start(self.pointer))
+
+    def stop(self, drain_ms: int) -> None:
+        """Stop reading, send for at most drain_ms what is ready, close the connections. Partitions stay hosted."""
+        check(lib.plog_engine_stop(self.pointer, drain_ms))
+
+    def close(self, clean: bool = False) -> None:
+        """Free everything. Logs that are still hosted are closed, clean or not. Harmless when it is closed."""
+        pointer, self._pointer = self._pointer, None
+        if not pointer:
+            return
+        rc = lib.plog_engine_close(pointer, clean)
+        for log in self._logs.values():
+            log.disown()
+        self._logs.clear()
+        check(rc)
+
+    def listen(self, address: str, port: int, listener_id: int) -> int:
+        """Accept connections on an address in text ("": any) and a port (0: a free one); returns the port."""
+        out = ffi.new("int32_t *")
+        check(lib.plog_engine_listen(self.pointer, address.encode(), port, listener_id, out), f"{address}:{port}")
+        return int(out[0])
+
+    def serve(self, api_key: int, min_version: int, max_version: int) -> None:
+        """Which versions of Produce (0) and Fetch (1) are served; a request outside closes its connection."""
+        check(lib.plog_engine_serve(self.pointer, api_key, min_version, max_version))
+
+    # ------------------------------------------------------------------------------------------------- partitions
+
+    def add_partition(self, topic: str, topic_id: bytes, index: int, log: Log, state: PartitionState) -> int:
+        """Host a partition, whose log nobody else may change from now on; returns its number."""
+        out = ffi.new("int64_t *")
+        struct, _replicas, _isr = _state_struct(state)
+        check(
+            lib.plog_engine_add_partition(self.pointer, topic.encode(), topic_id, index, log.pointer, struct, out),
+            topic,
+        )
+        number = int(out[0])
+        self._logs[number] = log
+        return number
+
+    def publish(self, partition: int, state: PartitionState) -> None:
+        """Tell the engine what is true of a partition now; in force when this returns."""
+        struct, _replicas, _isr = _state_struct(state)
+        _check_partition(lib.plog_engine_publish(self.pointer, partition, struct), partition)
+
+    def remove_partition(self, partition: int, error: int) -> Log:
+        """Stop hosting: whoever waits gets error. The log is the caller's again."""
+        out = ffi.new("plog_log **")
+        _check_partition(lib.plog_engine_remove_partition(self.pointer, partition, error, out), partition)
+        return self._logs.pop(partition)
+
+    def partition_info(self, partition: int) -> EnginePartitionInfo:
+        out = ffi.new("plog_partition_info *")
+        _check_partition(lib.plog_engine_partition_info(self.pointer, partition, out), partition)
+        return EnginePartitionInfo(
+            out.role,
+            out.leader_epoch,
+            out.log_start_offset,
+            out.log_end_offset,
+            out.high_watermark,
+            out.last_stable_offset,
+            out.size_bytes,
+        )
+
+    def append(self, partition: int, batch: bytes, token: int) -> Appended:
+        """Append one batch as the leader with acks=all; UP_COMMITTED with token follows unless `committed`."""
+        base = ffi.new("int64_t *")
+        last = ffi.new("int64_t *")
+        committed = ffi.new("int32_t *")
+        data = ffi.from_buffer(batch)
+        rc = lib.plog_engine_append(self.pointer, partition, data, len(batch), token, base, last, committed)
+        _check_partition(rc, partition)
+        return Appended(base[0], last[0], committed[0] != 0)
+
+    def append_follower(self, partition: int, batches: bytes, leader_high_watermark: int, leader_log_start: int) -> int:
+        """Append what was fetched from the leader, and take over its marks; returns the last offset of the log."""
+        last = ffi.new("int64_t *")
+        rc = lib.plog_engine_append_follower(
+            self.pointer,
+            partition,
+            ffi.from_buffer(batches),
+            len(batches),
+            leader_high_watermark,
+            leader_log_start,
+            last,
+        )
+        _check_partition(rc, partition)
+        return int(last[0])
+
+    def configure_log(self, partition: int, settings: LogSettings) -> None:
+        config = ffi.new("plog_log_config *", settings)
+        _check_partition(lib.plog_engine_configure_log(self.pointer, partition, config), partition)
+
+    def roll(self, partition: int) -> None:
+        _check_partition(lib.plog_engine_roll(self.pointer, partition), partition)
+
+    def truncate(self, partition: int, offset: int, fully: bool) -> None:
+        """Cut everything at and above offset; fully: drop everything and start at offset."""
+        _check_partition(lib.plog_engine_truncate(self.pointer, partition, offset, fully), partition)
+
+    def delete_records(self, partition: int, offset: int) -> int:
+        """Raise the log start to offset (-1: the high watermark); returns the log start. OFFSET_OUT_OF_RANGE."""
+        out = ffi.new("int64_t *")
+        _check_partition(lib.plog_engine_delete_records(self.pointer, partition, offset, out), partition)
+        return int(out[0])
+
+    def delete_segments(self, partition: int, upto: int) -> int:
+        """Forget the segments below the active one that end at or below upto; returns how many."""
+        out = ffi.new("int32_t *")
+        _check_partition(lib.plog_engine_delete_segments(self.pointer, partition, upto, out), partition)
+        return int(out[0])
+
+    def expire_producers(self, partition: int, before_ms: int) -> int:
+        """Forget producers idle since before_ms; returns how many."""
+        out = ffi.new("int32_t *")
+        _check_partition(lib.plog_engine_expire_producers(self.pointer, partition, before_ms, out), partition)
+        return int(out[0])
+
+    # ------------------------------------------------------------------------------------------------- upcalls, answers
+
+    def poll(self, timeout_ms: int, capacity: int) -> list[Upcall]:
+        """Wait at most timeout_ms (-1: for ever) and take up to capacity upcalls. Empty: time is up, woken, stopped."""
+        if capacity > self._capacity:
+            self._upcalls = ffi.new("plog_upcall[]", capacity)
+            self._capacity = capacity
+        out = self._upcalls
+        count = ffi.new("int32_t *")
+        pointer = self.pointer
+        rc = lib.plog_engine_poll(pointer, timeout_ms, out, capacity, count)
+        if rc != lib.PLOG_E_STOPPED:
+            check(rc)
+        return [_take(pointer, out + i) for i in range(count[0])]
+
+    def wake(self) -> None:
+        """Let `poll` return."""
+        lib.plog_engine_wake(self.pointer)
+
+    def answer(self, conn: int, slot: int, data: bytes, cacheable: bool = False, generation: int = 0) -> None:
+        """Answer a request; data begins with the response header. cacheable: C gives it to whoever asks the same."""
+        rc = lib.plog_engine_answer(self.pointer, conn, slot, ffi.from_buffer(data), len(data), cacheable, generation)
+        if rc not in _GONE:
+            check(rc)
+
+    def skip(self, conn: int, slot: int) -> None:
+        """The request gets no answer."""
+        rc = lib.plog_engine_skip(self.pointer, conn, slot)
+        if rc not in _GONE:
+            check(rc)
+
+    def invalidate(self) -> None:
+        """Forget all cached answers."""
+        lib.plog_engine_invalidate(self.pointer)
+
+    def peer(self, conn: int) -> Peer:
+        """Raises NETWORK_EXCEPTION when the connection is gone."""
+        peer = ffi.new("char[]", _ADDRESS_BYTES)
+        local = ffi.new("char[]", _ADDRESS_BYTES)
+        peer_port = ffi.new("int32_t *")
+        local_port = ffi.new("int32_t *")
+        rc = lib.plog_engine_peer(self.pointer, conn, peer, peer_port, local, local_port)
+        if rc == lib.PLOG_E_CLOSED:
+            raise KafkaError(ErrorCode.NETWORK_EXCEPTION, "the connection is gone")
+        check(rc)
+        return Peer(ffi.string(peer).decode(), peer_port[0], ffi.string(local).decode(), local_port[0])
+
+    def throttle(self, conn: int, ms: int) -> None:
+        """Do not read the connection for ms."""
+        rc = lib.plog_engine_throttle(self.pointer, conn, ms)
+        if rc not in _GONE:
+            check(rc)
+
+    def disconnect(self, conn: int) -> None:
+        rc = lib.plog_engine_disconnect(self.pointer, conn)
+        if rc not in _GONE:
+            check(rc)
+
+    # ------------------------------------------------------------------------------------------------- the rest
+
+    def publish_node(
+        self, listener_id: int, broker_id: int, host: str | None, port: int, rack: str | None = None
+    ) -> None:
+        """A broker's address on a listener, for clients that came to the wrong broker. host None: forget it."""
+        check(
+            lib.plog_engine_publish_node(
+                self.pointer,
+                listener_id,
+                broker_id,
+                ffi.NULL if host is None else host.encode(),
+                port,
+                ffi.NULL if rack is None else rack.encode(),
+            )
+        )
+
+    def stats(self) -> EngineStats:
+        out = ffi.new("plog_engine_stats *")
+        lib.plog_engine_stats_read(self.pointer, out)
+        return EngineStats(*(getattr(out, field) for field in EngineStats._fields))
+
+
+def _state_struct(state: PartitionState) -> tuple[Any, Any, Any]:
+    """The C struct, and the arrays that it points to, which the caller keeps alive."""
+    replicas = ffi.new("int32_t[]", list(state.replicas))
+    isr = ffi.new("int32_t[]", list(state.isr))
+    fields = state._asdict()
+    fields["replicas"] = replicas
+    fields["replicas_count"] = len(state.replicas)
+    fields["isr"] = isr
+    fields["isr_count"] = len(state.isr)
+    return ffi.new("plog_partition_state *", fields), replicas, isr
+
+
+def _take(engine: Any, up: Any) -> Upcall:
+    """Copy an upcall out of C, and give its bytes back."""
+    client_id = None
+    body = b""
+    if up.kind == UP_REQUEST:
+        body = ffi.buffer(up.body, up.body_bytes)[:]
+        if up.client_id != ffi.NULL:
+            client_id = ffi.buffer(up.client_id, up.client_id_bytes)[:]
+        lib.plog_engine_release(engine, up)
+    return Upcall(
+        up.kind,
+        up.error,
+        up.conn,
+        up.slot,
+        up.partition,
+        up.offset,
+        up.token,
+        up.a,
+        up.b,
+        up.api_key,
+        up.api_version,
+        up.correlation_id,
+        up.listener_id,
+        up.received_ms,
+        client_id,
+        body,
+        up.generation,
+    )
