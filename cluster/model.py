@@ -6,7 +6,7 @@ preference, its first broker being the preferred leader; an ISR is never empty o
 
 from typing import NamedTuple, NewType
 
-from pylog.types import LeaderEpoch
+from pylog.types import LeaderEpoch, TopicPartition
 
 BrokerId = NewType("BrokerId", int)
 ControllerEpoch = NewType("ControllerEpoch", int)
@@ -79,3 +79,57 @@ class TopicDescription(NamedTuple):
     name: str
     topic_id: bytes
     partitions: tuple[PartitionAssignment, ...]
+
+
+class ClusterFacts(NamedTuple):
+    """Everything the tree says about a cluster at one moment. Configurations are by entity name; `broker_configs` has
+    an entry "<default>" for what holds for all brokers."""
+
+    cluster_id: str
+    controller_epoch: int
+    brokers: dict[int, Broker]
+    topics: dict[str, TopicDescription]
+    states: dict[TopicPartition, LeaderAndIsr]
+    topic_configs: dict[str, dict[str, str]]
+    broker_configs: dict[str, dict[str, str]]
+    deleting: frozenset[str]
+
+
+# ------------------------------------------------------------------------------------------------ what to write down
+# A decision says what shall be true; the metadata layer knows at which path and in which bytes.
+
+
+class PutTopic(NamedTuple):
+    """A topic's partitions and replicas. `is_new`: it must not be there yet; else it must."""
+
+    description: TopicDescription
+    is_new: bool
+
+
+class PutPartitionState(NamedTuple):
+    """Who leads. `state.version` is what the state has now (the write fails if it has another); -1: it has none yet."""
+
+    topic: str
+    partition: int
+    state: LeaderAndIsr
+
+
+class PutConfig(NamedTuple):
+    """All settings of an entity. `kind`: topics, brokers, users, clients, ips. `announce`: tell all brokers to look."""
+
+    kind: str
+    entity: str
+    settings: dict[str, str]
+    is_new: bool
+    announce: bool
+
+
+class MarkTopicDeleted(NamedTuple):
+    """The topic is to go; a controller that finds the mark finishes the job."""
+
+    topic: str
+
+
+Write = PutTopic | PutPartitionState | PutConfig | MarkTopicDeleted
+WriteGroup = tuple[Write, ...]
+"""Written together or not at all."""

@@ -59,9 +59,6 @@ class MemoryStore(TreeStore):
         if self._owner.faults is not None and self._owner.faults.strikes_before():
             raise ConnectionLoss(path)
 
-    def _write_down(self, change: Change) -> None:
-        """Nothing to do: memory is all there is."""
-
     def _publish(self, change: Change) -> None:
         super()._publish(change)
         if self._open and self._owner.faults is not None and self._owner.faults.strikes_after():

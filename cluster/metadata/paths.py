@@ -5,10 +5,10 @@ own order is that of a hash map), `decode` reads what Kafka 2.x and 3.x wrote, i
 raises ValueError for anything else. What security keeps in the tree is in `security_paths.py`.
 """
 
-import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
+from cluster.metadata.json_data import decode_json, encode_json, integer, integers, items, mapping, string, strings
 from cluster.model import Broker, BrokerEpoch, BrokerId, EndPoint, LeaderAndIsr, PartitionAssignment, TopicDescription
 from pylog.types import ZERO_TOPIC_ID, id_bytes, id_text
 
@@ -93,28 +93,6 @@ def desanitize(entity: str) -> str:
     return raw.decode()
 
 
-# ------------------------------------------------------------------------------------------------ JSON
-
-
-def encode_json(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def decode_json(data: bytes | None) -> dict[str, Any]:
-    """Raises ValueError unless it is an object."""
-    value = json.loads(data) if data else None
-    if not isinstance(value, dict):
-        raise ValueError(f"not a JSON object: {data!r}")
-    return value
-
-
-def _field(value: Mapping[str, Any], name: str) -> Any:
-    try:
-        return value[name]
-    except KeyError:
-        raise ValueError(f"no {name} in {dict(value)!r}") from None
-
-
 # ------------------------------------------------------------------------------------------------ brokers, controller
 
 
@@ -145,22 +123,25 @@ class BrokerRegistration(NamedTuple):
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
         value = decode_json(data)
-        protocols = value.get("listener_security_protocol_map", {})
-        endpoints = tuple(_endpoint(text, protocols) for text in _field(value, "endpoints"))
-        timestamp_ms = int(value.get("timestamp", -1))
-        version = int(_field(value, "version"))
+        protocols = mapping(value, "listener_security_protocol_map", {})
+        rack = value.get("rack")
         return cls(
-            endpoints, value.get("rack"), timestamp_ms, value.get("jmx_port", -1), version, value.get("features", {})
+            tuple(_endpoint(each, protocols) for each in strings(value, "endpoints")),
+            None if rack is None else str(rack),
+            integer(value, "timestamp", -1),
+            integer(value, "jmx_port", -1),
+            integer(value, "version"),
+            mapping(value, "features", {}),
         )
 
     def broker(self, broker_id: int, czxid: int) -> Broker:
         return Broker(BrokerId(broker_id), self.endpoints, self.rack, BrokerEpoch(czxid))
 
 
-def _endpoint(text: str, protocols: Mapping[str, str]) -> EndPoint:
+def _endpoint(text: str, protocols: Mapping[str, object]) -> EndPoint:
     name, _, address = text.partition("://")
     host, _, port = address.rpartition(":")
-    return EndPoint(name, host.removeprefix("[").removesuffix("]"), int(port), protocols.get(name, name))
+    return EndPoint(name, host.removeprefix("[").removesuffix("]"), int(port), str(protocols.get(name, name)))
 
 
 class ControllerNode(NamedTuple):
@@ -176,7 +157,7 @@ class ControllerNode(NamedTuple):
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
         value = decode_json(data)
-        return cls(int(_field(value, "brokerid")), int(value.get("timestamp", -1)))
+        return cls(integer(value, "brokerid"), integer(value, "timestamp", -1))
 
 
 def encode_controller_epoch(epoch: int) -> bytes:
@@ -197,7 +178,7 @@ class ClusterIdNode(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
-        return cls(str(_field(decode_json(data), "id")))
+        return cls(string(decode_json(data), "id"))
 
 
 class FeatureNode(NamedTuple):
@@ -213,7 +194,7 @@ class FeatureNode(NamedTuple):
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
         value = decode_json(data)
-        return cls(int(_field(value, "status")), int(_field(value, "version")), value.get("features", {}))
+        return cls(integer(value, "status"), integer(value, "version"), mapping(value, "features", {}))
 
 
 class ProducerIdBlock(NamedTuple):
@@ -230,7 +211,7 @@ class ProducerIdBlock(NamedTuple):
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
         value = decode_json(data)
-        return cls(int(_field(value, "broker")), int(_field(value, "block_start")), int(_field(value, "block_end")))
+        return cls(integer(value, "broker"), integer(value, "block_start"), integer(value, "block_end"))
 
 
 # ------------------------------------------------------------------------------------------------ topics, partitions
@@ -255,16 +236,20 @@ def encode_topic(description: TopicDescription) -> bytes:
 def decode_topic(name: str, data: bytes | None) -> TopicDescription:
     """Versions 1 to 3. Raises ValueError also when partitions are missing between others."""
     value = decode_json(data)
-    replicas = {int(index): tuple(brokers) for index, brokers in _field(value, "partitions").items()}
+    replicas = _replicas(mapping(value, "partitions"))
     if sorted(replicas) != list(range(len(replicas))):
         raise ValueError(f"partitions of topic {name} are not consecutive: {sorted(replicas)}")
-    adding, removing = value.get("adding_replicas", {}), value.get("removing_replicas", {})
+    adding = _replicas(mapping(value, "adding_replicas", {}))
+    removing = _replicas(mapping(value, "removing_replicas", {}))
     parts = tuple(
-        PartitionAssignment(replicas[index], tuple(adding.get(str(index), ())), tuple(removing.get(str(index), ())))
+        PartitionAssignment(replicas[index], adding.get(index, ()), removing.get(index, ()))
         for index in range(len(replicas))
     )
-    text = value.get("topic_id")
-    return TopicDescription(name, id_bytes(text) if text else ZERO_TOPIC_ID, parts)
+    return TopicDescription(name, id_bytes(string(value, "topic_id")) if "topic_id" in value else ZERO_TOPIC_ID, parts)
+
+
+def _replicas(by_partition: Mapping[str, object]) -> dict[int, tuple[int, ...]]:
+    return {int(index): integers(by_partition, index) for index in by_partition}
 
 
 def encode_partition_state(state: LeaderAndIsr) -> bytes:
@@ -283,9 +268,12 @@ def encode_partition_state(state: LeaderAndIsr) -> bytes:
 def decode_partition_state(data: bytes | None, version: int) -> LeaderAndIsr:
     """`version`: of the znode."""
     value = decode_json(data)
-    leader, leader_epoch = int(_field(value, "leader")), int(_field(value, "leader_epoch"))
     return LeaderAndIsr(
-        leader, leader_epoch, tuple(_field(value, "isr")), int(_field(value, "controller_epoch")), version
+        integer(value, "leader"),
+        integer(value, "leader_epoch"),
+        integers(value, "isr"),
+        integer(value, "controller_epoch"),
+        version,
     )
 
 
@@ -301,10 +289,8 @@ def decode_config(data: bytes | None) -> dict[str, str]:
     """A node without data (the parent of a user's clients) has no settings."""
     if not data:
         return {}
-    settings = decode_json(data).get("config", {})
-    if not isinstance(settings, dict):
-        raise ValueError(f"no configuration: {data!r}")
-    return {str(name): str(value) for name, value in settings.items()}
+    settings = mapping(decode_json(data), "config", {})
+    return {name: string(settings, name) for name in settings}
 
 
 class ConfigChange(NamedTuple):
@@ -317,7 +303,7 @@ class ConfigChange(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
-        return cls(str(_field(decode_json(data), "entity_path")))
+        return cls(string(decode_json(data), "entity_path"))
 
 
 # ------------------------------------------------------------------------------------------------ notifications
@@ -334,8 +320,8 @@ class IsrChange(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
-        changed = _field(decode_json(data), "partitions")
-        return cls(tuple((str(_field(each, "topic")), int(_field(each, "partition"))) for each in changed))
+        changed = items(decode_json(data), "partitions")
+        return cls(tuple((string(each, "topic"), integer(each, "partition")) for each in changed))
 
 
 class LogDirEvent(NamedTuple):
@@ -348,7 +334,7 @@ class LogDirEvent(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
-        return cls(int(_field(decode_json(data), "broker")))
+        return cls(integer(decode_json(data), "broker"))
 
 
 class ReassignPartitions(NamedTuple):
@@ -362,12 +348,9 @@ class ReassignPartitions(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
-        moves = _field(decode_json(data), "partitions")
+        moves = items(decode_json(data), "partitions")
         return cls(
-            tuple(
-                (str(_field(move, "topic")), int(_field(move, "partition")), tuple(_field(move, "replicas")))
-                for move in moves
-            )
+            tuple((string(move, "topic"), integer(move, "partition"), integers(move, "replicas")) for move in moves)
         )
 
 

@@ -6,7 +6,7 @@ What stays true: as in `paths.py`. Literal ACLs are at /kafka-acl/TYPE/NAME, pre
 
 from typing import NamedTuple, Self
 
-from cluster.metadata.paths import decode_json, encode_json
+from cluster.metadata.json_data import decode_json, encode_json, integer, items, string, strings
 
 ACLS = "/kafka-acl"
 ACL_CHANGES = "/kafka-acl-changes"
@@ -45,13 +45,10 @@ def encode_acls(acls: tuple[Acl, ...]) -> bytes:
 
 
 def decode_acls(data: bytes | None) -> tuple[Acl, ...]:
-    try:
-        return tuple(
-            Acl(line["principal"], line["permissionType"], line["host"], line["operation"])
-            for line in decode_json(data)["acls"]
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not a list of ACLs: {data!r}") from error
+    return tuple(
+        Acl(string(line, "principal"), string(line, "permissionType"), string(line, "host"), string(line, "operation"))
+        for line in items(decode_json(data), "acls")
+    )
 
 
 class LiteralAclChange(NamedTuple):
@@ -83,10 +80,7 @@ class ExtendedAclChange(NamedTuple):
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
         value = decode_json(data)
-        try:
-            return cls(value["resourceType"], value["name"], value["patternType"])
-        except KeyError as error:
-            raise ValueError(f"no change of an ACL: {data!r}") from error
+        return cls(string(value, "resourceType"), string(value, "name"), string(value, "patternType"))
 
 
 class DelegationToken(NamedTuple):
@@ -118,15 +112,13 @@ class DelegationToken(NamedTuple):
     def decode(cls, data: bytes | None) -> Self:
         """Before version 3 there was no requester but the owner."""
         value = decode_json(data)
-        try:
-            return cls(
-                value["tokenId"],
-                value["owner"],
-                value.get("tokenRequester", value["owner"]),
-                tuple(value["renewers"]),
-                int(value["issueTimestamp"]),
-                int(value["expiryTimestamp"]),
-                int(value["maxTimestamp"]),
-            )
-        except KeyError as error:
-            raise ValueError(f"no delegation token: {data!r}") from error
+        owner = string(value, "owner")
+        return cls(
+            string(value, "tokenId"),
+            owner,
+            string(value, "tokenRequester", owner),
+            strings(value, "renewers"),
+            integer(value, "issueTimestamp"),
+            integer(value, "expiryTimestamp"),
+            integer(value, "maxTimestamp"),
+        )

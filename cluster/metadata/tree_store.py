@@ -37,8 +37,7 @@ class TreeStore:
     # ------------------------------------------------------------------ what a subclass adds
 
     def _write_down(self, change: Change) -> None:
-        """Make a decided change durable, or raise and leave no trace of it."""
-        raise NotImplementedError
+        """Make a decided change durable, or raise and leave no trace of it. Here memory is all there is."""
 
     def _before(self, path: str) -> None:
         """Called first by every operation; raises what keeps it from being done."""

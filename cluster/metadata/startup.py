@@ -1,0 +1,83 @@
+"""The first steps of a broker on the tree, as operations: what Kafka 3.9 writes when it starts, in its order.
+
+What stays true: nothing that is there already is changed but /controller_epoch, which rises with each controller; a
+broker's registration and the controller's node are ephemeral, and each is written together with what it means.
+"""
+
+from collections.abc import Iterable
+
+from cluster.metadata import paths
+from cluster.metadata.store import Create, Delete, NodeExists, Op, SetData, Stat, Store
+
+_CHANGES_KEPT_MS = 15 * 60_000
+
+
+def prepare_tree(store: Store, cluster_id: str) -> str:
+    """Make whatever is missing of the persistent paths and the cluster's id; returns the id that holds.
+
+    `cluster_id`: a fresh one, used only in a tree without.
+    """
+    while True:
+        found = store.exists(paths.CLUSTER_ID)
+        ops: list[Op] = [Create(path) for path in (*paths.PERSISTENT, paths.CLUSTER) if store.exists(path) is None]
+        if found is None:
+            ops.append(Create(paths.CLUSTER_ID, paths.ClusterIdNode(cluster_id).encode()))
+        try:
+            if ops:
+                store.multi(ops)
+        except NodeExists:
+            continue  # another broker of the cluster is starting as well
+        return paths.ClusterIdNode.decode(store.get(paths.CLUSTER_ID)[0]).cluster_id
+
+
+def generate_broker_id(store: Store, reserved_max_id: int) -> int:
+    """A number that no broker was ever given: `reserved_max_id` (reserved.broker.max.id) and up."""
+    return store.set(paths.BROKER_SEQUENCE, b"").version + reserved_max_id
+
+
+def register_broker(store: Store, broker_id: int, registration: paths.BrokerRegistration) -> int:
+    """Returns the broker epoch. Raises NodeExists while another session holds the id."""
+    path = paths.broker(broker_id)
+    store.multi([Create(path, None, ephemeral=True), SetData(path, registration.encode())])
+    return store.get(path)[1].czxid
+
+
+def become_controller(store: Store, broker_id: int, now_ms: int) -> tuple[int, int]:
+    """Returns the new controller epoch and the znode version that fences its writes.
+
+    Raises NodeExists when there is a controller, BadVersion when another was faster.
+    """
+    if store.exists(paths.CONTROLLER_EPOCH) is None:
+        store.create(paths.CONTROLLER_EPOCH, paths.encode_controller_epoch(0))
+    data, stat = store.get(paths.CONTROLLER_EPOCH)
+    epoch = paths.decode_controller_epoch(data) + 1
+    results = store.multi(
+        [
+            Create(paths.CONTROLLER, paths.ControllerNode(broker_id, now_ms).encode(), ephemeral=True),
+            SetData(paths.CONTROLLER_EPOCH, paths.encode_controller_epoch(epoch), stat.version),
+        ]
+    )
+    changed = results[1]
+    assert isinstance(changed, Stat)
+    return epoch, changed.version
+
+
+def tidy_up(store: Store) -> None:
+    """What a new controller does first: the feature node, and notifications that were for a controller before it."""
+    ops: list[Op] = []
+    if store.exists(paths.FEATURE) is None:
+        ops.append(Create(paths.FEATURE, paths.FeatureNode().encode()))
+    for parent in (paths.ISR_CHANGES, paths.LOG_DIR_EVENTS):
+        ops += [Delete(f"{parent}/{name}") for name in store.children(parent)]
+    if ops:
+        store.multi(ops)
+
+
+def outdated_changes(store: Store, names: Iterable[str], now_ms: int) -> list[Op]:
+    """Config notifications that every broker must have seen: Kafka keeps them for fifteen minutes."""
+    ops: list[Op] = []
+    for name in names:
+        stat = store.exists(f"{paths.CONFIG_CHANGES}/{name}")
+        if stat is not None and stat.ctime + _CHANGES_KEPT_MS < now_ms:
+            ops.append(Delete(f"{paths.CONFIG_CHANGES}/{name}"))
+    return ops
