@@ -10,10 +10,11 @@ PYLOG_TEST_BROKER chooses: `pylog` (when not set) or `kafka39`. The data directo
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -93,6 +94,24 @@ class Broker(ABC):
             raise
         return self
 
+    def wait_cluster(self, topics: list[str], condition: Callable[[wire.Cluster], bool]) -> wire.Cluster:
+        """Ask for metadata until the condition holds."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            cluster = wire.metadata(self.port, topics)
+            if condition(cluster):
+                return cluster
+            if time.monotonic() > deadline:
+                raise ProcessError(f"after {START_TIMEOUT_S} s the cluster is still {cluster}")
+
+    def wait_leaders(self, topics: list[str]) -> None:
+        """Until every partition of the topics has a leader."""
+
+        def led(cluster: wire.Cluster) -> bool:
+            return all(error == 0 and min(leaders.values()) >= 0 for error, leaders in cluster.topics.values())
+
+        self.wait_cluster(topics, led)
+
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         return self.process.stop()
@@ -146,7 +165,8 @@ class Kafka39Broker(Broker):
         self._zookeeper_port = free_port()
         self._zookeeper: ServerProcess | None = None
 
-    def _start_zookeeper(self) -> None:
+    def start_zookeeper(self) -> None:
+        """Before `start` only where the tree has to be written first."""
         directory = self.directory / "zookeeper"
         directory.mkdir(exist_ok=True)
         properties = directory / "zookeeper.properties"
@@ -163,6 +183,21 @@ class Kafka39Broker(Broker):
         )
         self._zookeeper = ServerProcess(command, log=directory / "zookeeper.log")
         self._zookeeper.wait_line("PrepRequestProcessor .*started", START_TIMEOUT_S)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not wire.zookeeper_serves(self._zookeeper_port):
+            if time.monotonic() > deadline:
+                raise ProcessError(f"ZooKeeper does not serve within {START_TIMEOUT_S} s, see {directory}")
+
+    def create_nodes(self, nodes: Mapping[str, str]) -> None:
+        """Persistent nodes, parents first, as path → data without blanks, through ZooKeeper's own shell."""
+        shell = peers.java(
+            "kafka39", "org.apache.zookeeper.ZooKeeperMain", ["-server", f"127.0.0.1:{self._zookeeper_port}"]
+        )
+        commands = "".join(f"create {path} {data}\n" for path, data in nodes.items()) + "quit\n"
+        done = subprocess.run(shell, input=commands, text=True, capture_output=True, timeout=60, check=False)
+        missing = [path for path in nodes if f"Created {path}\n" not in done.stdout + done.stderr]
+        if missing:
+            raise ProcessError(f"not created: {missing}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
 
     def _command(self) -> list[str]:
         return peers.java("kafka39", "kafka.Kafka", [str(self._write_properties())], heap=self._heap, server=True)
@@ -178,19 +213,14 @@ class Kafka39Broker(Broker):
 
     def launch(self) -> ServerProcess:
         if self._zookeeper is None:
-            self._start_zookeeper()
+            self.start_zookeeper()
         return super().launch()
 
     def start(self) -> Self:
         """Ready is more than Kafka's line: after a kill there is no controller until the dead broker's session ends."""
         super().start()
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
-            cluster = wire.metadata(self.port, [])
-            if cluster.brokers and cluster.controller in cluster.brokers:
-                return self
-            if time.monotonic() > deadline:
-                raise ProcessError(f"no controller within {START_TIMEOUT_S} s: {cluster}")
+        self.wait_cluster([], lambda cluster: cluster.controller in cluster.brokers)
+        return self
 
     def close(self) -> None:
         super().close()

@@ -62,7 +62,7 @@ def java(name: str, main_class: str, arguments: list[str], *, heap: str = "256M"
         ]
         options += ["-XX:InitiatingHeapOccupancyPercent=35"]
     else:
-        options += ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Xshare:auto"]
+        options += ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
     if name == "kafka39":
         options.append(f"-Dlog4j.configuration=file:{POMS / 'log4j.properties'}")
     else:

@@ -104,6 +104,16 @@ def seconds_to_first_answer(port: int, *, since: float, timeout_s: float = 60) -
                 raise
 
 
+def zookeeper_serves(port: int) -> bool:
+    """Whether a ZooKeeper answers its `srvr` word with more than that it does not serve yet."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            connection.sendall(b"srvr")
+            return connection.recv(100).startswith(b"Zookeeper version")
+    except OSError:
+        return False
+
+
 class _Reader:
     """Reads classic (not flexible) fields one after the other."""
 
