@@ -6,15 +6,18 @@ What it keeps true: no command but the one asked for is imported; every connecti
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import cast
+from typing import NoReturn, cast
 
 from cluster.broker.peer import PeerError
 from cluster.cli.errors import CommandError, UsageError
 from cluster.cli.main import EXIT_FAILED, EXIT_USAGE
 from pylog.errors import KafkaError
+
+_SIGNALLED = 128
 
 
 def run_command(word: str, arguments: list[str]) -> int:
@@ -26,6 +29,7 @@ def run_command(word: str, arguments: list[str]) -> int:
     except SystemExit as end:  # argparse has said what was wrong, or printed the help
         return end.code if isinstance(end.code, int) else EXIT_USAGE
     run = cast(Callable[[argparse.Namespace], int], options.run)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         code = run(options)
         sys.stdout.flush()
@@ -38,6 +42,13 @@ def run_command(word: str, arguments: list[str]) -> int:
         return _say(f"{error.message.rstrip('.')} ({error.code.name})", EXIT_FAILED)
     except PeerError as error:
         return _say(str(error), EXIT_FAILED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(signum: int, frame: object) -> NoReturn:
+    """End as after Ctrl-C: leave the group, say how much was written."""
+    raise SystemExit(_SIGNALLED + signum)
 
 
 def _say(line: str, code: int) -> int:
