@@ -14,7 +14,16 @@ import threading
 from collections.abc import Callable
 
 from pylog._native import Log as NativeLog
-from pylog._native import LogInfo, LogSettings, OpenReport, SegmentInfo, Sys, crc32c
+from pylog._native import (
+    LogInfo,
+    LogSettings,
+    OpenReport,
+    ProducerInfo,
+    SegmentInfo,
+    Sys,
+    TimestampedOffset,
+    crc32c,
+)
 from pylog.config import LogConfig
 from pylog.data_dir import DELETE_SUFFIX, renamed_directory_name
 from pylog.errors import ErrorCode, KafkaError
@@ -25,7 +34,7 @@ from pylog.logger import Logger
 from pylog.partition_metadata import PARTITION_METADATA_FILE, read_partition_metadata, write_partition_metadata
 from pylog.retention import Deletion, Limits, segments_to_delete
 from pylog.segment import DELETED_SUFFIX, Settled, settle_directory
-from pylog.types import ZERO_TOPIC_ID, TopicPartition
+from pylog.types import FOREVER, ZERO_TOPIC_ID, TopicPartition
 
 
 def log_settings(config: LogConfig, seed: int) -> LogSettings:
@@ -141,6 +150,26 @@ class Log:
         """
         end = self.native.info().log_end_offset if max_offset is None else max_offset
         return self.native.read(offset, end, max_bytes, check)
+
+    def offset_for_timestamp(self, timestamp: int, max_offset: int = FOREVER) -> TimestampedOffset | None:
+        """The first record at or after timestamp and below max_offset, None when there is none."""
+        return self.native.offset_for_timestamp(timestamp, max_offset)
+
+    def max_timestamp(self) -> TimestampedOffset | None:
+        """The record with the largest timestamp, the earliest of equals; None for an empty log."""
+        return self.native.max_timestamp()
+
+    def end_offset_for_epoch(self, epoch: int) -> tuple[int, int]:
+        """The largest epoch at or below epoch that has records, and the offset where it ends."""
+        return self.native.end_offset_for_epoch(epoch)
+
+    def producers(self) -> list[ProducerInfo]:
+        """The idempotent and transactional producers it knows."""
+        return self.native.producers()
+
+    def aborted(self, start: int, end: int) -> list[tuple[int, int, int]]:
+        """(producer id, first offset, last offset) of the aborted transactions that overlap [start, end)."""
+        return self.native.aborted(start, end)
 
     # ---------------------------------------------------------------------------------- writing by a library
 

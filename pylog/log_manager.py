@@ -484,10 +484,10 @@ class LogManager:
             log.close(clean=True)
             ends[log.partition] = (info.log_start_offset, first, info.log_end_offset)
 
-        jobs = deque(self._logs_in(directory))
-        jobs.extend(log for log in self._future.values() if os.path.dirname(log.path) == directory.path)
-        run_parallel(jobs, close, self.config.num_recovery_threads_per_data_dir)
-        return ends
+        logs = self._logs_in(directory)
+        logs += [log for log in self._future.values() if os.path.dirname(log.path) == directory.path]
+        run_parallel(deque(logs), close, self.config.num_recovery_threads_per_data_dir)
+        return {log.partition: ends[log.partition] for log in logs}
 
 
 def _recovery_points(ends: Mapping[TopicPartition, tuple[int, int, int]]) -> dict[TopicPartition, int]:

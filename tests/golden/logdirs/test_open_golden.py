@@ -64,6 +64,16 @@ def files(directory: Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
+def without_empty_epochs(data: bytes, ends: dict[TopicPartition, int], name: str) -> bytes:
+    """A leader notes its epoch before it has a record of it; whoever opens the log, Kafka too, drops that entry."""
+    if not data:
+        return data
+    topic, _, number = name.partition("/")[0].rpartition("-")
+    end = ends[TopicPartition(topic, int(number))]
+    kept = [line for line in data.split(b"\n")[2:-1] if int(line.split()[1]) < end]
+    return b"\n".join([b"0", b"%d" % len(kept), *kept, b""])
+
+
 def records_of(log: Log) -> list[tuple[int, bytes | None, bytes | None]]:
     found = []
     offset = log.info().log_start_offset
@@ -106,7 +116,7 @@ def test_what_a_clean_directory_says_of_itself(
     for partition, log in logs.items():
         newest = max((golden / "broker1-clean" / str(partition)).glob("*.snapshot"), default=None)
         if newest is not None and int(newest.name[:20]) == log.info().log_end_offset:
-            assert sorted(log.native.producers()) == sorted(read_producer_snapshot(str(newest))), partition
+            assert sorted(log.producers()) == sorted(read_producer_snapshot(str(newest))), partition
         assert log.topic_id is not None
     assert (
         manager.read_high_watermarks()
@@ -135,8 +145,10 @@ def test_open_and_close_leave_a_clean_directory_as_it_was(
     for name in ("recovery-point-offset-checkpoint", "log-start-offset-checkpoint"):
         assert sorted(after.pop(name).split(b"\n")) == sorted(before.pop(name).split(b"\n"))
     assert after.keys() == before.keys()
+    ends = ends_by_full_parse(directory)
     for name, data in before.items():
-        assert after[name] == data, name
+        expected = data if not name.endswith("/leader-epoch-checkpoint") else without_empty_epochs(data, ends, name)
+        assert after[name] == expected, name
 
 
 def test_a_killed_directory_is_recovered(copy_of: CopyOf, open_directory: Callable[[Path], LogManager]) -> None:
@@ -180,7 +192,7 @@ def test_what_is_derived_may_be_lost(copy_of: CopyOf, open_directory: Callable[[
     logs = by_partition(open_directory(directory))
     assert {partition: log.info().log_end_offset for partition, log in logs.items()} == ends
     assert logs[TopicPartition("txn", 0)].info().last_stable_offset_limit == 140
-    assert logs[TopicPartition("txn", 0)].native.aborted(0, 143) != []
+    assert logs[TopicPartition("txn", 0)].aborted(0, 143) != []
     assert logs[TopicPartition("a_Topic1", 0)].epochs()[0] == (0, 0)
 
 

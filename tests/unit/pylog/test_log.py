@@ -116,6 +116,7 @@ def test_a_batch_out_of_place_is_refused(log: Log, make_batch: MakeBatch) -> Non
 def test_changes_are_announced_and_caught_up(log: Log, make_batch: MakeBatch, tmp_path: Path) -> None:
     told: list[Log] = []
     log.on_change(told.append)
+    log.configure(SMALL._replace(segment_bytes=1 << 20))
     fill(log, make_batch, 1, leader_epoch=2)
     assert told == [log]
     log.catch_up(now_ms=7)
@@ -128,6 +129,7 @@ def test_changes_are_announced_and_caught_up(log: Log, make_batch: MakeBatch, tm
     log.catch_up(now_ms=8)
     assert checkpoint.read_bytes() == b"0\n2\n2 0\n5 6\n"
     assert log.info().recovery_point == 0
+    log.configure(SMALL)
     fill(log, make_batch, 5, leader_epoch=5)
     assert len(told) > 2
     log.catch_up(now_ms=9)
@@ -336,7 +338,7 @@ def test_a_hosted_log_is_changed_through_the_engine(log: Log, make_batch: MakeBa
     assert log.expire_producers(9) == 2
     assert log.owner.high_watermark() == 42
     deletion = log.retain(wall_ms=1_000_000)
-    assert deletion is not None and not deletion.roll_first
+    assert deletion is not None and deletion.roll_first
     assert engine.calls == [
         ("configure", 7, 2_000),
         ("roll", 7),
@@ -344,6 +346,7 @@ def test_a_hosted_log_is_changed_through_the_engine(log: Log, make_batch: MakeBa
         ("truncate", 7, 6, True),
         ("delete_records", 7, 3),
         ("expire_producers", 7, 9),
+        ("roll", 7),
         ("delete_records", 7, deletion.start_offset),
         ("delete_segments", 7, deletion.start_offset),
     ]

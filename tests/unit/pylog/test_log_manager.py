@@ -130,10 +130,9 @@ def test_after_a_crash_everything_past_the_recovery_point_is_checked(store: Stor
     manager = store.open()
     fill(manager.create(A0, TOPIC_ID), 8)
     fill(manager.create(A1, TOPIC_ID), 8)
-    store.pass_time(100_000)
     flushed = manager.get(A0)
     assert flushed is not None and manager.flush(flushed)
-    store.pass_time(100_000)
+    manager.checkpoint_recovery_points()
     store.shutdown(clean=False)
     again = store.open()
     found = {log.partition: log for log in again.logs()}
