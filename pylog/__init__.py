@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pylog.records import Header, NewRecord, Record, RecordBatch, RecordBatchBuilder, batches
     from pylog.types import TopicPartition
 
+__version__ = "0.1.0"
+
 _HOME = {
     "Clock": "clock",
     "Codec": "compression",

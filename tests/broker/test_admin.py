@@ -122,7 +122,8 @@ REFUSED = [
     (
         ("both", 2, 1, None, {0: [0]}),
         42,
-        "Both numPartitions or replicationFactor and replicasAssignments were set. Both cannot be used at the same time.",
+        "Both numPartitions or replicationFactor and replicasAssignments were set. "
+        "Both cannot be used at the same time.",
     ),
 ]
 

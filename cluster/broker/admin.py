@@ -1,0 +1,395 @@
+"""Topics and settings changed: what the controller decided is written to the tree, then done, then answered.
+
+What stays true:
+- the tree is written before anything else follows it, and what follows is finished before the change is answered:
+  when a topic's creation is answered its partitions can be written to, when its deletion is answered its name is free;
+- answers kept by the data plane are forgotten after the new truth is readable and before the change is answered;
+- a creation or deletion that was cut short is finished at the next start.
+
+Control thread; `open_tree` and `load` on the starting thread, before it runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cluster.broker import identity
+from cluster.broker.metadata_cache import (
+    GROUP_METADATA_TOPIC,
+    TRANSACTION_STATE_TOPIC,
+    BrokerMetadata,
+    PartitionMetadata,
+    TopicMetadata,
+)
+from cluster.controller import configs as config_plans
+from cluster.controller.context import DEFAULT_ENTITY, ControllerContext
+from cluster.controller.partitions import settle
+from cluster.controller.topics import NewTopic, TopicPlan, check_name, plan_creation, plan_deletion, plan_growth
+from cluster.metadata import paths
+from cluster.metadata.local import FILE_NAME, LocalStore
+from cluster.metadata.reader import read_brokers, read_cluster
+from cluster.metadata.startup import become_controller, outdated_changes, register_broker, tidy_up
+from cluster.metadata.store import Store, StoreError
+from cluster.metadata.writes import operations, removals
+from cluster.model import (
+    EndPoint,
+    LeaderAndIsr,
+    PartitionAssignment,
+    PutConfig,
+    PutPartitionState,
+    PutTopic,
+    TopicDescription,
+    WriteGroup,
+)
+from pylog.errors import ErrorCode, KafkaError
+from pylog.logger import Logger
+from pylog.types import ZERO_TOPIC_ID, TopicPartition, id_text
+
+if TYPE_CHECKING:
+    from cluster.broker.broker import Broker
+    from pylog.config import LogConfig
+    from pylog.log import Log
+
+_TOPIC: Final = 2
+_BROKER: Final = 4
+
+
+class Created(NamedTuple):
+    """A topic that was made, or would be (`topic_id` all zero)."""
+
+    topic_id: bytes
+    partitions: int
+    replication_factor: int
+    overrides: dict[str, str]
+
+
+def new_topic_id() -> bytes:
+    """16 random bytes as of a UUID version 4; Kafka keeps away from texts that begin with a dash."""
+    while True:
+        raw = bytearray(os.urandom(16))
+        raw[6] = raw[6] & 0x0F | 0x40
+        raw[8] = raw[8] & 0x3F | 0x80
+        if not id_text(bytes(raw)).startswith("-"):
+            return bytes(raw)
+
+
+class Admin:
+    """The controller's hands. `context` is what the tree says."""
+
+    store: Store
+    context: ControllerContext
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._fence = 0
+        self._log_configs: dict[str, LogConfig] = {}
+        self._log = Logger("Controller")
+        self.cluster_id = ""
+        self.broker_id = -1
+
+    # ------------------------------------------------------------------------------------------------- start and stop
+
+    def open_tree(self, directories: Sequence[str]) -> int:
+        """Open the metadata tree and read it; returns the broker's id. Raises KafkaError, OSError."""
+        path = os.path.join(identity.tree_directory(directories, FILE_NAME), FILE_NAME)
+        try:
+            self.store = LocalStore(path, self._broker.now_ms)
+            self.broker_id, self.cluster_id = identity.establish(self._broker.config, directories, self.store)
+            self.context = ControllerContext(read_cluster(self.store))
+        except (StoreError, ValueError) as error:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"metadata tree: {error}") from error
+        self._take_up_broker_configs()
+        return self.broker_id
+
+    def load(self, endpoints: Iterable[EndPoint]) -> None:
+        """Register, become the controller, finish what was cut short, host every partition. Raises KafkaError."""
+        try:
+            registration = paths.BrokerRegistration(tuple(endpoints), self._rack(), self._broker.now_ms())
+            register_broker(self.store, self.broker_id, registration)
+            self.context.epoch, self._fence = become_controller(self.store, self.broker_id, self._broker.now_ms())
+            tidy_up(self.store)
+            self.context.brokers = read_brokers(self.store)
+        except StoreError as error:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"metadata tree: {error}") from error
+        self._adopt_logs()
+        for topic in sorted(self.context.deleting):
+            self._finish_deletion(topic)
+        self._write_all(settle(self.context, {self.broker_id}, self._unclean))
+        self._refresh_brokers()
+        for name in self.context.topics:
+            self._publish(name)
+
+    def close(self) -> None:
+        """End the session: the broker's registration and the controller's node go."""
+        self.store.close()
+
+    def _rack(self) -> str | None:
+        return self._broker.config.optional_str("broker.rack")
+
+    def _unclean(self, topic: str) -> bool:
+        return self.log_config(topic).unclean_leader_election_enable
+
+    def _refresh_brokers(self) -> None:
+        brokers = [
+            BrokerMetadata(each.id, {end.listener: (end.host, end.port) for end in each.endpoints}, each.rack)
+            for each in self.context.live_brokers()
+        ]
+        self._broker.metadata.set_brokers(brokers, self.broker_id)
+
+    def _adopt_logs(self) -> None:
+        """Topics whose logs lie in the data directories and that the tree does not know: a directory that Kafka
+        wrote, or a tree that was lost. Their settings are not in the directory, so the broker's defaults hold."""
+        found: dict[str, dict[int, Log]] = {}
+        for log in self._broker.logs.logs():
+            if log.partition.topic not in self.context.topics and log.partition.topic not in self.context.deleting:
+                found.setdefault(log.partition.topic, {})[log.partition.partition] = log
+        for name, logs in sorted(found.items()):
+            ids = {log.topic_id for log in logs.values() if log.topic_id not in (None, ZERO_TOPIC_ID)}
+            topic_id = ids.pop() if len(ids) == 1 else new_topic_id()
+            replicas = PartitionAssignment((self.broker_id,))
+            description = TopicDescription(name, topic_id, (replicas,) * (max(logs) + 1))
+            settings = self._internal_settings(name) or {}
+            known = name in self.context.topic_configs
+            self._write(
+                (
+                    PutConfig("topics", name, settings, is_new=not known, announce=False),
+                    PutTopic(description, is_new=True),
+                    *(PutPartitionState(name, i, self._adopted_state(logs.get(i))) for i in range(max(logs) + 1)),
+                )
+            )
+            self._log.warn("topic found in the data directories and adopted", topic=name, partitions=max(logs) + 1)
+
+    def _adopted_state(self, log: Log | None) -> LeaderAndIsr:
+        """Lead it in an epoch after the newest one in the log."""
+        epoch = -1 if log is None else log.info().latest_epoch
+        return LeaderAndIsr(self.broker_id, epoch + 1, (self.broker_id,), self.context.epoch)
+
+    # ------------------------------------------------------------------------------------------------- what holds
+
+    def log_config(self, topic: str) -> LogConfig:
+        """The settings of a topic, with the broker's where it has none of its own. Any thread."""
+        found = self._log_configs.get(topic)
+        if found is None:
+            overrides = self.context.topic_configs.get(topic, {})
+            found = self._broker.config.log_config.with_overrides(overrides)
+            self._log_configs[topic] = found
+        return found
+
+    def topic_overrides(self, topic: str) -> dict[str, str]:
+        return self.context.topic_configs.get(topic, {})
+
+    def unknown_topic(self, name: str) -> ErrorCode:
+        """What a client is told about a topic that is not there."""
+        try:
+            check_name(name)
+        except KafkaError as error:
+            return error.code
+        return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+    # ------------------------------------------------------------------------------------------------- topics
+
+    def create_topic(self, new: NewTopic, validate_only: bool = False) -> Created:
+        """Make a topic, hosted and led here when it returns. Raises KafkaError."""
+        start = int.from_bytes(os.urandom(2), "big")
+        plan = plan_creation(self.context, self._broker.config, new, topic_id=new_topic_id(), start_index=start)
+        count, factor = len(plan.description.partitions), len(plan.description.partitions[0].replicas)
+        if validate_only:
+            return Created(ZERO_TOPIC_ID, count, factor, plan.settings)
+        self._carry_out(plan)
+        self._log.info("topic created", topic=new.name, partitions=count, replication_factor=factor)
+        return Created(plan.description.topic_id, count, factor, plan.settings)
+
+    def create_partitions(
+        self, name: str, count: int, assignments: Sequence[Sequence[int]] | None, validate_only: bool
+    ) -> None:
+        """Give a topic more partitions, `count` in all. Raises KafkaError."""
+        plan = plan_growth(self.context, name, count, assignments)
+        if not validate_only:
+            self._carry_out(plan)
+            self._log.info("partitions created", topic=name, partitions=count)
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic; its name is free when it returns. Raises KafkaError."""
+        self._write_all(plan_deletion(self.context, self._broker.config, name))
+        self._finish_deletion(name)
+        self._broker.engine.invalidate()
+        self._log.info("topic deleted", topic=name)
+
+    def auto_create(self, name: str, internal: bool = False) -> ErrorCode:
+        """Make a topic that somebody asks about, if it may be; NONE when it is there now. `internal`: the broker
+        itself asks."""
+        if name in self._broker.metadata.topics:
+            return ErrorCode.NONE
+        code = self.unknown_topic(name)
+        if code is ErrorCode.INVALID_TOPIC_EXCEPTION:
+            return code
+        settings = self._internal_settings(name)
+        if not internal and not self._broker.config.bool("auto.create.topics.enable"):
+            return code
+        new = NewTopic(name) if settings is None else self._internal_topic(name, settings)
+        try:
+            self.create_topic(new)
+        except KafkaError as error:
+            self._log.warn("topic not created", topic=name, why=error.message)
+            return error.code
+        return ErrorCode.NONE
+
+    def _internal_settings(self, name: str) -> dict[str, str] | None:
+        """What Kafka sets on its internal topics; None for others."""
+        config = self._broker.config
+        if name == GROUP_METADATA_TOPIC:
+            segment_bytes = str(config.int("offsets.topic.segment.bytes"))
+            return {"compression.type": "producer", "cleanup.policy": "compact", "segment.bytes": segment_bytes}
+        if name == TRANSACTION_STATE_TOPIC:
+            return {
+                "compression.type": "uncompressed",
+                "cleanup.policy": "compact",
+                "min.insync.replicas": str(config.int("transaction.state.log.min.isr")),
+                "segment.bytes": str(config.int("transaction.state.log.segment.bytes")),
+                "unclean.leader.election.enable": "false",
+            }
+        return None
+
+    def _internal_topic(self, name: str, settings: dict[str, str]) -> NewTopic:
+        config = self._broker.config
+        prefix = "offsets.topic" if name == GROUP_METADATA_TOPIC else "transaction.state.log"
+        return NewTopic(
+            name, config.int(f"{prefix}.num.partitions"), config.int(f"{prefix}.replication.factor"), {}, settings
+        )
+
+    def _carry_out(self, plan: TopicPlan) -> None:
+        self._write_all(plan.groups)
+        name = plan.description.name
+        self._log_configs.pop(name, None)
+        self._publish(name)
+        self._broker.engine.invalidate()
+
+    def _publish(self, name: str) -> None:
+        """Let everybody here know a topic as the tree has it: hosted, shown to clients, its coordinators loaded."""
+        description = self.context.topics[name]
+        partitions = []
+        for index, assignment in enumerate(description.partitions):
+            state = self.context.states.get(TopicPartition(name, index))
+            leader, epoch, isr = (-1, -1, ()) if state is None else (state.leader, state.leader_epoch, state.isr)
+            partitions.append(PartitionMetadata(index, leader, epoch, assignment.replicas, isr))
+        topic = TopicMetadata(name, description.topic_id, tuple(partitions))
+        for partition in partitions:
+            if self.broker_id in partition.replicas:
+                self._host(topic, partition)
+        self._broker.metadata.put(topic)
+        if topic.internal:
+            self._broker.coordinators.load(topic)
+
+    def _host(self, topic: TopicMetadata, partition: PartitionMetadata) -> None:
+        try:
+            self._broker.replicas.host(topic, partition)
+        except KafkaError as error:
+            where = f"{topic.name}-{partition.partition}"
+            self._log.error("partition cannot be hosted", partition=where, why=error.message)
+
+    def _finish_deletion(self, name: str) -> None:
+        """Take a topic that is marked for deletion away: logs first, then the tree, the mark last."""
+        description = self.context.topics.get(name)
+        count = 0 if description is None else len(description.partitions)
+        topic = self._broker.metadata.topics.get(name)
+        self._broker.metadata.drop(name)
+        for index in range(count):
+            if topic is not None and topic.internal:
+                self._broker.coordinators.unload(name, index)
+            self._broker.replicas.delete(name, index)
+        try:
+            for ops in removals(self.store, name, self._fence):
+                self.store.multi(ops)
+        except StoreError as error:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"metadata tree: {error}") from error
+        self.context.forget_topic(name)
+        self._log_configs.pop(name, None)
+        if topic is not None:
+            self._broker.topics_deleted([name])
+
+    # ------------------------------------------------------------------------------------------------- settings
+
+    def alter_configs(
+        self, kind: int, name: str, settings: Sequence[tuple[str, str | None]], validate_only: bool
+    ) -> None:
+        """AlterConfigs: these settings and no others. Raises KafkaError."""
+        if kind == _TOPIC:
+            plan = config_plans.replace_topic(self.context, self._broker.config, name, settings)
+        elif kind == _BROKER:
+            plan = config_plans.replace_broker(self.context, self._broker.config, self.broker_id, name, settings)
+        else:
+            raise _unsupported(kind)
+        self._configure(plan, validate_only)
+
+    def change_configs(
+        self, kind: int, name: str, changes: Sequence[tuple[str, int, str | None]], validate_only: bool
+    ) -> None:
+        """IncrementalAlterConfigs. Raises KafkaError."""
+        wanted = [config_plans.ConfigChange(*change) for change in changes]
+        if kind == _TOPIC:
+            plan = config_plans.alter_topic(self.context, self._broker.config, name, wanted)
+        elif kind == _BROKER:
+            plan = config_plans.alter_broker(self.context, self._broker.config, self.broker_id, name, wanted)
+        else:
+            raise _unsupported(kind)
+        self._configure(plan, validate_only)
+
+    def _configure(self, plan: config_plans.ConfigPlan, validate_only: bool) -> None:
+        if validate_only:
+            return
+        for group in plan.groups:
+            self._write(group, fenced=False)
+        self._drop_outdated_changes()
+        if plan.kind == "topics":
+            self._log_configs.pop(plan.entity, None)
+            self._broker.replicas.configure(self._broker.metadata.topics[plan.entity])
+        else:
+            self._take_up_broker_configs()
+            for topic in self._broker.metadata.topics.values():
+                self._broker.replicas.configure(topic)
+        self._broker.engine.invalidate()
+
+    def _take_up_broker_configs(self) -> None:
+        """The broker's settings with what the tree says of it, and of all brokers."""
+        configs = self.context.broker_configs
+        node, everybody = configs.get(str(self.broker_id), {}), configs.get(DEFAULT_ENTITY, {})
+        if node or everybody or self._broker.config.layers.node or self._broker.config.layers.cluster:
+            self._broker.config = self._broker.config.with_dynamic(node, everybody)
+            for warning in self._broker.config.warnings:
+                self._log.warn(warning)
+        self._log_configs.clear()
+
+    def _drop_outdated_changes(self) -> None:
+        names = self.store.children(paths.CONFIG_CHANGES)
+        ops = outdated_changes(self.store, names, self._broker.now_ms())
+        if ops:
+            self.store.multi(ops)
+
+    # ------------------------------------------------------------------------------------------------- writing
+
+    def _write_all(self, groups: Iterable[WriteGroup]) -> None:
+        for group in groups:
+            self._write(group)
+
+    def _write(self, group: WriteGroup, fenced: bool = True) -> None:
+        """Write a group to the tree, and only then to the context. Raises KAFKA_STORAGE_ERROR."""
+        try:
+            self.store.multi(operations(group, self._fence if fenced else None))
+        except StoreError as error:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"metadata tree: {error}") from error
+        for write in group:
+            if isinstance(write, PutTopic):
+                self.context.put_topic(write.description)
+            elif isinstance(write, PutPartitionState):
+                state = write.state._replace(version=write.state.version + 1)
+                self.context.put_state(TopicPartition(write.topic, write.partition), state)
+            elif isinstance(write, PutConfig):
+                self.context.put_config(write.kind, write.entity, write.settings)
+            else:
+                self.context.mark_deleted(write.topic)
+
+
+def _unsupported(kind: int) -> KafkaError:
+    return KafkaError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {kind}")

@@ -1,0 +1,180 @@
+"""API key → handler: the one place where a request becomes a call and an exception becomes an error code.
+
+What stays true:
+- a request that is served gets exactly one answer, or its connection is closed; a handler that answers later returns
+  None and the answer goes through `Apis.reply`;
+- a handler's `KafkaError` is answered with its code, any other exception with UNKNOWN_SERVER_ERROR, logged with its
+  traceback and counted (`failures`): it never reaches the loop;
+- a version outside the served range, an unknown key and a body that does not decode close the connection, as Kafka
+  does, except ApiVersions, which answers UNSUPPORTED_VERSION in its version 0.
+
+Handlers are modules of `handlers/`, one per API family, imported at the first request of their family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from cluster.protocol.api_keys import ApiKey
+from cluster.protocol.errors import DecodeError
+from cluster.protocol.served import SERVED, request_header_version, response_header_version
+from pylog.errors import ErrorCode, KafkaError
+from pylog.logger import Logger
+
+if TYPE_CHECKING:
+    from cluster.broker.broker import Broker
+    from pylog._engine import Engine, Upcall
+
+#: By plain number, as requests say it.
+_SERVED: Final = {int(key): versions for key, versions in SERVED.items()}
+
+#: What a generated message is to this file: something with `encode`. The classes are typed in messages.pyi.
+Message: TypeAlias = Any
+
+
+class ReplyTo(NamedTuple):
+    """Where an answer goes, and how it is encoded."""
+
+    conn: int
+    slot: int
+    correlation_id: int
+    api_key: int
+    api_version: int
+    generation: int
+
+
+class Request(NamedTuple):
+    """A decoded request and all that a handler may want to know about where it came from."""
+
+    reply_to: ReplyTo
+    api_version: int
+    client_id: str | None
+    listener_id: int
+    message: Message
+
+
+class Answer(NamedTuple):
+    """An answer that the data plane may give again to the same bytes until metadata change."""
+
+    message: Message
+
+
+class Handler(NamedTuple):
+    """`serve` returns the answer, or None when it comes later. `refuse` builds the answer that says one error for
+    all."""
+
+    decode: Callable[[bytes, int], Message]
+    serve: Callable[[Broker, Request], Message | Answer | None]
+    refuse: Callable[[Request, int], Message]
+
+
+def _family(key: ApiKey) -> Mapping[ApiKey, Handler]:
+    """The handlers of the family that key belongs to. One import per family, when it is first needed."""
+    if key is ApiKey.API_VERSIONS:
+        from cluster.broker.handlers import api_versions as module
+    elif key in (ApiKey.METADATA, ApiKey.DESCRIBE_CLUSTER, ApiKey.DESCRIBE_TOPIC_PARTITIONS):
+        from cluster.broker.handlers import metadata as module  # type: ignore[no-redef]
+    elif key in (ApiKey.CREATE_TOPICS, ApiKey.DELETE_TOPICS, ApiKey.CREATE_PARTITIONS):
+        from cluster.broker.handlers import topics as module  # type: ignore[no-redef]
+    elif key in (ApiKey.DESCRIBE_CONFIGS, ApiKey.ALTER_CONFIGS, ApiKey.INCREMENTAL_ALTER_CONFIGS):
+        from cluster.broker.handlers import configs as module  # type: ignore[no-redef]
+    elif key in (ApiKey.LIST_OFFSETS, ApiKey.OFFSET_FOR_LEADER_EPOCH, ApiKey.DELETE_RECORDS):
+        from cluster.broker.handlers import offsets as module  # type: ignore[no-redef]
+    elif key in (ApiKey.INIT_PRODUCER_ID, ApiKey.DESCRIBE_PRODUCERS):
+        from cluster.broker.handlers import producers as module  # type: ignore[no-redef]
+    elif key is ApiKey.DESCRIBE_LOG_DIRS:
+        from cluster.broker.handlers import log_dirs as module  # type: ignore[no-redef]
+    else:
+        from cluster.broker.handlers import groups as module  # type: ignore[no-redef]
+    return module.HANDLERS
+
+
+class Apis:
+    """Decodes, dispatches, encodes. Control thread."""
+
+    def __init__(self, broker: Broker, engine: Engine) -> None:
+        self._broker = broker
+        self._engine = engine
+        self._handlers: dict[int, Handler] = {}
+        self._log = Logger(f"KafkaApi-{broker.broker_id}")
+        self.failures = 0
+        self.malformed = 0
+
+    def handle(self, upcall: Upcall) -> None:
+        """Serve one request of the data plane."""
+        key, version = upcall.api_key, upcall.api_version
+        reply_to = ReplyTo(upcall.conn, upcall.slot, upcall.correlation_id, key, version, upcall.generation)
+        if key == ApiKey.API_VERSIONS and version > SERVED[ApiKey.API_VERSIONS][1]:
+            from cluster.broker.handlers.api_versions import unsupported
+
+            self.reply(reply_to._replace(api_version=0), unsupported())
+            return
+        served = _SERVED.get(key)
+        if served is None or not served[0] <= version <= served[1]:
+            self._log.info("closing connection: version not served", api_key=key, api_version=version)
+            self._engine.disconnect(upcall.conn)
+            return
+        handler = self._handlers.get(key)
+        if handler is None:
+            handler = self._handlers[key] = _family(ApiKey(key))[ApiKey(key)]
+        try:
+            body = upcall.body
+            start = _skip_tags(body) if request_header_version(key, version) >= 2 else 0
+            message = handler.decode(body[start:] if start else body, version)
+        except DecodeError as error:
+            self.malformed += 1
+            self._log.info("closing connection: request does not decode", api_key=key, api_version=version, why=error)
+            self._engine.disconnect(upcall.conn)
+            return
+        client_id = None if upcall.client_id is None else upcall.client_id.decode("utf-8", "replace")
+        request = Request(reply_to, version, client_id, upcall.listener_id, message)
+        self._serve(handler, request)
+
+    def _serve(self, handler: Handler, request: Request) -> None:
+        try:
+            answer = handler.serve(self._broker, request)
+        except KafkaError as error:
+            answer = handler.refuse(request, int(error.code))
+        except Exception:  # the edge: a bug becomes an answer, a traceback in the log, and a count that tests look at
+            self.failures += 1
+            self._log.exception("request failed", api_key=request.reply_to.api_key, client_id=request.client_id)
+            answer = handler.refuse(request, int(ErrorCode.UNKNOWN_SERVER_ERROR))
+        if isinstance(answer, Answer):
+            self.reply(request.reply_to, answer.message, cacheable=True)
+        elif answer is not None:
+            self.reply(request.reply_to, answer)
+
+    def reply(self, reply_to: ReplyTo, message: Message, cacheable: bool = False) -> None:
+        """Encode and hand to the data plane. A connection that is gone is nobody's fault."""
+        header = reply_to.correlation_id.to_bytes(4, "big", signed=True)
+        if response_header_version(reply_to.api_key, reply_to.api_version) >= 1:
+            header += b"\0"
+        data = header + message.encode(reply_to.api_version)
+        self._engine.answer(reply_to.conn, reply_to.slot, data, cacheable, reply_to.generation)
+
+
+def _skip_tags(body: bytes) -> int:
+    """Where the message starts behind the tagged fields of a flexible request header. Raises DecodeError."""
+    position = 0
+
+    def unsigned() -> int:
+        nonlocal position
+        value = shift = 0
+        while True:
+            if position >= len(body) or shift > 28:
+                raise DecodeError("tagged fields of the request header are cut short")
+            byte = body[position]
+            position += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    for _ in range(unsigned()):
+        unsigned()
+        size = unsigned()
+        if size > len(body) - position:
+            raise DecodeError("tagged fields of the request header are cut short")
+        position += size
+    return position

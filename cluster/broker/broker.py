@@ -1,0 +1,349 @@
+"""One broker: everything built, wired, started and stopped, in one written order.
+
+Start:  lock the data directories → metadata tree → engine → sockets, which nobody reads yet → logs → registration,
+        controller → partitions handed to the engine, coordinators loaded → threads → the ready line.
+Stop:   sockets and reactor → control loop → logs closed clean, checkpoints, marker → session → locks.
+
+What stays true: nothing is answered before everything that could be asked about is there; a fatal condition ends in
+one line that says what, where, and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from cluster.broker.admin import Admin
+from cluster.broker.apis import Apis, ReplyTo, Request
+from cluster.broker.loop import Driver, Loop
+from cluster.broker.metadata_cache import MetadataCache
+from cluster.broker.producer_ids import ProducerIds
+from cluster.broker.replica_manager import ReplicaManager
+from cluster.effects import Append, Effect, Reply
+from cluster.model import EndPoint
+from cluster.protocol.api_keys import ApiKey
+from cluster.protocol.served import SERVED
+from pylog._engine import (
+    UP_COMMITTED,
+    UP_EPOCH,
+    UP_FLUSH,
+    UP_REQUEST,
+    UP_ROLLED,
+    UP_STORAGE_ERROR,
+    Engine,
+    EngineConfig,
+)
+from pylog._native import Sys
+from pylog.clock import SystemClock
+from pylog.data_dir import DirectoryInUse
+from pylog.errors import KafkaError
+from pylog.log_manager import DuplicateLogError, LogManager, LogManagerConfig
+from pylog.logger import Logger
+from pylog.maintenance import Maintenance
+
+if TYPE_CHECKING:
+    from cluster.broker.coordinators import Coordinators
+    from cluster.config import Config, Listener
+    from cluster.coordinator.runtime import Runtime
+    from pylog._engine import Upcall
+    from pylog.config import LogConfig
+    from pylog.log import Log
+
+EXIT_FAILED: Final = 1
+_DRAIN_MS: Final = 2000
+#: Older ones are advertised, for librdkafka's sake, and refused when they are used: as Kafka 4 does.
+_OLDEST_PRODUCE: Final = 3
+_SEND_MODES: Final = {"sendfile": 0, "read": 1, "map": 2}
+
+
+class Endpoint(NamedTuple):
+    """A broker as one client is to reach it."""
+
+    node_id: int
+    host: str
+    port: int
+    rack: str | None
+
+
+class SteadyClock:
+    """Milliseconds since the epoch that never jump: the wall clock at start and monotonic steps from there."""
+
+    __slots__ = ("_origin",)
+
+    def __init__(self) -> None:
+        self._origin = time.time_ns() - time.monotonic_ns()
+
+    def now_ms(self) -> int:
+        return (self._origin + time.monotonic_ns()) // 1_000_000
+
+
+class Broker(Driver):
+    """Build it, `start` it, wait, `stop` it. Handlers reach everything else through its attributes. Control thread."""
+
+    def __init__(self, config: Config) -> None:
+        """Lock the data directories, open the tree. Raises DirectoryInUse, KafkaError, OSError."""
+        self.config = config
+        self._clock = SteadyClock()
+        self.now_ms = self._clock.now_ms
+        self.sys = Sys()
+        self._listeners: dict[int, Listener] = {}
+        self._ports: dict[int, int] = {}
+        self.logs = self._log_manager()
+        self.admin = Admin(self)
+        self.broker_id = self.admin.open_tree(self.logs.live_directories())
+        self._started = False
+        self.engine = Engine(self.sys, self._engine_config())
+        self.engine.serve(int(ApiKey.PRODUCE), _OLDEST_PRODUCE, SERVED[ApiKey.PRODUCE][1])
+        self.engine.serve(int(ApiKey.FETCH), *SERVED[ApiKey.FETCH])
+        self.loop = Loop(self.engine, self, self.now_ms)
+        self.apis = Apis(self, self.engine)
+        self.metadata = MetadataCache(self.admin.cluster_id)
+        self.replicas = ReplicaManager(self.broker_id, self.engine, self.logs, self.admin.log_config)
+        self.producer_ids = ProducerIds(self.admin.store, self.broker_id)
+        self._coordinators: Coordinators | None = None
+        self._maintenance = Maintenance(self.logs.schedule, SystemClock())
+        self._control = threading.Thread(target=self.loop.run, name="control", daemon=True)
+        self._log = Logger(f"Broker {self.broker_id}")
+
+    # ------------------------------------------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Serve. Returns when everything answers; clients that connect earlier wait. Raises KafkaError, OSError."""
+        self._listen()
+        self.logs.load()
+        self.admin.load(self._endpoints_to_register())
+        self._schedule_checkpoints()
+        self._maintenance.start()
+        self.engine.start()
+        self._control.start()
+        self._started = True
+
+    def stop(self) -> None:
+        """Answer what is being answered, close everything in order. Once, from a thread that is not ours.
+
+        A start that failed is undone, and nothing is called clean that was not opened whole.
+        """
+        self.engine.stop(_DRAIN_MS if self._started else 0)
+        if self._started:
+            self.loop.stop()
+            self._control.join()
+            self._maintenance.stop()
+            self.replicas.checkpoint_high_watermarks()
+        self.replicas.release_all()
+        self.engine.close()
+        self.logs.shutdown(clean=self._started)
+        self.admin.close()
+        self.sys.close()
+
+    def ready_line(self) -> str:
+        names = ", ".join(f"{each.name}://{each.host or '*'}:{self._ports[i]}" for i, each in self._listeners.items())
+        partitions = len(self.replicas.hosted())
+        return f"pylog {_version()} broker {self.broker_id} is ready on {names} ({partitions} partitions)"
+
+    def _listen(self) -> None:
+        for number, listener in enumerate(self.config.listeners):
+            host = "127.0.0.1" if listener.host == "localhost" else listener.host
+            self._listeners[number] = listener
+            try:
+                self._ports[number] = self.engine.listen(host, listener.port, number)
+            except OSError as error:
+                raise OSError(error.errno, f"cannot listen on {listener}: {error.strerror}") from error
+
+    def _endpoints_to_register(self) -> list[EndPoint]:
+        """Where clients find us, by listener; an empty host means: at the address by which they came."""
+        advertised = {each.name: each for each in self.config.advertised_listeners}
+        found = []
+        for number, listener in self._listeners.items():
+            told = advertised.get(listener.name)
+            host, port = ("", self._ports[number]) if told is None else (told.host, told.port)
+            found.append(EndPoint(listener.name, host, port, listener.protocol))
+        return found
+
+    def _log_manager(self) -> LogManager:
+        config = self.config
+        return LogManager(
+            LogManagerConfig(
+                log_dirs=config.log_dirs,
+                num_recovery_threads_per_data_dir=config.int("num.recovery.threads.per.data.dir"),
+                log_retention_check_interval_ms=config.int("log.retention.check.interval.ms"),
+                log_initial_task_delay_ms=config.int("log.initial.task.delay.ms"),
+                log_flush_scheduler_interval_ms=config.int("log.flush.scheduler.interval.ms"),
+                log_flush_offset_checkpoint_interval_ms=config.int("log.flush.offset.checkpoint.interval.ms"),
+                log_flush_start_offset_checkpoint_interval_ms=config.int(
+                    "log.flush.start.offset.checkpoint.interval.ms"
+                ),
+                producer_id_expiration_ms=config.int("producer.id.expiration.ms"),
+                producer_id_expiration_check_interval_ms=config.int("producer.id.expiration.check.interval.ms"),
+            ),
+            sys=self.sys,
+            clock=SystemClock(),
+            config_of=self._config_of,
+            on_directory_failure=self._directory_failed,
+        )
+
+    def _config_of(self, topic: str) -> LogConfig:
+        return self.admin.log_config(topic)
+
+    def _engine_config(self) -> EngineConfig:
+        config = self.config
+        return EngineConfig(
+            broker_id=self.broker_id,
+            max_request_bytes=config.int("socket.request.max.bytes"),
+            send_buffer_bytes=config.int("socket.send.buffer.bytes"),
+            receive_buffer_bytes=config.int("socket.receive.buffer.bytes"),
+            connections_max_idle_ms=config.int("connections.max.idle.ms"),
+            max_connections=config.int("max.connections"),
+            max_connections_per_ip=config.int("max.connections.per.ip"),
+            fetch_max_bytes=config.int("fetch.max.bytes"),
+            fetch_session_slots=config.int("max.incremental.fetch.session.cache.slots"),
+            disk_threads=config.int("pylog.disk.threads"),
+            send_mode=_SEND_MODES[config.str("pylog.send.mode")],
+            answer_cache_bytes=config.int("pylog.answer.cache.bytes"),
+            replica_lag_time_max_ms=config.int("replica.lag.time.max.ms"),
+            max_upcall_bytes=config.int("pylog.upcall.max.bytes"),
+        )
+
+    def _schedule_checkpoints(self) -> None:
+        period = self.config.int("replica.high.watermark.checkpoint.interval.ms")
+        first = SystemClock().monotonic_ms() + period
+        self.logs.schedule.every(period, first, self._checkpoint_if_changed)
+
+    def _checkpoint_if_changed(self) -> None:
+        self.replicas.checkpoint_high_watermarks()
+
+    # ------------------------------------------------------------------------------------------------- addresses
+
+    def endpoints(self, request: Request) -> list[Endpoint]:
+        """Every live broker as the client behind this request reaches it: on the listener that it came by."""
+        listener = self._listeners[request.listener_id]
+        found = []
+        for broker in self.metadata.brokers.values():
+            address = broker.endpoints.get(listener.name)
+            if address is None:
+                continue
+            host, port = address
+            if not host:
+                host = self.engine.peer(request.reply_to.conn).local_address
+            found.append(Endpoint(broker.broker_id, host, port, broker.rack))
+        return found
+
+    def client_host(self, conn: int) -> str:
+        """The address that a client comes from; empty when it is gone."""
+        try:
+            return self.engine.peer(conn).peer_address
+        except KafkaError:
+            return ""
+
+    def is_internal(self, topic: str) -> bool:
+        from cluster.broker.metadata_cache import INTERNAL_TOPICS
+
+        return topic in INTERNAL_TOPICS
+
+    # ------------------------------------------------------------------------------------------------- coordinators
+
+    @property
+    def groups(self) -> Runtime:
+        """The coordinators, built when first needed: a broker without groups does not pay for them."""
+        return self.coordinators.runtime
+
+    @property
+    def coordinators(self) -> Coordinators:
+        if self._coordinators is None:
+            from cluster.broker.coordinators import Coordinators
+
+            self._coordinators = Coordinators(self)
+        return self._coordinators
+
+    def topics_deleted(self, names: list[str]) -> None:
+        """What was committed for these topics is forgotten."""
+        if self._coordinators is not None:
+            self._coordinators.topics_deleted(names)
+
+    # ---------------------------------------------------------------------------------------------- the loop's driver
+
+    def upcall(self, upcall: Upcall) -> None:
+        kind = upcall.kind
+        if kind == UP_REQUEST:
+            self.apis.handle(upcall)
+        elif kind == UP_COMMITTED:
+            self.coordinators.committed(upcall)
+        else:
+            self._fact(upcall)
+
+    def _fact(self, upcall: Upcall) -> None:
+        """Something that C tells about a partition."""
+        hosted = self.replicas.by_number(upcall.partition)
+        if hosted is None:
+            return
+        if upcall.kind == UP_ROLLED:
+            hosted.source.note_rolled()
+        elif upcall.kind == UP_EPOCH:
+            hosted.source.note_epoch_started()
+        elif upcall.kind == UP_FLUSH:
+            self.logs.schedule.at(SystemClock().monotonic_ms(), lambda: self._flush(hosted.source))
+        elif upcall.kind == UP_STORAGE_ERROR:
+            why = os.strerror(upcall.error)
+            self._log.error("write failed, produce is refused", partition=hosted.source.partition, why=why)
+
+    def _flush(self, log: Log) -> None:
+        """flush.messages was reached. Maintenance thread."""
+        if not log.closed:
+            self.logs.flush(log)
+
+    def reply(self, reply: Reply) -> None:
+        to = reply.reply_to
+        assert isinstance(to, ReplyTo)
+        self.apis.reply(to, reply.message)
+
+    def append(self, appends: list[Append]) -> None:
+        self.coordinators.append(appends)
+
+    def timer(self, key: Hashable) -> Iterable[Effect]:
+        return self.coordinators.timer(key)
+
+    def _directory_failed(self, directory: str, logs: list[Log]) -> None:
+        """A data directory went offline. Its partitions answer KAFKA_STORAGE_ERROR; without any directory we end."""
+        self.loop.post(lambda: self.replicas.lost(logs))
+        if not self.logs.live_directories():
+            self._log.error("shutting down: no data directory is left", last=directory)
+            os._exit(EXIT_FAILED)
+
+
+def _version() -> str:
+    from pylog import __version__
+
+    return __version__
+
+
+def run(config: Config) -> int:
+    """Run a broker until SIGTERM or SIGINT; the exit code. The main thread does nothing but wait for the signal."""
+    import signal
+
+    wanted = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)  # before any thread is there, so that every one inherits it
+    try:
+        broker = Broker(config)
+    except (DirectoryInUse, KafkaError, OSError) as error:
+        return _fatal(error)
+    try:
+        broker.start()
+    except (DuplicateLogError, KafkaError, OSError) as error:
+        broker.stop()
+        return _fatal(error)
+    sys.stdout.write(broker.ready_line() + "\n")
+    sys.stdout.flush()
+    signal.sigwait(wanted)
+    broker.stop()
+    return 0
+
+
+def _fatal(error: Exception) -> int:
+    text = error.message if isinstance(error, KafkaError) else str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    sys.stderr.write(f"pylog server: {text}\n")
+    return EXIT_FAILED

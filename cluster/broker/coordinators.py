@@ -1,0 +1,214 @@
+"""The coordinator runtime wired to the log: records out as batches, commits in, state loaded from the internal topics.
+
+What stays true: appends of one loop turn to one shard become one batch (or a few, when they are large), in order; a
+token hears of its own offsets; a partition is loaded whole before it serves. Control thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from cluster.broker.metadata_cache import TopicMetadata
+from cluster.coordinator.context import GroupConfig
+from cluster.coordinator.runtime import Runtime, TimerKey
+from cluster.effects import Append, Effect
+from cluster.protocol.errors import DecodeError
+from pylog._native import BatchBuilder, batch_records, read_batch_header
+from pylog.errors import ErrorCode, KafkaError
+from pylog.logger import Logger
+
+if TYPE_CHECKING:
+    from cluster.broker.broker import Broker
+    from cluster.broker.replica_manager import HostedPartition
+    from cluster.config import Config
+    from pylog._engine import Upcall
+    from pylog._native import BatchHeader
+
+#: Records are put into one batch up to this size; it stays below any sensible max.message.bytes of an internal topic.
+_BATCH_BYTES: Final = 512 << 10
+_RECORD_OVERHEAD: Final = 32
+#: One batch of coordinator records never decompresses to more than this.
+_LARGEST_BATCH_BYTES: Final = 1 << 30
+_CONTROL: Final = 0x20
+_TRANSACTIONAL: Final = 0x10
+_COMMIT_MARKER: Final = b"\0\1"
+
+
+def new_id() -> str:
+    """A random UUID (version 4) in text; the uuid module would cost more to import than a whole group request."""
+    raw = bytearray(os.urandom(16))
+    raw[6] = raw[6] & 0x0F | 0x40
+    raw[8] = raw[8] & 0x3F | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def group_config(config: Config) -> GroupConfig:
+    return GroupConfig(
+        min_session_timeout_ms=config.int("group.min.session.timeout.ms"),
+        max_session_timeout_ms=config.int("group.max.session.timeout.ms"),
+        max_size=config.int("group.max.size"),
+        initial_rebalance_delay_ms=config.int("group.initial.rebalance.delay.ms"),
+        offset_metadata_max_bytes=config.int("offset.metadata.max.bytes"),
+        offsets_retention_ms=config.int("offsets.retention.minutes") * 60_000,
+        offsets_retention_check_interval_ms=config.int("offsets.retention.check.interval.ms"),
+        offsets_commit_timeout_ms=config.int("offsets.commit.timeout.ms"),
+        offsets_topic_partitions=config.int("offsets.topic.num.partitions"),
+    )
+
+
+class _Topics:
+    """The metadata cache as coordinators ask it."""
+
+    __slots__ = ("_broker",)
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def partition_count(self, topic: str) -> int:
+        known = self._broker.metadata.topics.get(topic)
+        return 0 if known is None else len(known.partitions)
+
+    def topic_id(self, topic: str) -> bytes | None:
+        known = self._broker.metadata.topics.get(topic)
+        return None if known is None else known.topic_id
+
+    def topic_name(self, topic_id: bytes) -> str | None:
+        return self._broker.metadata.topic_name(topic_id)
+
+
+class Coordinators:
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._builder = BatchBuilder()
+        self._log = Logger(f"GroupCoordinator {broker.broker_id}")
+        self.runtime = Runtime(group_config(broker.config), new_id, _Topics(broker))
+
+    # ------------------------------------------------------------------------------------------------- loading
+
+    def load(self, topic: TopicMetadata) -> None:
+        """Take up the shards of an internal topic that we lead and do not serve yet, replaying their records."""
+        if not self.runtime.is_coordinator_topic(topic.name):
+            return
+        for partition in topic.partitions:
+            if partition.leader != self._broker.broker_id:
+                continue
+            if self.runtime.load_start(topic.name, partition.partition, partition.leader_epoch):
+                self._load(topic.name, partition.partition)
+
+    def _load(self, topic: str, index: int) -> None:
+        """A shard whose records cannot be read is not served: its groups get NOT_COORDINATOR, the others go on."""
+        try:
+            self._replay(topic, index)
+        except (DecodeError, KafkaError, OSError) as error:
+            self._log.error("not loaded, its groups are not served", shard=f"{topic}-{index}", why=error)
+            self.unload(topic, index)
+            return
+        self._broker.loop.apply(self.runtime.load_done(topic, index, self._broker.now_ms()))
+
+    def _replay(self, topic: str, index: int) -> None:
+        hosted = self._broker.replicas.leader(topic, index)
+        end = hosted.info().high_watermark
+        offset = hosted.source.info().log_start_offset
+        chunk_bytes = self._broker.config.int("offsets.load.buffer.size")
+        count = 0
+        while offset < end:
+            data = hosted.source.read(offset, chunk_bytes, max_offset=end)
+            if not data:
+                break
+            position = 0
+            while position < len(data):
+                header = read_batch_header(data, position)
+                count += self._replay_batch(topic, index, data[position : position + header.size_bytes], header)
+                position += header.size_bytes
+                offset = header.base_offset + header.last_offset_delta + 1
+        self.runtime.committed(topic, index, end, self._broker.now_ms())
+        if count:
+            self._log.info("loaded", shard=f"{topic}-{index}", records=count, end_offset=end)
+
+    def _replay_batch(self, topic: str, index: int, batch: bytes, header: BatchHeader) -> int:
+        owner = header.producer_id if header.attributes & _TRANSACTIONAL else -1
+        found = batch_records(batch, _LARGEST_BATCH_BYTES)
+        for record in found:
+            if header.attributes & _CONTROL:
+                commit = record.key is not None and record.key[2:4] == _COMMIT_MARKER
+                self.runtime.replay_marker(topic, index, header.producer_id, commit=commit)
+            else:
+                self.runtime.replay(topic, index, record.key, record.value, record.offset, owner)
+        return len(found)
+
+    # ------------------------------------------------------------------------------------------------- writing
+
+    def append(self, appends: list[Append]) -> None:
+        """Write the appends of one turn to their shard, in as few batches as their size allows."""
+        shard = appends[0].shard
+        try:
+            hosted = self._broker.replicas.leader(shard.topic, shard.partition)
+        except KafkaError as error:
+            self._failed(appends, error.code)
+            return
+        run: list[Append] = []
+        size = 0
+        for append in appends:
+            more = sum(len(key) + len(value or b"") + _RECORD_OVERHEAD for key, value in append.records)
+            if run and size + more > _BATCH_BYTES:
+                self._write(hosted, run)
+                run, size = [], 0
+            run.append(append)
+            size += more
+        self._write(hosted, run)
+
+    def _write(self, hosted: HostedPartition, run: list[Append]) -> None:
+        now_ms = self._broker.now_ms()
+        builder = self._builder
+        builder.reset(0, 0)
+        for append in run:
+            for key, value in append.records:
+                builder.add(now_ms, key, value)
+        batch = builder.finish()
+        try:
+            done = self._broker.engine.append(hosted.number, batch, run[-1].token)
+        except KafkaError as error:
+            self._failed(run, error.code)
+            return
+        except OSError as error:
+            self._log.error("append failed", partition=hosted.source.partition, error=error)
+            self._failed(run, ErrorCode.KAFKA_STORAGE_ERROR)
+            return
+        effects: list[Effect] = []
+        offset = done.base_offset
+        for append in run:
+            last = offset + len(append.records) - 1
+            effects += self.runtime.appended(append.token, offset, last, now_ms)
+            offset = last + 1
+        if done.committed:
+            effects += self.runtime.committed(hosted.topic, hosted.index, offset, now_ms)
+        self._broker.loop.apply(effects)
+
+    def _failed(self, run: Iterable[Append], code: ErrorCode) -> None:
+        effects: list[Effect] = []
+        for append in run:
+            effects += self.runtime.appended(append.token, code, -1, self._broker.now_ms())
+        self._broker.loop.apply(effects)
+
+    def committed(self, upcall: Upcall) -> None:
+        """The high watermark passed what `append` wrote; it covers everything before it too."""
+        hosted = self._broker.replicas.by_number(upcall.partition)
+        if hosted is None:
+            return
+        end = hosted.info().high_watermark
+        self._broker.loop.apply(self.runtime.committed(hosted.topic, hosted.index, end, self._broker.now_ms()))
+
+    # ------------------------------------------------------------------------------------------------- time and topics
+
+    def timer(self, key: Hashable) -> Iterable[Effect]:
+        assert isinstance(key, TimerKey)
+        return self.runtime.timer(key, self._broker.now_ms())
+
+    def topics_deleted(self, names: Iterable[str]) -> None:
+        self._broker.loop.apply(self.runtime.on_topics_deleted(names, self._broker.now_ms()))
+
+    def unload(self, topic: str, partition: int) -> None:
+        self._broker.loop.apply(self.runtime.unload(topic, partition))

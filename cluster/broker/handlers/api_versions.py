@@ -1,0 +1,48 @@
+"""ApiVersions (KIP-35, KIP-511): which requests are served here, at which versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.broker.apis import Answer, Handler, Request
+from cluster.protocol import messages as m
+from cluster.protocol.api_keys import ApiKey
+from cluster.protocol.served import SERVED
+from pylog.errors import ErrorCode
+
+if TYPE_CHECKING:
+    from cluster.broker.broker import Broker
+
+#: Kafka requires of version 3 and up that a client names itself in characters that are safe in logs and metrics.
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.")
+
+
+def _ranges() -> list[m.ApiVersionsResponse.ApiVersion]:
+    entry = m.ApiVersionsResponse.ApiVersion
+    return [entry(api_key=int(key), min_version=lo, max_version=hi) for key, (lo, hi) in sorted(SERVED.items())]
+
+
+def unsupported() -> m.ApiVersionsResponse:
+    """The answer, in version 0, to a version that is not served: the client learns from it which ones are."""
+    lo, hi = SERVED[ApiKey.API_VERSIONS]
+    entry = m.ApiVersionsResponse.ApiVersion(api_key=int(ApiKey.API_VERSIONS), min_version=lo, max_version=hi)
+    return m.ApiVersionsResponse(error_code=int(ErrorCode.UNSUPPORTED_VERSION), api_keys=[entry])
+
+
+def _safe(text: str) -> bool:
+    return bool(text) and set(text) <= _SAFE and text[0] not in "-." and text[-1] not in "-."
+
+
+def _serve(broker: Broker, request: Request) -> m.ApiVersionsResponse | Answer:
+    message: m.ApiVersionsRequest = request.message
+    named = _safe(message.client_software_name) and _safe(message.client_software_version)
+    if request.api_version >= 3 and not named:
+        return m.ApiVersionsResponse(error_code=int(ErrorCode.INVALID_REQUEST))
+    return Answer(m.ApiVersionsResponse(api_keys=_ranges(), finalized_features_epoch=0))
+
+
+def _refuse(request: Request, code: int) -> m.ApiVersionsResponse:
+    return m.ApiVersionsResponse(error_code=code)
+
+
+HANDLERS = {ApiKey.API_VERSIONS: Handler(m.ApiVersionsRequest.decode, _serve, _refuse)}

@@ -1,0 +1,80 @@
+"""InitProducerId (KIP-98) for idempotent producers, and DescribeProducers (KIP-664)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cluster.broker.apis import Handler, Request
+from cluster.protocol import messages as m
+from cluster.protocol.api_keys import ApiKey
+from pylog.errors import ErrorCode, KafkaError
+
+if TYPE_CHECKING:
+    from cluster.broker.broker import Broker
+
+
+def _init_producer_id(broker: Broker, request: Request) -> m.InitProducerIdResponse:
+    """A new producer id with epoch 0. Without a transactional id Kafka gives a new one whatever id the producer had.
+
+    A transactional id needs a transaction coordinator, and none is available: COORDINATOR_NOT_AVAILABLE.
+    """
+    message: m.InitProducerIdRequest = request.message
+    if message.transactional_id is not None:
+        if message.transactional_id == "":
+            raise KafkaError(ErrorCode.INVALID_REQUEST)
+        if not 0 < message.transaction_timeout_ms <= broker.config.int("transaction.max.timeout.ms"):
+            raise KafkaError(ErrorCode.INVALID_TRANSACTION_TIMEOUT)
+        raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+    return m.InitProducerIdResponse(producer_id=broker.producer_ids.next(), producer_epoch=0)
+
+
+def _refuse_init(request: Request, code: int) -> m.InitProducerIdResponse:
+    return m.InitProducerIdResponse(error_code=code, producer_id=-1, producer_epoch=-1)
+
+
+def _describe_producers(broker: Broker, request: Request) -> m.DescribeProducersResponse:
+    message: m.DescribeProducersRequest = request.message
+    entry = m.DescribeProducersResponse.PartitionResponse
+    topics = []
+    for topic in message.topics:
+        partitions = []
+        for index in topic.partition_indexes:
+            try:
+                producers = broker.replicas.leader(topic.name, index).log.producers()
+            except KafkaError as error:
+                partitions.append(
+                    entry(partition_index=index, error_code=int(error.code), error_message=error.code.message)
+                )
+                continue
+            active = [
+                m.DescribeProducersResponse.ProducerState(
+                    producer_id=p.producer_id,
+                    producer_epoch=p.producer_epoch,
+                    last_sequence=p.last_sequence,
+                    last_timestamp=p.last_timestamp,
+                    coordinator_epoch=p.coordinator_epoch,
+                    current_txn_start_offset=p.current_txn_first_offset,
+                )
+                for p in producers
+            ]
+            partitions.append(entry(partition_index=index, active_producers=active))
+        topics.append(m.DescribeProducersResponse.TopicResponse(name=topic.name, partitions=partitions))
+    return m.DescribeProducersResponse(topics=topics)
+
+
+def _refuse_describe(request: Request, code: int) -> m.DescribeProducersResponse:
+    entry = m.DescribeProducersResponse.PartitionResponse
+    return m.DescribeProducersResponse(
+        topics=[
+            m.DescribeProducersResponse.TopicResponse(
+                name=t.name, partitions=[entry(partition_index=i, error_code=code) for i in t.partition_indexes]
+            )
+            for t in request.message.topics
+        ]
+    )
+
+
+HANDLERS = {
+    ApiKey.INIT_PRODUCER_ID: Handler(m.InitProducerIdRequest.decode, _init_producer_id, _refuse_init),
+    ApiKey.DESCRIBE_PRODUCERS: Handler(m.DescribeProducersRequest.decode, _describe_producers, _refuse_describe),
+}

@@ -1,0 +1,53 @@
+"""Producer ids: handed out from blocks of a thousand that the metadata tree accounts for.
+
+What stays true: an id is given once in the life of a cluster. A block is written to `/latest_producer_id_block`, by
+compare-and-set, before any of its ids is used; ids of a block that was not used up are lost at a restart, as in Kafka.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cluster.metadata import paths
+from cluster.metadata.store import BadVersion
+
+if TYPE_CHECKING:
+    from cluster.metadata.store import Store
+
+BLOCK_SIZE: Final = 1000
+_LAST: Final = 2**63 - 1
+
+
+class ProducerIds:
+    """Control thread."""
+
+    __slots__ = ("_broker_id", "_end", "_next", "_store")
+
+    def __init__(self, store: Store, broker_id: int) -> None:
+        self._store = store
+        self._broker_id = broker_id
+        self._next = 0
+        self._end = 0
+
+    def next(self) -> int:
+        """One id. Raises what the store raises when a new block cannot be written."""
+        if self._next == self._end:
+            self._next = self._reserve()
+            self._end = self._next + BLOCK_SIZE
+        given = self._next
+        self._next += 1
+        return given
+
+    def _reserve(self) -> int:
+        while True:
+            data, stat = self._store.get(paths.LATEST_PRODUCER_ID_BLOCK)
+            block = paths.ProducerIdBlock.decode(data) if data else None
+            start = 0 if block is None else block.end + 1
+            if start > _LAST - BLOCK_SIZE:
+                raise OverflowError("all producer ids of this cluster are used up")
+            fresh = paths.ProducerIdBlock(self._broker_id, start, start + BLOCK_SIZE - 1)
+            try:
+                self._store.set(paths.LATEST_PRODUCER_ID_BLOCK, fresh.encode(), stat.version)
+            except BadVersion:
+                continue  # another broker took the block between our read and our write
+            return start
