@@ -64,7 +64,7 @@ class Handler(NamedTuple):
     """`serve` returns the answer, or None when it comes later. `refuse` builds the answer that says one error for
     all."""
 
-    decode: Callable[[bytes, int], Message]
+    decode: Callable[[bytes, int, int, bool], Message]
     serve: Callable[[Broker, Request], Message | Answer | None]
     refuse: Callable[[Request, int], Message]
 
@@ -121,7 +121,7 @@ class Apis:
         try:
             body = upcall.body
             start = _skip_tags(body) if request_header_version(key, version) >= 2 else 0
-            message = handler.decode(body[start:] if start else body, version)
+            message = handler.decode(body, version, start, False)  # Kafka too ignores bytes behind a request
         except DecodeError as error:
             self.malformed += 1
             self._log.info("closing connection: request does not decode", api_key=key, api_version=version, why=error)
