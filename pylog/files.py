@@ -61,6 +61,18 @@ def replace_file(path: str, data: bytes) -> None:
     sync_directory(os.path.dirname(path))
 
 
+def sync_file(path: str) -> None:
+    """Make a file's content durable, where there is one."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_directory(path: str) -> None:
     """Make the directory's entries durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

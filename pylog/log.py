@@ -27,11 +27,16 @@ from pylog._native import (
 from pylog.config import LogConfig
 from pylog.data_dir import DELETE_SUFFIX, renamed_directory_name
 from pylog.errors import ErrorCode, KafkaError
-from pylog.files import CorruptFileError, FlushError, sync_directory, unlink_if_there
+from pylog.files import CorruptFileError, FlushError, sync_directory, sync_file, unlink_if_there
 from pylog.leader_epoch import LEADER_EPOCH_FILE, EpochEntry, read_leader_epochs, write_leader_epochs
 from pylog.log_owner import LocalOwner, LogOwner
 from pylog.logger import Logger
-from pylog.partition_metadata import PARTITION_METADATA_FILE, read_partition_metadata, write_partition_metadata
+from pylog.partition_metadata import (
+    PARTITION_METADATA_FILE,
+    create_partition_metadata,
+    read_partition_metadata,
+    write_partition_metadata,
+)
 from pylog.retention import Deletion, Limits, segments_to_delete
 from pylog.segment import DELETED_SUFFIX, Settled, settle_directory
 from pylog.types import FOREVER, ZERO_TOPIC_ID, TopicPartition
@@ -65,6 +70,7 @@ class Log:
         "_seed",
         "_segment_count",
         "config",
+        "directory",
         "last_flush_ms",
         "native",
         "open_report",
@@ -87,11 +93,17 @@ class Log:
         epochs_on_disk: list[EpochEntry] | None,
         open_report: OpenReport,
         settled: Settled,
+        entry_synced: bool,
         now_ms: int,
     ) -> None:
-        """Takes the native log. now_ms: monotonic, as everywhere in this class but where wall time is said."""
+        """Takes the native log. now_ms: monotonic, as everywhere in this class but where wall time is said.
+
+        epochs_on_disk: what leader-epoch-checkpoint says, None: nothing. entry_synced: the directory and its topic id
+        are durable; else the first flush sees to it, since nothing in an unflushed log is.
+        """
         self.partition = partition
         self.path = path
+        self.directory = os.path.dirname(path)
         self.native = native
         self.owner: LogOwner = LocalOwner(native)
         self.config = config
@@ -101,7 +113,7 @@ class Log:
         self.last_flush_ms = now_ms
         self._seed = seed
         self._epochs_on_disk = epochs_on_disk
-        self._entry_synced = False
+        self._entry_synced = entry_synced
         self._rolled = False
         self._segment_count = native.info().segment_count
         self._closed = False
@@ -174,8 +186,7 @@ class Log:
     # ---------------------------------------------------------------------------------- writing by a library
 
     def append(self, batches: bytes, wall_ms: int) -> int:
-        """Append batches that are stamped (offsets from the end on, leader epoch). One thread at a time, not while
-        hosted.
+        """Append batches that are stamped (offsets from the end on, leader epoch). Not while hosted; one thread only.
 
         Returns the last offset. Raises KafkaError, and then nothing was appended.
         """
@@ -204,8 +215,7 @@ class Log:
             give_back()
             self.owner = LocalOwner(self.native)
 
-    # ---------------------------------------------------------------------------------- what happened to it. Any
-    # thread.
+    # ------------------------------------------------------------------------------ what happened to it. Any thread.
 
     def on_change(self, listener: Callable[["Log"], None]) -> None:
         """listener is told when `catch_up` has something to do."""
@@ -232,8 +242,7 @@ class Log:
         else:
             self.write_epochs()
 
-    # ---------------------------------------------------------------------------------- policy. Any thread but a
-    # reader's.
+    # ---------------------------------------------------------------------------------- policy. Any thread.
 
     def configure(self, config: LogConfig) -> None:
         """Take up changed topic settings."""
@@ -274,7 +283,8 @@ class Log:
             try:
                 self.native.flush()
                 if not self._entry_synced:
-                    sync_directory(os.path.dirname(self.path))
+                    sync_file(os.path.join(self.path, PARTITION_METADATA_FILE))
+                    sync_directory(self.directory)
                     self._entry_synced = True
             except OSError as e:
                 raise FlushError(e.errno, e.strerror, self.path) from e
@@ -358,6 +368,7 @@ class Log:
     def close(self, clean: bool) -> None:
         """Let go. clean: flush and leave the files so that the next open reads nothing; raises OSError when that fails.
 
+        The entry in the data directory is the caller's to sync, once for all logs in it.
         The handle is gone in either case. Nobody reads or appends any more; not while hosted.
         """
         with self._guard:
@@ -368,6 +379,8 @@ class Log:
             try:
                 if clean:
                     self.write_epochs()
+                    if not self._entry_synced:
+                        sync_file(os.path.join(self.path, PARTITION_METADATA_FILE))
             finally:
                 self._closed = True
                 self.native.close(clean)
@@ -376,10 +389,9 @@ class Log:
         """Close it and rename its directory for deletion. Returns the new path, durably there. Raises OSError."""
         with self._guard:
             self.close(clean=False)
-            parent = os.path.dirname(self.path)
-            condemned = os.path.join(parent, renamed_directory_name(self.partition, DELETE_SUFFIX))
+            condemned = os.path.join(self.directory, renamed_directory_name(self.partition, DELETE_SUFFIX))
             os.rename(self.path, condemned)
-            sync_directory(parent)
+            sync_directory(self.directory)
             return condemned
 
 
@@ -399,7 +411,7 @@ def create_log(
     os.mkdir(path, 0o755)
     try:
         if topic_id is not None and topic_id != ZERO_TOPIC_ID:
-            write_partition_metadata(os.path.join(path, PARTITION_METADATA_FILE), topic_id)
+            create_partition_metadata(os.path.join(path, PARTITION_METADATA_FILE), topic_id)
         os.close(os.open(os.path.join(path, LEADER_EPOCH_FILE), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
         return open_log(
             sys,
@@ -411,6 +423,7 @@ def create_log(
             clean=True,
             now_ms=now_ms,
             wall_ms=wall_ms,
+            new=True,
         )
     except OSError:
         _remove_half_made(path)
@@ -438,11 +451,12 @@ def open_log(
     clean: bool,
     now_ms: int,
     wall_ms: int,
+    new: bool = False,
 ) -> Log:
     """Open the log in a partition directory, putting right what was left half done. Raises OSError, KafkaError.
 
     clean: the data directory was closed in order, so nothing is read. Otherwise everything at or past recovery_point is
-    checked and the torn tail cut. A broken side file is told and made again from the log.
+    checked and the torn tail cut. A broken side file is told and made again from the log. new: just made.
     """
     settled = settle_directory(path, _end_of_log_file)
     log = Logger(f"Log partition={partition}, dir={os.path.dirname(path)}")
@@ -450,17 +464,26 @@ def open_log(
         log.info("leftovers settled", removed=len(settled.removed), completed=len(settled.completed))
     topic_id, epochs = _read_side_files(path, log)
     seed = crc32c(partition.directory_name.encode())
-    native, report = NativeLog.open(
-        sys,
-        path,
-        log_settings(config, seed),
-        settled.base_offsets,
-        log_start=log_start,
-        recovery_point=recovery_point,
-        clean=clean,
-        epochs=epochs if epochs is not None or settled.base_offsets else [],
-        now_ms=wall_ms,
-    )
+    try:
+        native, report = NativeLog.open(
+            sys,
+            path,
+            log_settings(config, seed),
+            settled.base_offsets,
+            log_start=log_start,
+            recovery_point=recovery_point,
+            clean=clean,
+            epochs=epochs if epochs is not None or settled.base_offsets else [],
+            now_ms=wall_ms,
+        )
+    except KafkaError as e:
+        old = e.code == ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT
+        what = (
+            "holds messages from before Kafka 0.11, which pylog does not read"
+            if old
+            else f"cannot be opened: {e.message}"
+        )
+        raise KafkaError(e.code, f"{path} {what}") from e
     opened = Log(
         partition,
         path,
@@ -471,6 +494,7 @@ def open_log(
         epochs_on_disk=epochs,
         open_report=report,
         settled=settled,
+        entry_synced=clean and not new,
         now_ms=now_ms,
     )
     try:

@@ -230,8 +230,9 @@ class LogManager:
         """The first of those with the fewest partitions."""
         with self._guard:
             counts = dict.fromkeys(self._directories, 0)
-            for log in (*self._logs.values(), *self._future.values()):
-                counts[os.path.dirname(log.path)] += 1
+            if len(counts) > 1:
+                for log in (*self._logs.values(), *self._future.values()):
+                    counts[log.directory] += 1
         self._need_a_directory()
         return min(counts, key=counts.__getitem__)
 
@@ -246,7 +247,7 @@ class LogManager:
             try:
                 condemned = log.condemn()
             except OSError as e:
-                self._disk_error(os.path.dirname(log.path), e)
+                self._disk_error(log.directory, e)
                 raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"cannot delete {log.path}: {e}") from e
             self._removal.remove_directory(condemned, log.config.file_delete_delay_ms)
         return bool(logs)
@@ -275,7 +276,7 @@ class LogManager:
         for log in logs:
             if self._on_disk(log, action):
                 self._removal.unlink(log.deleted_files(), log.config.file_delete_delay_ms)
-        for path in {os.path.dirname(log.path) for log in logs}:
+        for path in {log.directory for log in logs}:
             self._checkpoint(path, self._write_recovery_points)
             self._checkpoint(path, self._write_log_starts)
 
@@ -288,8 +289,8 @@ class LogManager:
             if failed is None:
                 return
             self._offline[directory] = str(error)
-            lost = [log for log in self._logs.values() if os.path.dirname(log.path) == directory]
-            lost_future = [log for log in self._future.values() if os.path.dirname(log.path) == directory]
+            lost = [log for log in self._logs.values() if log.directory == directory]
+            lost_future = [log for log in self._future.values() if log.directory == directory]
             for log in lost:
                 del self._logs[log.partition]
             for log in lost_future:
@@ -310,7 +311,7 @@ class LogManager:
         try:
             action(log)
         except OSError as e:
-            self._disk_error(os.path.dirname(log.path), e)
+            self._disk_error(log.directory, e)
             return False
         except (KafkaError, NativeError) as e:
             _log.warn("log refuses", partition=log.partition, error=e)
@@ -410,7 +411,7 @@ class LogManager:
         return {log.partition: offsets[log.partition] for log in self._logs_in(directory) if log.partition in offsets}
 
     def _logs_in(self, directory: DataDirectory) -> list[Log]:
-        return [log for log in self.logs() if os.path.dirname(log.path) == directory.path]
+        return [log for log in self.logs() if log.directory == directory.path]
 
     def _ends_in(self, directory: DataDirectory) -> dict[TopicPartition, tuple[int, int, int]]:
         """Log start offset, first segment and recovery point of every log in the directory."""
@@ -485,7 +486,7 @@ class LogManager:
             ends[log.partition] = (info.log_start_offset, first, info.log_end_offset)
 
         logs = self._logs_in(directory)
-        logs += [log for log in self._future.values() if os.path.dirname(log.path) == directory.path]
+        logs += [log for log in self._future.values() if log.directory == directory.path]
         run_parallel(deque(logs), close, self.config.num_recovery_threads_per_data_dir)
         return {log.partition: ends[log.partition] for log in logs}
 

@@ -7,7 +7,9 @@ same name is told from the present one. 43 bytes without a line end:
     topic_id: 9RZ0gJ8bTSiv8OHPmuRo-g
 """
 
-from pylog.files import CorruptFileError, read_file, replace_file
+import os
+
+from pylog.files import CorruptFileError, read_file, replace_file, write_all
 from pylog.types import id_bytes, id_text
 
 PARTITION_METADATA_FILE = "partition.metadata"
@@ -35,5 +37,14 @@ def read_partition_metadata(path: str) -> bytes | None:
 
 
 def write_partition_metadata(path: str, topic_id: bytes) -> None:
-    """Create the file durably. Raises OSError."""
+    """Write the file durably. Raises OSError."""
     replace_file(path, encode_partition_metadata(topic_id))
+
+
+def create_partition_metadata(path: str, topic_id: bytes) -> None:
+    """Write the file in a new directory; whoever makes the directory durable syncs it too. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        write_all(fd, encode_partition_metadata(topic_id))
+    finally:
+        os.close(fd)

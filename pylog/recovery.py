@@ -20,8 +20,6 @@ from pylog.data_dir import list_partition_directories, take_clean_shutdown_marke
 from pylog.files import CorruptFileError
 from pylog.log import Log, open_log
 from pylog.logger import Logger
-from pylog.old_format import refuse_old_format
-from pylog.segment import LOG_SUFFIX, segment_file, segment_file_name
 from pylog.types import TopicPartition
 
 
@@ -67,15 +65,12 @@ def load_directory(
     opened: list[tuple[_Job, Log]] = []
 
     def open_one(job: _Job) -> None:
-        recovery_point = recovery_points.get(job.partition, 0)
-        if not clean:
-            _refuse_old_format(job.path, recovery_point)
         one = open_log(
             sys,
             job.partition,
             job.path,
             config=config_of(job.partition.topic),
-            recovery_point=recovery_point,
+            recovery_point=recovery_points.get(job.partition, 0),
             log_start=log_starts.get(job.partition, 0),
             clean=clean,
             now_ms=clock.monotonic_ms(),
@@ -127,16 +122,6 @@ def run_parallel(jobs: deque[_J], work: Callable[[_J], None], threads: int) -> N
         helper.join()
     if errors:
         raise errors[0]
-
-
-def _refuse_old_format(path: str, recovery_point: int) -> None:
-    """Recovery would take messages of before Kafka 0.11 for damage and cut them: rather do not open their log at
-    all."""
-    files = [file for name in os.listdir(path) if (file := segment_file(name)) is not None]
-    bases = sorted(file.offset for file in files if file.kind == LOG_SUFFIX and not file.state)
-    for base, end in zip(bases, [*bases[1:], None], strict=True):
-        if end is None or end > recovery_point:
-            refuse_old_format(os.path.join(path, segment_file_name(base, LOG_SUFFIX)))
 
 
 def _read_checkpoint(directory: str, name: str, consequence: str, log: Logger) -> dict[TopicPartition, int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pylog.files import CorruptFileError
-from pylog.partition_metadata import read_partition_metadata, write_partition_metadata
+from pylog.partition_metadata import create_partition_metadata, read_partition_metadata, write_partition_metadata
 from pylog.types import id_bytes
 
 
@@ -16,6 +16,10 @@ def test_bytes_and_back(tmp_path: Path) -> None:
     write_partition_metadata(str(path), topic_id)
     assert path.read_bytes() == b"version: 0\ntopic_id: 9RZ0gJ8bTSiv8OHPmuRo-g"
     assert path.stat().st_size == 43
+    path.unlink()
+    create_partition_metadata(str(path), topic_id)
+    with pytest.raises(FileExistsError):
+        create_partition_metadata(str(path), topic_id)
     assert read_partition_metadata(str(path)) == topic_id
 
 
