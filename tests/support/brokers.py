@@ -88,11 +88,17 @@ class Broker(ABC):
         """Start, and return when the broker has said that it is ready."""
         process = self.launch()
         try:
-            process.wait_line(self.ready_line, START_TIMEOUT_S)
+            self.wait_ready()
         except BaseException:
             process.kill()
             raise
         return self
+
+    def wait_ready(self) -> None:
+        self.process.wait_line(self.ready_line, START_TIMEOUT_S)
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.running()
 
     def wait_cluster(self, topics: list[str], condition: Callable[[wire.Cluster], bool]) -> wire.Cluster:
         """Ask for metadata until the condition holds."""
@@ -216,11 +222,10 @@ class Kafka39Broker(Broker):
             self.start_zookeeper()
         return super().launch()
 
-    def start(self) -> Self:
+    def wait_ready(self) -> None:
         """Ready is more than Kafka's line: after a kill there is no controller until the dead broker's session ends."""
-        super().start()
+        super().wait_ready()
         self.wait_cluster([], lambda cluster: cluster.controller in cluster.brokers)
-        return self
 
     def close(self) -> None:
         super().close()

@@ -10,7 +10,7 @@ ANSWER_TIMEOUT_S = 30
 
 def admin(bootstrap: str) -> AdminClient:
     """Keep it while its answers are awaited: they fail when it goes."""
-    return AdminClient({"bootstrap.servers": bootstrap})
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 4})
 
 
 def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:

@@ -10,7 +10,8 @@ from tests.tidy.sources import ROOT
 BANNED = {
     "argparse", "asyncio", "concurrent.futures", "dataclasses", "datetime", "difflib", "email", "http", "inspect",
     "importlib.metadata", "importlib.resources", "javaproperties", "kazoo", "logging", "numpy", "pathlib", "pickle",
-    "prometheus_client", "random", "rich", "socket", "ssl", "subprocess", "tempfile", "unittest", "urllib", "uuid", "xxhash",
+    "prometheus_client", "random", "rich", "socket", "ssl", "subprocess", "tempfile", "unittest", "urllib", "uuid",
+    "xxhash",
 }  # fmt: skip
 
 _PROBE = """

@@ -1,0 +1,1 @@
+"""Benchmarks: `micro` (one function), `macro` (a broker against Apache Kafka), `history` (what was measured when)."""
