@@ -186,7 +186,7 @@ static void lost_connection(void) {
   CHECK_EQ(buffers.held_bytes, 0);
 }
 
-/* Without page cache the range is reported, not read. */
+/* What is not in the page cache is reported, not read. */
 static void cold_file(void) {
   CHECK_EQ(plog__sys_fsync(sys, segment->fd), 0);
   CHECK_EQ(posix_fadvise(segment->fd, 0, 0, POSIX_FADV_DONTNEED), 0);
@@ -205,9 +205,9 @@ static void cold_file(void) {
     plog_cold cold = {-1, -1, 0};
     CHECK_EQ(plog__out_send(&out, &sender, pair[0], 1 << 20, &sent, &cold), PLOG_E_AGAIN);
     CHECK_EQ(cold.fd, segment->fd);
-    CHECK_EQ(cold.position, 0);
-    CHECK(cold.size_bytes >= 65536 && cold.size_bytes <= 300000);
-    CHECK_EQ(sent, 0);
+    /* Where the coldness begins is the kernel's affair: it may have kept some pages. */
+    CHECK(cold.position >= sent && cold.size_bytes > 0 && cold.position + cold.size_bytes <= 300000);
+    CHECK_EQ(out.pending_bytes, 300000 - sent);
     (void)close(pair[0]);
     (void)close(pair[1]);
     plog__out_deinit(&out, &buffers);
