@@ -16,7 +16,7 @@ _CALL = re.compile(
     )\s*\(""",
     re.VERBOSE,
 )
-# The public header, the macros, and the reactor's structure: what the APIs work on, while the loop that calls them is last.
+# The public header, the macros, and the reactor's structure, which the APIs work on while its loop stands behind them.
 SEEN_BY_ALL = {"plog.h", "base.h", "reactor.h"}
 
 

@@ -15,7 +15,7 @@ BANNED = {
 }  # fmt: skip
 
 _PROBE = """
-import json, sys
+import json, sqlite3, sys  # sqlite3 is allowed, and brings datetime
 before = set(sys.modules)
 import cluster.cli.main, cluster.cli.server, cluster.config, cluster.broker.broker
 print(json.dumps(sorted(set(sys.modules) - before)))
