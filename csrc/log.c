@@ -84,8 +84,8 @@ static int32_t rename_files(plog_log *log, const plog_segment *s, const char *fr
     int32_t rc = plog__segment_path(log->dir, s->base_offset, from_suffix, from);
     if (rc == 0) rc = plog__segment_path(log->dir, s->base_offset, to_suffix, to);
     if (rc == 0) rc = plog__sys_rename(log->sys, from, to);
-    /* only the .log is sure to be there; without it the rest is leftovers that the next listing removes */
-    if (rc != 0 && (i == 0 || rc != -ENOENT)) return rc;
+    /* with the .log the segment goes; the rest, when it stays behind, is removed at the next listing */
+    if (rc != 0 && i == 0) return rc;
   }
   return 0;
 }
@@ -139,6 +139,33 @@ int32_t plog__log_write_snapshot(plog_log *log, int64_t offset) {
 
 /* ---------------------------------------------------------------------------------------------- rolling */
 
+/* Remove what a segment that could not be started left. */
+static int32_t remove_leftover(plog_log *log) {
+  static const char *const suffixes[] = {".log", ".index", ".timeindex"};
+  if (log->leftover_base < 0) return 0;
+  for (size_t i = 0; i < PLOG_COUNT_OF(suffixes); i++) {
+    char path[PLOG_PATH_BYTES];
+    int32_t rc = plog__segment_path(log->dir, log->leftover_base, suffixes[i], path);
+    if (rc == 0) rc = plog__sys_unlink(log->sys, path);
+    if (rc != 0 && rc != -ENOENT) return rc;
+  }
+  log->leftover_base = -1;
+  return 0;
+}
+
+/* Make the files of a segment that begins at base. */
+static int32_t create_segment(plog_log *log, int64_t base, int64_t now_ms, plog_segment **out) {
+  int32_t rc = remove_leftover(log);
+  if (rc == 0) rc = plog__segment_create(log->sys, log->dir, base, &log->config, now_ms, out);
+  if (rc != 0) {
+    if (log->leftover_base < 0) log->leftover_base = base;
+    (void)remove_leftover(log); /* else before the next write */
+    return rc;
+  }
+  (*out)->jitter_ms = plog__log_draw_jitter(log);
+  return 0;
+}
+
 int32_t plog__log_start_segment(plog_log *log, int64_t base, int64_t now_ms) {
   plog_assert(log->staged_count == 0);
   plog_segment *old = plog__log_active(log), *fresh;
@@ -146,19 +173,16 @@ int32_t plog__log_start_segment(plog_log *log, int64_t base, int64_t now_ms) {
   int32_t rc = log->tail_dirty ? plog__segment_cut_tail(old) : 0;
   if (rc != 0) return rc;
   log->tail_dirty = false;
-  rc = plog__segment_create(log->sys, log->dir, base, &log->config, now_ms, &fresh);
+  rc = create_segment(log, base, now_ms, &fresh);
   if (rc != 0) return rc;
-  fresh->jitter_ms = plog__log_draw_jitter(log);
   plog__log_lock(log);
   rc = plog__segment_seal(old);
   if (rc == 0) rc = plog__log_push_segment(log, fresh);
   plog__log_unlock(log);
   if (rc != 0) {
-    static const char *const suffixes[] = {".log", ".index", ".timeindex"};
-    char path[PLOG_PATH_BYTES];
     plog__segment_release(fresh);
-    for (size_t i = 0; i < PLOG_COUNT_OF(suffixes); i++)
-      if (plog__segment_path(log->dir, base, suffixes[i], path) == 0) (void)plog__sys_unlink(log->sys, path);
+    log->leftover_base = base;
+    (void)remove_leftover(log);
     return rc;
   }
   log->staged_end = base; /* a follower may leave a gap where its leader compacted */
@@ -408,6 +432,7 @@ int32_t plog__log_commit(plog_log *log, int64_t now_ms) {
   if (!s->writable) rc = plog__segment_make_writable(s, &log->config);
   if (rc == 0) rc = plog__segment_reserve(s, (uint32_t)log->staged_count);
   plog__log_unlock(log);
+  if (rc == 0) rc = remove_leftover(log);
   if (rc == 0 && log->tail_dirty) {
     rc = plog__segment_cut_tail(s);
     if (rc == 0) log->tail_dirty = false;
@@ -542,25 +567,27 @@ static int32_t settle_after_cut(plog_log *log, int64_t end) {
   return plog__log_load_producers(log, end, &replayed);
 }
 
-/* Unlink the segments from index `from` on, newest first, so that what a crash leaves is a log without a hole. */
+/*
+ * Unlink the segments from index `from` on, newest first, so that what a crash leaves is a log without a hole. With its .log a
+ * segment is gone; its snapshot goes before, lest it be taken for one of other records later.
+ */
 static int32_t drop_segments(plog_log *log, int32_t from) {
-  static const char *const suffixes[] = {".log", ".index", ".timeindex", ".txnindex", ".snapshot"};
-  int32_t rc = 0;
-  while (log->segments_count > from && rc == 0) {
+  static const char *const suffixes[] = {".snapshot", ".log", ".txnindex", ".index", ".timeindex"};
+  enum { ESSENTIAL = 2 };
+  while (log->segments_count > from) {
     plog_segment *s = plog__log_active(log);
-    for (size_t i = 0; i < PLOG_COUNT_OF(suffixes) && rc == 0; i++) {
+    for (size_t i = 0; i < PLOG_COUNT_OF(suffixes); i++) {
       char path[PLOG_PATH_BYTES];
-      rc = plog__segment_path(log->dir, s->base_offset, suffixes[i], path);
+      int32_t rc = plog__segment_path(log->dir, s->base_offset, suffixes[i], path);
       if (rc == 0) rc = plog__sys_unlink(log->sys, path);
-      if (rc == -ENOENT) rc = 0;
+      if (rc != 0 && rc != -ENOENT && i < ESSENTIAL) return rc;
     }
-    if (rc != 0) break;
     plog__log_lock(log);
     log->segments_count--;
     plog__log_unlock(log);
     plog__segment_release(s);
   }
-  return rc;
+  return 0;
 }
 
 int32_t plog_log_truncate(plog_log *log, int64_t offset, int64_t now_ms) {
@@ -571,13 +598,14 @@ int32_t plog_log_truncate(plog_log *log, int64_t offset, int64_t now_ms) {
   int32_t keep = plog__log_find_segment(log, offset) + 1;
   int32_t rc = drop_segments(log, keep);
   plog_segment *s = plog__log_active(log);
-  int64_t end = s->next_offset;
+  int64_t end = 0;
   if (rc == 0) {
     plog__log_lock(log);
     if (!s->writable) rc = plog__segment_make_writable(s, &log->config);
     if (rc == 0) rc = plog__segment_truncate(s, offset, &end);
     plog__log_unlock(log);
   }
+  if (rc != 0) end = s->next_offset; /* as far as it came */
   if (rc == 0) log->tail_dirty = false;
   int32_t settled = settle_after_cut(log, PLOG_MIN(end, plog__log_end(log)));
   return rc != 0 ? rc : settled;
@@ -596,12 +624,11 @@ static int32_t replace_segment(plog_log *log, int64_t offset, int64_t now_ms) {
   }
   /* the old one goes first: with both there, a start after a crash would see one log with a hole */
   int32_t rc = plog__log_set_aside(log, old);
-  if (rc == 0) rc = plog__segment_create(log->sys, log->dir, offset, &log->config, now_ms, &fresh);
-  if (rc != 0) {
-    (void)rename_files(log, old, ".deleted", "");
-    return rc;
+  if (rc == 0) {
+    rc = create_segment(log, offset, now_ms, &fresh);
+    if (rc != 0) (void)rename_files(log, old, ".deleted", "");
   }
-  fresh->jitter_ms = plog__log_draw_jitter(log);
+  if (rc != 0) return rc;
   plog__log_lock(log);
   log->segments[0] = fresh;
   plog__log_unlock(log);

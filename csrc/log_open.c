@@ -378,6 +378,7 @@ static plog_log *new_log(plog_sys *sys, const char *dir, const plog_log_config *
   log->config = *config;
   log->jitter_state = config->jitter_seed;
   log->stray_snapshot = -1;
+  log->leftover_base = -1;
   log->synced_dir_base = -1;
   log->dir = strdup(dir);
   log->producers = plog__producers_open();

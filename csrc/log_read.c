@@ -76,7 +76,7 @@ int32_t plog__log_slice(plog_log *log, int64_t offset, int64_t max_offset, uint3
   if (offset < plog__log_start(log) || offset > end) return PLOG_OFFSET_OUT_OF_RANGE;
   if (offset >= limit || (max_bytes == 0 && !at_least_one)) return 0;
   for (int64_t base = offset;;) {
-    view v;
+    view v = {0};
     if (any_thread) plog__log_lock(log);
     int32_t i = plog__log_find_segment(log, base);
     int64_t next_base = i + 1 < log->segments_count ? log->segments[i + 1]->base_offset : INT64_MAX;

@@ -63,6 +63,8 @@ struct plog_log {
   bool epochs_changed;
   int32_t turn_error; /* a commit that a roll made failed: what the turn's own commit will say */
   bool tail_dirty;    /* the active file may be longer than its size_bytes: cut it before writing */
+  int64_t leftover_base; /* files of a segment that could not be started, nor be removed, are there: nothing may be written
+                            before they are gone, for a start would take them for the end of the log; -1 none */
   plog_log_facts facts;
   int64_t flushed_end; /* end at the last flush that was asked for, for flush.messages */
   uint64_t jitter_state;

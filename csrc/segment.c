@@ -88,7 +88,6 @@ int32_t plog__segment_open(plog_sys *sys, const char *dir, int64_t base_offset, 
 
 int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config, int64_t now_ms,
                              plog_segment **out) {
-  static const char *const suffixes[] = {".log", ".index", ".timeindex"};
   char path[PLOG_PATH_BYTES];
   int32_t rc = plog__segment_path(dir, base_offset, ".log", path);
   if (rc != 0) return rc;
@@ -97,6 +96,10 @@ int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset
   /* no record has this offset yet: what an earlier attempt may have left under the name is nobody's */
   s->fd = plog__sys_open(sys, path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   rc = s->fd < 0 ? s->fd : 0;
+  if (rc == 0 && plog__segment_path(dir, base_offset, ".txnindex", path) == 0) {
+    rc = plog__sys_unlink(sys, path);
+    if (rc == -ENOENT) rc = 0;
+  }
   if (rc == 0 && config->preallocate)
     rc = plog__sys_fallocate(sys, s->fd, FALLOC_FL_KEEP_SIZE, 0, config->segment_bytes);
   atomic_store_explicit(&s->is_open, true, memory_order_release);
@@ -105,8 +108,6 @@ int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset
   if (rc == 0) rc = plog__segment_make_writable(s, config);
   if (rc != 0) {
     plog__segment_release(s);
-    for (size_t i = 0; i < PLOG_COUNT_OF(suffixes); i++)
-      if (plog__segment_path(dir, base_offset, suffixes[i], path) == 0) (void)plog__sys_unlink(sys, path);
     return rc;
   }
   *out = s;
@@ -450,18 +451,17 @@ int32_t plog__segment_truncate(plog_segment *s, int64_t offset, int64_t *out_end
   plog_assert(s->writable);
   plog_place place;
   int32_t rc = plog__segment_locate(s, offset, plog__segment_hint(s, offset), s->size_bytes, &place);
-  int64_t size_bytes = s->size_bytes;
-  *out_end = offset;
+  int64_t size_bytes = s->size_bytes, end = offset;
   if (rc == 0) {
     size_bytes = place.position;
-    *out_end = PLOG_MIN(offset, place.base_offset);
+    end = PLOG_MIN(offset, place.base_offset);
     rc = plog__sys_ftruncate(s->sys, s->fd, size_bytes);
   } else if (rc == PLOG_E_NOT_FOUND) {
     rc = 0;
   }
   if (rc != 0) return rc;
   s->size_bytes = size_bytes;
-  s->next_offset = PLOG_MIN(s->next_offset, *out_end);
+  s->next_offset = *out_end = PLOG_MIN(s->next_offset, end);
   uint32_t offsets_kept = plog__index_count_upto_offset(&s->offsets, offset - s->base_offset - 1);
   uint32_t times_kept = plog__index_count_upto_offset(&s->times, offset - s->base_offset - 1);
   rc = plog__index_truncate(&s->offsets, s->sys, offsets_kept);

@@ -96,7 +96,7 @@ typedef struct {
 /* A segment whose .log file exists; reads nothing but its size. next_offset: one past its last, when the caller knows, or -1. */
 int32_t plog__segment_open(plog_sys *sys, const char *dir, int64_t base_offset, int64_t next_offset, int64_t interval_bytes,
                            int64_t now_ms, plog_segment **out);
-/* A new, empty segment, open for writing. Fails without leaving files. */
+/* A new, empty segment, open for writing. When it fails, the caller removes the files there may be. */
 int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config, int64_t now_ms,
                              plog_segment **out);
 void plog__segment_retain(plog_segment *s);  /* any */
@@ -130,7 +130,8 @@ int32_t plog__segment_locate(plog_segment *s, int64_t offset, int64_t start, int
 /* A position at or before the batch of that offset, by the index. any, under the log's lock */
 int64_t plog__segment_hint(const plog_segment *s, int64_t offset);
 
-/* Cut everything at and above offset; the segment is writable. *out_end: the end of what is left. owner */
+/* Cut everything at and above offset; the segment is writable. *out_end: the end of what is left. When it fails, next_offset
+   says how far it came. owner */
 int32_t plog__segment_truncate(plog_segment *s, int64_t offset, int64_t *out_end);
 
 /* Aborted transactions. owner, under the log's lock; list: any under it */

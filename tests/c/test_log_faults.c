@@ -1,0 +1,271 @@
+/*
+ * test_log_faults.c: the n-th system call fails, or moves too little, for every n of a life of a log.
+ *
+ * Whatever happens: a failed append leaves the published end where it was; what was acknowledged can be read; and the next
+ * start finds all of it, and nothing but batches that were handed over, in order.
+ */
+#include "log_fixture.h"
+
+enum { TURNS = 14, PER_TURN = 3, MAX_BATCHES = 400 };
+
+typedef struct {
+  int64_t base, last;
+  uint32_t crc;
+} acked_batch;
+
+typedef struct {
+  acked_batch acked[MAX_BATCHES];
+  int acked_count;
+  int64_t end;            /* one past the last acknowledged */
+  int64_t recovery_point; /* as the last flush that succeeded said */
+  int attempts;           /* no two batches that were ever handed over are alike */
+  bool closed_clean;
+} history;
+
+static fixture f;
+
+/* A turn of three batches, two of a producer; acknowledged as a whole, or as far as they are below the published end. */
+static void one_turn(history *h) {
+  stamped s[PER_TURN];
+  int32_t rc = 0;
+  int64_t base = plog__log_end(f.log), before = base;
+  CHECK(base >= h->end);
+  int staged = 0;
+  for (int i = 0; i < PER_TURN && rc == 0; i++) {
+    plog_batch_header header;
+    int transactional = i == 1 ? PLOG_ATTR_TRANSACTIONAL : 0;
+    stamp(&s[i], base, 2, h->attempts / 5, 1000 + h->attempts, 60 + h->attempts % 7, i == 2 ? -1 : i, i == 2 ? -1 : h->attempts * 2,
+          transactional);
+    h->attempts++;
+    CHECK_EQ(plog_batch_header_read(s[i].data, s[i].size, &header), 0);
+    rc = plog__log_stage(f.log, s[i].data, &header, header.base_offset + 1, false, 0, NULL);
+    if (rc == 0) {
+      staged++;
+      base += 2;
+    }
+  }
+  int32_t committed = plog__log_commit(f.log, 0);
+  int64_t end = plog__log_end(f.log);
+  if (rc == 0 && committed == 0) CHECK_EQ(end, base);
+  CHECK(end >= before && end <= base);
+  CHECK_EQ(plog__log_staged_end(f.log), end);
+  for (int i = 0; i < staged; i++) {
+    if (s[i].last >= end) continue;
+    CHECK(h->acked_count < MAX_BATCHES);
+    h->acked[h->acked_count++] = (acked_batch){s[i].base, s[i].last, plog_get_u32(s[i].data + PLOG_BATCH_AT_CRC)};
+  }
+  h->end = end;
+}
+
+/* The marker that aborts what producer 1 has open. */
+static void end_transaction(history *h) {
+  stamped s;
+  int64_t end = plog__log_end(f.log), last;
+  stamp_marker(&s, end, 1, 1);
+  h->attempts++;
+  int32_t rc = plog_log_append(f.log, s.data, s.size, 0, &last);
+  CHECK_EQ(plog__log_end(f.log), rc == 0 ? end + 1 : end);
+  if (rc != 0) return;
+  h->acked[h->acked_count++] = (acked_batch){end, end, plog_get_u32(s.data + PLOG_BATCH_AT_CRC)};
+  h->end = end + 1;
+}
+
+/* A life: open, append, roll, flush, end a transaction, close. Faults may strike anywhere. */
+static void live(history *h, bool clean) {
+  int32_t rc = fixture_try_open(&f, 0, h->recovery_point, 0);
+  if (rc != 0) {
+    CHECK(f.log == NULL);
+    return;
+  }
+  CHECK(plog__log_end(f.log) >= h->end);
+  for (int turn = 0; turn < TURNS; turn++) {
+    one_turn(h);
+    int64_t point;
+    if (turn == 5 && plog_log_flush(f.log, &point) == 0) {
+      CHECK(point <= h->end);
+      h->recovery_point = point;
+    }
+    if (turn == 8) (void)plog_log_roll(f.log, 0);
+    if (turn == 9 || turn == 11) end_transaction(h);
+  }
+  rc = plog_log_close(f.log, clean);
+  f.log = NULL;
+  h->closed_clean = clean && rc == 0;
+}
+
+/* Every acknowledged batch is there; what else is there was handed over, whole and in order. */
+static void check_survivors(history *h) {
+  static uint8_t out[1 << 16];
+  fixture_open(&f, 0, h->closed_clean ? h->end : h->recovery_point, h->closed_clean);
+  int64_t end = plog__log_end(f.log), offset = 0;
+  CHECK(end >= h->end);
+  int next = 0;
+  while (offset < end) {
+    size_t n;
+    CHECK_EQ(plog_log_read(f.log, offset, INT64_MAX, 1, out, sizeof out, &n), 0);
+    CHECK(n > 0);
+    plog_batch_header header;
+    for (size_t at = 0; at < n; at += header.size_bytes) {
+      CHECK_EQ(plog_batch_check(out + at, n - at, &header), 0);
+      CHECK_EQ(header.base_offset, offset); /* no hole, no overlap */
+      if (next < h->acked_count) {
+        CHECK_EQ(header.base_offset, h->acked[next].base);
+        CHECK_EQ(header.crc, h->acked[next].crc);
+        next++;
+      }
+      offset = plog__batch_last_offset(&header) + 1;
+    }
+  }
+  CHECK_EQ(next, h->acked_count);
+  /* indexes, transactions and producers agree with the batches */
+  for (int64_t at = 0; at < end; at += 5) {
+    plog_slice slice;
+    CHECK_EQ(plog__log_slice(f.log, at, INT64_MAX, 1, true, true, &slice), 0);
+    CHECK(slice.first_offset <= at && slice.first_offset >= at - 1);
+    plog__slice_release(&slice);
+  }
+  int64_t derived[90], rebuilt[90];
+  int32_t derived_count, rebuilt_count;
+  CHECK_EQ(plog_log_aborted(f.log, 0, end, derived, 30, &derived_count), 0);
+  plog_producer_info producers[8], again[8];
+  memset(producers, 0, sizeof producers);
+  memset(again, 0, sizeof again);
+  int32_t producers_count = plog_log_producers(f.log, producers, 8);
+  fixture_close(&f, 0);
+  fixture_open(&f, 0, 0, 0); /* once more, from nothing but the batches */
+  CHECK_EQ(plog__log_end(f.log), end);
+  CHECK_EQ(plog_log_aborted(f.log, 0, end, rebuilt, 30, &rebuilt_count), 0);
+  CHECK_EQ(rebuilt_count, derived_count);
+  CHECK(memcmp(derived, rebuilt, sizeof derived[0] * 3 * (size_t)derived_count) == 0);
+  CHECK_EQ(plog_log_producers(f.log, again, 8), producers_count);
+  for (int32_t i = 0; i < producers_count; i++) {
+    bool found = false;
+    for (int32_t k = 0; k < producers_count; k++) found |= memcmp(&producers[i], &again[k], sizeof again[k]) == 0;
+    CHECK(found);
+  }
+  fixture_close(&f, 0);
+}
+
+typedef struct {
+  int32_t call, error;
+  int64_t short_bytes, repeat;
+} fault;
+
+/* One life with the fault at the nth call, then one without, then a look. False: the nth call was never made. */
+static bool survive(const fault *what, int64_t nth, bool clean) {
+  static history h;
+  memset(&h, 0, sizeof h);
+  fixture_begin(&f);
+  f.config.segment_bytes = 1500;
+  f.config.index_interval_bytes = 200;
+  f.config.segment_index_bytes = 2000;
+  live(&h, false); /* there is something to recover */
+  int64_t made = plog_sys_count(f.sys, what->call);
+  CHECK_EQ(plog_sys_fault(f.sys, what->call, nth, what->error, what->short_bytes, what->repeat), 0);
+  live(&h, clean);
+  bool struck = plog_sys_count(f.sys, what->call) - made >= nth;
+  CHECK_EQ(plog_sys_fault(f.sys, -1, 1, 0, 0, 0), 0);
+  check_survivors(&h);
+  live(&h, !clean);
+  check_survivors(&h);
+  fixture_end(&f);
+  return struck;
+}
+
+static void every_call_once(void) {
+  const fault faults[] = {
+      {-1, EIO, 0, 1},
+      {-1, ENOSPC, 0, 3},
+      {PLOG_SYS_PWRITEV, 0, 100, 1}, /* short, and then it goes on */
+      {PLOG_SYS_PWRITEV, 0, 0, 1},
+      {PLOG_SYS_PWRITE, 0, 3, 2},
+      {PLOG_SYS_PREAD, 0, 5, 2},
+  };
+  for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
+    int64_t nth = 1;
+    while (survive(&faults[i], nth, nth % 2)) nth++;
+    (void)fprintf(stderr, "  call %d error %d short %d: %d places\n", faults[i].call, faults[i].error,
+                  (int)faults[i].short_bytes, (int)nth - 1);
+    CHECK(nth > 5);
+  }
+}
+
+/* From the nth call on nothing works any more: a disk that died, or one that is full until the next start. */
+static void for_good(void) {
+  const fault faults[] = {
+      {-1, EIO, 0, -1},
+      {PLOG_SYS_PWRITEV, ENOSPC, 0, -1},
+      {PLOG_SYS_PWRITE, ENOSPC, 0, -1},
+      {PLOG_SYS_FTRUNCATE, EIO, 0, -1},
+      {PLOG_SYS_OPEN, EMFILE, 0, -1},
+      {PLOG_SYS_RENAME, EIO, 0, -1},
+      {PLOG_SYS_PWRITEV, 0, 70, -1}, /* short for ever: slow, but it goes on */
+  };
+  for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+    for (int64_t nth = 1; survive(&faults[i], nth, nth % 2); nth += 1 + nth / 20) continue;
+}
+
+/* A table whose files take one more write of 200 bytes and then nothing, and cannot be cut. */
+static int64_t (*real_pwritev)(void *, int, const struct iovec *, int, int64_t);
+static int (*real_ftruncate)(void *, int, int64_t);
+static int64_t writes_left;
+
+static int64_t dying_pwritev(void *context, int fd, const struct iovec *pieces, int count, int64_t position) {
+  (void)count;
+  if (writes_left-- <= 0) return -EIO;
+  struct iovec part = {pieces[0].iov_base, PLOG_MIN(pieces[0].iov_len, (size_t)200)};
+  return real_pwritev(context, fd, &part, 1, position);
+}
+static int no_ftruncate(void *context, int fd, int64_t size_bytes) {
+  (void)context;
+  (void)fd;
+  (void)size_bytes;
+  return -EIO;
+}
+
+/* A write that failed half-way, and a file that could not be cut: nothing is written until it is, so that what the failed
+   write left does not come back behind a shorter batch. */
+static void leftovers_do_not_come_back(void) {
+  fixture_begin(&f);
+  fixture_open(&f, 0, 0, 1);
+  fixture_fill(&f, 2, 1, 10);
+  int64_t size = fixture_info(&f).size_bytes;
+  stamped s[3];
+  plog_batch_header h;
+  for (int i = 0; i < 3; i++) {
+    stamp(&s[i], 2 + i, 1, 0, 7000 + i, 20, -1, -1, 0);
+    CHECK(s[i].size < 100);
+    CHECK_EQ(plog_batch_header_read(s[i].data, s[i].size, &h), 0);
+  }
+  uint8_t all[1024];
+  memcpy(all, s[0].data, s[0].size);
+  memcpy(all + s[0].size, s[1].data, s[1].size);
+  memcpy(all + s[0].size + s[1].size, s[2].data, s[2].size);
+  real_pwritev = f.sys->calls.pwritev;
+  real_ftruncate = f.sys->calls.ftruncate;
+  writes_left = 1;
+  f.sys->calls.pwritev = dying_pwritev;
+  f.sys->calls.ftruncate = no_ftruncate;
+  int64_t last;
+  CHECK_EQ(plog_log_append(f.log, all, s[0].size + s[1].size + s[2].size, 0, &last), -EIO);
+  CHECK_EQ(fixture_size(&f, 0, ".log"), size + 200); /* two whole batches lie behind the end */
+  CHECK_EQ(plog__log_end(f.log), 2);
+  f.sys->calls.pwritev = real_pwritev;
+  stamped small;
+  stamp(&small, 2, 1, 0, 8000, 20, -1, -1, 0);
+  CHECK_EQ(small.size, s[0].size); /* the stale second batch would follow it seamlessly */
+  CHECK_EQ(fixture_append(&f, &small), -EIO);
+  f.sys->calls.ftruncate = real_ftruncate;
+  CHECK_EQ(fixture_append(&f, &small), 0);
+  fixture_close(&f, 0);
+  fixture_open(&f, 0, 0, 0);
+  CHECK_EQ(plog__log_end(f.log), 3);
+  fixture_end(&f);
+}
+
+int main(void) {
+  RUN(every_call_once);
+  RUN(for_good);
+  RUN(leftovers_do_not_come_back);
+  return 0;
+}
