@@ -176,6 +176,9 @@ def _topic_partitions(
             leader_epoch=p.leader_epoch,
             replica_nodes=list(p.replicas),
             isr_nodes=list(p.isr),
+            # Nullable in the schema, but Java's admin client streams over them unasked.
+            eligible_leader_replicas=[],
+            last_known_elr=[],
             offline_replicas=list(p.offline),
         )
         for p in chosen
