@@ -11,9 +11,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define GATHER_MAX 64                /* pieces in one sendmsg */
-#define CHUNK_BYTES (256u * 1024u)   /* of a slice in one call, so that a probe for coldness stays near its use */
-#define SCRATCH_BYTES (256u * 1024u) /* PLOG_SEND_READ: small enough to stay in the processor's cache */
+#define GATHER_MAX 64                    /* pieces in one sendmsg */
+#define CHUNK_BYTES (256u * 1024u)       /* of a slice in one call, so that a probe for coldness stays near its use */
+#define SCRATCH_BYTES (256u * 1024u)     /* small enough to stay in the processor's cache */
+#define SMALL_SLICE_BYTES (128u * 1024u) /* up to here a slice is read and sent with what is before and behind it */
 #define PROBE_STEP_BYTES (64u * 1024u)
 
 struct plog_piece {
@@ -172,7 +173,7 @@ static int64_t send_pieces(plog_sender *s, int socket, struct iovec *pieces, int
 static int gather_memory(const plog_out *out, struct iovec *pieces, const plog_piece **out_next) {
   int count = 0;
   const plog_piece *piece = out->first;
-  for (; piece && piece->data && count < GATHER_MAX - 1; piece = piece->next)
+  for (; piece && piece->data && count < GATHER_MAX; piece = piece->next)
     pieces[count++] = (struct iovec){piece->data + piece->start, piece->end - piece->start};
   *out_next = piece;
   return count;
@@ -208,24 +209,44 @@ static int64_t send_mapped(plog_sender *s, int socket, plog_piece *piece, plog_c
   return n;
 }
 
-/* Memory and the slice behind it in one call, the file's bytes through the scratch buffer. */
-static int64_t send_read(plog_sender *s, int socket, struct iovec *pieces, int count, const plog_piece *piece,
-                         plog_cold *cold, int32_t *condition) {
+/*
+ * Memory and small slices in one call, the files' bytes through the scratch buffer. What the socket does not take is read
+ * again next time, so nothing is held for a slow reader.
+ */
+static int64_t send_read(plog_sender *s, int socket, const plog_out *out, plog_cold *cold, int32_t *condition) {
   if (!s->scratch) s->scratch = malloc(SCRATCH_BYTES);
   if (!s->scratch) return -ENOMEM;
-  int64_t position = piece->slice.position + piece->start;
-  struct iovec into = {s->scratch, chunk_size(piece, SCRATCH_BYTES)};
-  int64_t n = plog__sys_preadv2(s->sys, piece->slice.fd, &into, 1, position, RWF_NOWAIT);
-  if (n == -EOPNOTSUPP) n = plog__sys_pread(s->sys, piece->slice.fd, s->scratch, into.iov_len, position);
-  if (n == 0) *condition = PLOG_E_SHORT;
-  if (n == -EAGAIN) {
-    *cold = (plog_cold){piece->slice.fd, position, chunk_size(piece, CHUNK_BYTES)};
-    *condition = PLOG_E_AGAIN;
-    n = 0;
+  struct iovec pieces[GATHER_MAX];
+  int count = 0;
+  uint32_t used = 0;
+  for (const plog_piece *piece = out->first; piece && count < GATHER_MAX; piece = piece->next) {
+    if (piece->data) {
+      pieces[count++] = (struct iovec){piece->data + piece->start, piece->end - piece->start};
+      continue;
+    }
+    struct iovec into = {s->scratch + used, chunk_size(piece, SCRATCH_BYTES - used)};
+    if (into.iov_len == 0) break;
+    int64_t position = piece->slice.position + piece->start;
+    int64_t n = plog__sys_preadv2(s->sys, piece->slice.fd, &into, 1, position, RWF_NOWAIT);
+    if (n == -EOPNOTSUPP) n = plog__sys_pread(s->sys, piece->slice.fd, into.iov_base, into.iov_len, position);
+    if (n <= 0 && count > 0) break; /* first what is there; the trouble is met again */
+    if (n == -EAGAIN) {
+      *cold = (plog_cold){piece->slice.fd, position, chunk_size(piece, CHUNK_BYTES)};
+      *condition = PLOG_E_AGAIN;
+      return 0;
+    }
+    if (n == 0) *condition = PLOG_E_SHORT; /* the file was cut under us */
+    if (n <= 0) return n;
+    pieces[count++] = (struct iovec){into.iov_base, (size_t)n};
+    used += (uint32_t)n;
+    if ((uint32_t)n < piece->end - piece->start) break;
   }
-  if (n < 0) return n;
-  if (n > 0) pieces[count++] = (struct iovec){s->scratch, (size_t)n};
-  return count ? send_pieces(s, socket, pieces, count, 0) : 0;
+  return send_pieces(s, socket, pieces, count, 0);
+}
+
+/* A slice that is worth a system call of its own. */
+static bool is_large(const plog_sender *s, const plog_piece *piece) {
+  return s->mode != PLOG_SEND_READ && piece->end - piece->start > SMALL_SLICE_BYTES;
 }
 
 int32_t plog__out_send(plog_out *out, plog_sender *s, int socket, int64_t budget_bytes, int64_t *sent_bytes,
@@ -236,8 +257,8 @@ int32_t plog__out_send(plog_out *out, plog_sender *s, int socket, int64_t budget
     int count = gather_memory(out, pieces, &slice);
     int32_t condition = 0;
     int64_t n;
-    if (slice && !slice->data && s->mode == PLOG_SEND_READ)
-      n = send_read(s, socket, pieces, count, slice, cold, &condition);
+    if (slice && !slice->data && !is_large(s, slice))
+      n = send_read(s, socket, out, cold, &condition);
     else if (count)
       n = send_pieces(s, socket, pieces, count, slice ? MSG_MORE : 0);
     else if (s->mode == PLOG_SEND_MAPPED)

@@ -21,7 +21,7 @@ typedef struct {
   int64_t pending_bytes;
 } plog_out;
 
-/* How slices are sent: config.send_mode. */
+/* How large slices are sent: config.send_mode. Small ones are always read and sent. */
 enum { PLOG_SEND_FILE = 0, PLOG_SEND_READ = 1, PLOG_SEND_MAPPED = 2 };
 
 /* What sending needs besides the connection; one per reactor. */
@@ -29,7 +29,7 @@ typedef struct {
   plog_sys *sys;
   plog_buffers *buffers;
   int32_t mode;
-  uint8_t *scratch; /* PLOG_SEND_READ: where file bytes pass through; taken at first use */
+  uint8_t *scratch; /* where the bytes of small slices pass through; taken at first use */
 } plog_sender;
 
 void plog__out_init(plog_out *out);

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cluster.broker.admin import Admin
 from cluster.broker.apis import Apis, ReplyTo, Request
-from cluster.broker.loop import Driver, Loop
+from cluster.broker.loop import Loop
 from cluster.broker.metadata_cache import MetadataCache
 from cluster.broker.producer_ids import ProducerIds
 from cluster.broker.replica_manager import ReplicaManager
@@ -81,7 +81,7 @@ class SteadyClock:
         return (self._origin + time.monotonic_ns()) // 1_000_000
 
 
-class Broker(Driver):
+class Broker:
     """Build it, `start` it, wait, `stop` it. Handlers reach everything else through its attributes. Control thread."""
 
     def __init__(self, config: Config) -> None:

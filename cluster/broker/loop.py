@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer
 from pylog.errors import KafkaError
@@ -61,21 +61,17 @@ class Timers:
         return key
 
 
-class Driver:
-    """What the loop calls to carry out effects; `broker.py` provides one."""
+class Driver(Protocol):
+    """What the loop calls to carry out effects; `broker.py` is one."""
 
-    def upcall(self, upcall: Upcall) -> None:
-        raise NotImplementedError
+    def upcall(self, upcall: Upcall) -> None: ...
 
-    def reply(self, reply: Reply) -> None:
-        raise NotImplementedError
+    def reply(self, reply: Reply) -> None: ...
 
     def append(self, appends: list[Append]) -> None:
         """Write the appends of one turn, all for one shard, in order; tell the state machine each token's offsets."""
-        raise NotImplementedError
 
-    def timer(self, key: Hashable) -> Iterable[Effect]:
-        raise NotImplementedError
+    def timer(self, key: Hashable) -> Iterable[Effect]: ...
 
 
 class Loop:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cluster.metadata import paths
+from cluster.metadata.paths import LATEST_PRODUCER_ID_BLOCK, ProducerIdBlock
 from cluster.metadata.store import BadVersion
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ class ProducerIds:
 
     def _reserve(self) -> int:
         while True:
-            data, stat = self._store.get(paths.LATEST_PRODUCER_ID_BLOCK)
-            block = paths.ProducerIdBlock.decode(data) if data else None
+            data, stat = self._store.get(LATEST_PRODUCER_ID_BLOCK)
+            block = ProducerIdBlock.decode(data) if data else None
             start = 0 if block is None else block.end + 1
             if start > _LAST - BLOCK_SIZE:
                 raise OverflowError("all producer ids of this cluster are used up")
-            fresh = paths.ProducerIdBlock(self._broker_id, start, start + BLOCK_SIZE - 1)
+            fresh = ProducerIdBlock(self._broker_id, start, start + BLOCK_SIZE - 1)
             try:
-                self._store.set(paths.LATEST_PRODUCER_ID_BLOCK, fresh.encode(), stat.version)
+                self._store.set(LATEST_PRODUCER_ID_BLOCK, fresh.encode(), stat.version)
             except BadVersion:
                 continue  # another broker took the block between our read and our write
             return start

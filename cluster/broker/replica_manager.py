@@ -175,8 +175,7 @@ class ReplicaManager:
         if hosted is None:
             return None
         del self._by_number[hosted.number]
-        self._engine.remove_partition(hosted.number, int(error))
-        hosted.source.unhost()
+        hosted.source.unhost(lambda: self._engine.remove_partition(hosted.number, int(error)))
         return hosted
 
     def _state(self, topic: TopicMetadata, partition: PartitionMetadata, high_watermark: int | None) -> PartitionState:

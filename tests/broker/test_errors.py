@@ -254,10 +254,15 @@ def test_garbage_closes(broker: Broker, raw: Raw, data: bytes) -> None:
     again.close()
 
 
-def test_groups(raw: Raw) -> None:
-    protocol = m.JoinGroupRequest.JoinGroupRequestProtocol(name="range", metadata=b"")
+class Group:
+    """The requests of one member of group g1, with what a test wants to be wrong."""
 
-    def join(version: int = 2, **fields: Any) -> Any:
+    def __init__(self, raw: Raw) -> None:
+        self.raw = raw
+        self.member = ""
+
+    def join(self, version: int = 2, **fields: Any) -> Any:
+        protocol = m.JoinGroupRequest.JoinGroupRequestProtocol(name="range", metadata=b"")
         asked = {
             "group_id": "g1",
             "session_timeout_ms": 10_000,
@@ -266,87 +271,99 @@ def test_groups(raw: Raw) -> None:
             "protocols": [protocol],
             **fields,
         }
-        return raw.ask(m.JoinGroupRequest(**asked), version)
+        return self.raw.ask(m.JoinGroupRequest(**asked), version)
 
-    raw.ask(m.FindCoordinatorRequest(key="g1", key_type=0), 2)
-    first = join()
-    while first.error_code in (14, 15, 16):  # Kafka is still creating and loading __consumer_offsets
-        first = join()
-    assert (first.error_code, first.generation_id) == (0, 1)
-    me = first.member_id
-    assert join(group_id="").error_code == 24
-    assert join(session_timeout_ms=1).error_code == 26
-    assert join(session_timeout_ms=10**9).error_code == 26
-    assert join(member_id="who").error_code == 25
-    assert join(protocols=[], group_id="g2").error_code == 23
-    answer = join(version=4, group_id="g3")
-    assert answer.error_code == 79 and answer.member_id
-    assert join(protocol_type="connect").error_code == 23
+    def sync(self, generation: int = 1, member: str | None = None, group: str = "g1") -> int:
+        member = self.member if member is None else member
+        asked = m.SyncGroupRequest(group_id=group, generation_id=generation, member_id=member)
+        return int(self.raw.ask(asked, 1).error_code)
 
-    def sync(generation: int = 1, member: str = me, group: str = "g1") -> int:
-        return int(
-            raw.ask(m.SyncGroupRequest(group_id=group, generation_id=generation, member_id=member), 1).error_code
-        )
+    def beat(self, generation: int = 1, member: str | None = None, group: str = "g1") -> int:
+        member = self.member if member is None else member
+        asked = m.HeartbeatRequest(group_id=group, generation_id=generation, member_id=member)
+        return int(self.raw.ask(asked, 1).error_code)
 
-    assert sync(member="who") == 25
-    assert sync(generation=9) == 22
-    assert sync() == 0
-    assert sync(group="nobody") == 25
-
-    def beat(generation: int = 1, member: str = me, group: str = "g1") -> int:
-        return int(
-            raw.ask(m.HeartbeatRequest(group_id=group, generation_id=generation, member_id=member), 1).error_code
-        )
-
-    assert beat() == 0
-    assert beat(member="who") == 25
-    assert beat(generation=9) == 22
-    assert beat(group="nobody") == 25
-    assert beat(group="") == 24
-
-    def commit(generation: int = 1, member: str = me, group: str = "g1", topic: str = "b1", metadata: str = "") -> int:
+    def commit(
+        self,
+        generation: int = 1,
+        member: str | None = None,
+        group: str = "g1",
+        topic: str = "b1",
+        metadata: str = "",
+    ) -> int:
         part = m.OffsetCommitRequest.OffsetCommitRequestPartition(
             partition_index=0, committed_offset=1, committed_metadata=metadata
         )
-        answer = raw.ask(
-            m.OffsetCommitRequest(
-                group_id=group,
-                generation_id_or_member_epoch=generation,
-                member_id=member,
-                topics=[m.OffsetCommitRequest.OffsetCommitRequestTopic(name=topic, partitions=[part])],
-            ),
-            5,
+        asked = m.OffsetCommitRequest(
+            group_id=group,
+            generation_id_or_member_epoch=generation,
+            member_id=self.member if member is None else member,
+            topics=[m.OffsetCommitRequest.OffsetCommitRequestTopic(name=topic, partitions=[part])],
         )
-        return int(answer.topics[0].partitions[0].error_code)
+        return int(self.raw.ask(asked, 5).topics[0].partitions[0].error_code)
 
-    assert commit() == 0
-    assert commit(generation=9) == 22
-    assert commit(member="who") == 25
-    assert commit(generation=-1, member="") == 25
-    assert commit(generation=-1, member="", group="simple") == 0
-    assert commit(topic="nope") == 3
-    assert commit(metadata="x" * 5000) == 12
-    assert commit(generation=3, member="", group="fresh") == 22
-    assert commit(generation=-1, member="", group="") == 0
+    def leave(self, member: str | None = None, group: str = "g1") -> int:
+        member = self.member if member is None else member
+        return int(self.raw.ask(m.LeaveGroupRequest(group_id=group, member_id=member), 1).error_code)
 
-    def leave(member: str = me, group: str = "g1") -> int:
-        return int(raw.ask(m.LeaveGroupRequest(group_id=group, member_id=member), 1).error_code)
-
-    assert leave(member="who") == 25
-    assert leave(group="nobody") == 25
-    assert leave() == 0
-
-    def fetched(topic: str, group: str = "g1") -> tuple[int, int]:
+    def fetched(self, topic: str, group: str = "g1") -> tuple[int, int]:
         asked = m.OffsetFetchRequest.OffsetFetchRequestTopic(name=topic, partition_indexes=[0])
-        answer = raw.ask(m.OffsetFetchRequest(group_id=group, topics=[asked]), 5)
+        answer = self.raw.ask(m.OffsetFetchRequest(group_id=group, topics=[asked]), 5)
         one = answer.topics[0].partitions[0]
         return one.error_code, one.committed_offset
 
-    assert fetched("b1") == (0, 1)
-    assert fetched("b1", "never") == (0, -1)
-    assert fetched("nope") == (0, -1)
+
+@pytest.fixture
+def group(raw: Raw) -> Group:
+    """The first member of g1 in generation 1."""
+    made = Group(raw)
+    raw.ask(m.FindCoordinatorRequest(key="g1", key_type=0), 2)
+    first = made.join()
+    for _ in range(2000):  # Kafka is still creating and loading __consumer_offsets
+        if first.error_code not in (14, 15, 16):
+            break
+        first = made.join()
+    assert first.error_code == 0
+    made.member = first.member_id
+    return made
+
+
+def test_group_life(group: Group) -> None:
+    assert group.join(group_id="").error_code == 24
+    assert group.join(session_timeout_ms=1).error_code == 26
+    assert group.join(session_timeout_ms=10**9).error_code == 26
+    assert group.join(member_id="who").error_code == 25
+    assert group.join(protocols=[], group_id="g2").error_code == 23
+    answer = group.join(version=4, group_id="g3")
+    assert answer.error_code == 79 and answer.member_id
+    assert group.join(protocol_type="connect").error_code == 23
+    assert (group.sync(member="who"), group.sync(generation=9), group.sync(), group.sync(group="nobody")) == (
+        25,
+        22,
+        0,
+        25,
+    )
+    assert (group.beat(), group.beat(member="who"), group.beat(generation=9)) == (0, 25, 22)
+    assert (group.beat(group="nobody"), group.beat(group="")) == (25, 24)
+    assert (group.commit(), group.commit(generation=9), group.commit(member="who")) == (0, 22, 25)
+    assert group.commit(generation=-1, member="") == 25
+    assert (group.leave(member="who"), group.leave(group="nobody"), group.leave()) == (25, 25, 0)
+    assert group.fetched("b1") == (0, 1)
+
+
+def test_offsets_without_members(raw: Raw, group: Group) -> None:
+    """The group of the fixture only sees to it that there is a coordinator."""
+    assert group.commit(generation=-1, member="", group="simple") == 0
+    assert group.commit(generation=-1, member="", group="simple", topic="nope") == 3
+    assert group.commit(generation=-1, member="", group="simple", metadata="x" * 5000) == 12
+    assert group.commit(generation=3, member="", group="fresh") == 22
+    assert group.commit(generation=-1, member="", group="") == 0
+    assert group.fetched("b1", "simple") == (0, 1)
+    assert group.fetched("b1", "never") == (0, -1)
+    assert group.fetched("nope") == (0, -1)
     described = raw.ask(m.DescribeGroupsRequest(groups=["never"]), 1).groups[0]
     assert (described.error_code, described.group_state) == (0, "Dead")
+    assert group.leave() == 0
 
 
 def test_metadata_of_bad_names(raw: Raw) -> None:

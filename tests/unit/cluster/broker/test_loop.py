@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-from cluster.broker.loop import Driver, Loop, Timers
+from cluster.broker.loop import Loop, Timers
 from cluster.effects import Append, CancelTimer, Effect, Reply, SetTimer, Shard
 
 SHARD = Shard("__consumer_offsets", 3)
@@ -32,7 +32,7 @@ class ScriptedEngine:
         self.wakes += 1
 
 
-class Recorder(Driver):
+class Recorder:
     def __init__(self) -> None:
         self.loop: Loop | None = None
         self.seen: list[Any] = []
