@@ -16,9 +16,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pylog._engine import PartitionState
-
 from cluster.broker.metadata_cache import INTERNAL_TOPICS, PartitionMetadata, TopicMetadata
+from pylog._engine import PartitionState
 from pylog.compression import codec_named
 from pylog.errors import ErrorCode, KafkaError
 from pylog.log_owner import HostedOwner
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pylog._engine import Engine, EnginePartitionInfo
-
     from pylog._native import ProducerInfo
     from pylog.config import LogConfig
     from pylog.log import Log
