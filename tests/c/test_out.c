@@ -183,6 +183,7 @@ static void lost_connection(void) {
   CHECK_EQ(plog__out_send(&out, &sender, pair[0], 1 << 20, &sent, &cold), -EPIPE);
   (void)close(pair[0]);
   plog__out_deinit(&out, &buffers);
+  plog__sender_deinit(&sender);
   CHECK_EQ(buffers.held_bytes, 0);
 }
 
