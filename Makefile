@@ -51,7 +51,7 @@ $(STAMP)/package: pyproject.toml setup.py $(STAMP)/venv
 
 # setuptools does not know which header a file includes, hence --force; the stamp keeps that to real changes.
 $(STAMP)/ext: $(C_FILES) $(STAMP)/package
-	$(BIN)/python setup.py -q build_ext --inplace --force
+	$(BIN)/python -W ignore setup.py -q build_ext --inplace --force
 	@touch $@
 
 # Only the extras' requirements: installing the package once more would compile it once more.
@@ -76,28 +76,36 @@ test: build $(STAMP)/test
 pytest: build $(STAMP)/test $(STAMP)/load
 	$(BIN)/pytest tests $(PYTEST_ARGS)
 
-# $(call ctest,DIRECTORY,CMAKE OPTIONS,PREFIX)
+# $(call ctest,DIRECTORY,CMAKE OPTIONS,CTEST OPTIONS,PREFIX)
 define ctest
 	cmake -S . -B build/$(1) -DCMAKE_BUILD_TYPE=RelWithDebInfo $(2) > build/$(1)-configure.log || { cat build/$(1)-configure.log; exit 1; }
 	cmake --build build/$(1) -j $(JOBS)
-	$(3) ctest --test-dir build/$(1) --output-on-failure -j $(JOBS)
+	$(4) ctest --test-dir build/$(1) --output-on-failure -j $(JOBS) $(3)
 endef
 
+# Fuzzing wants a sanitizer: asan runs the fuzz targets for a few seconds each, fuzz for FUZZ_SECONDS.
 test-c: $(STAMP)/test
-	$(call ctest,c,,)
+	$(call ctest,c,,-E '^fuzz_',)
 
 asan: $(STAMP)/test
-	$(call ctest,asan,-DPLOG_SANITIZE=address,)
+	$(call ctest,asan,-DPLOG_SANITIZE=address,,)
 
 # setarch -R: older thread sanitizers give up when the kernel spreads mappings over more bits than they expect.
 tsan: $(STAMP)/test
-	$(call ctest,tsan,-DPLOG_SANITIZE=thread,setarch -R)
+	$(call ctest,tsan,-DPLOG_SANITIZE=thread,-E '^fuzz_',setarch -R)
 
 tidy: build $(STAMP)/test
 	$(BIN)/pytest tests/tidy $(PYTEST_ARGS)
 
-fault: build $(STAMP)/test
-	$(BIN)/pytest tests/fault $(PYTEST_ARGS)
+FUZZ_SECONDS ?= 30
+fuzz: $(STAMP)/test
+	$(call ctest,asan,-DPLOG_SANITIZE=address,-R '^none$$',) > /dev/null
+	for target in tests/fuzz/fuzz_*.c; do name=$$(basename $$target .c); echo "$$name for $(FUZZ_SECONDS) s"; \
+	  build/asan/tests/fuzz/$$name --seconds $(FUZZ_SECONDS) tests/fuzz/corpus/$${name#fuzz_}; done
+
+# Every n-th system call fails, is short, or is the last one.
+fault: $(STAMP)/test
+	$(call ctest,asan,-DPLOG_SANITIZE=address,-R fault,)
 
 clients: build $(STAMP)/test
 	$(BIN)/pytest tests/clients $(PYTEST_ARGS)
@@ -139,7 +147,8 @@ $(STAMP)/load: bench/macro/load.c
 bench: bench-micro bench-macro
 
 bench-micro: build $(STAMP)/test
-	$(BIN)/pytest -o addopts=--import-mode=importlib bench/micro --benchmark-only $(PYTEST_ARGS)
+	$(BIN)/pytest -o addopts=--import-mode=importlib -o python_files='bench_*.py' -o python_functions='bench_* test_*' \
+	  bench/micro --benchmark-only $(PYTEST_ARGS)
 
 bench-macro: build $(STAMP)/test $(STAMP)/load
 	$(BIN)/python -m bench.macro.run $(BENCH_ARGS)
