@@ -156,6 +156,7 @@ static int32_t load_snapshot(plog_log *log, int64_t offset) {
   (void)plog__sys_close(log->sys, fd);
   free(data);
   free(producers);
+  if (rc > 0) plog__producers_clear(log->producers);
   return rc > 0 ? PLOG_E_NOT_FOUND : rc; /* torn or foreign: the batches say the same */
 }
 

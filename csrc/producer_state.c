@@ -392,8 +392,15 @@ int32_t plog__producers_list(const plog_producers *p, plog_producer_info *out, i
   return p->count;
 }
 
+/* A snapshot's checksum says that it was written so, not that it makes sense. */
+static bool makes_sense(const plog_producer_info *in) {
+  return in->producer_id >= 0 && in->last_sequence >= NO_SEQUENCE && in->last_offset >= -1 && in->offset_delta >= 0 &&
+         (in->last_offset < 0 || in->offset_delta <= in->last_offset) && in->current_txn_first_offset >= -1;
+}
+
 int32_t plog__producers_load(plog_producers *p, const plog_producer_info *in, int32_t count) {
   for (int32_t i = 0; i < count; i++) {
+    if (!makes_sense(&in[i])) return PLOG_E_MALFORMED;
     int32_t rc = reserve(p);
     if (rc != 0) return rc;
     producer *it = find(p, in[i].producer_id);
