@@ -17,8 +17,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 
 ifndef PYTHON
-PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
-  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PYTHON := $(or $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done),python3)
 endif
 JOBS ?= 2
 VENV := .venv
@@ -31,7 +31,7 @@ CC ?= cc
   bench-record peers wheel clean
 
 run: build
-	exec $(BIN)/pylog server $(ARGS)
+	@exec $(BIN)/pylog server $(ARGS)
 
 # ------------------------------------------------------------------------------------------------------------ build
 
@@ -41,17 +41,21 @@ $(STAMP)/venv:
 	@.ci/need run "$(PYTHON)"
 	@mkdir -p $(STAMP)
 	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check 'setuptools>=70' wheel 'cffi>=2'
+	@$(BIN)/pip install -q --disable-pip-version-check 'setuptools>=70' wheel 'cffi>=2'
 	@touch $@
 
-# editable_mode=compat: a plain path in a .pth file. The default import hook would cost every start of the broker a few ms.
-$(STAMP)/package: pyproject.toml setup.py $(STAMP)/venv
-	$(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --config-settings editable_mode=compat -e .
-	@touch $@
-
-# setuptools does not know which header a file includes, hence --force; the stamp keeps that to real changes.
-$(STAMP)/ext: $(C_FILES) $(STAMP)/package
-	$(BIN)/python -W ignore setup.py -q build_ext --inplace --force
+# The package is installed once (and when its metadata change), its extension rebuilt whenever a C file changed: setuptools does
+# not know which header a file includes, hence --force. editable_mode=compat puts a plain path into a .pth file; the default, an
+# import hook, would cost every start of the broker some milliseconds.
+$(STAMP)/ext: $(C_FILES) pyproject.toml setup.py $(STAMP)/venv
+	@echo 'building the C extension'
+	@if [ $(STAMP)/package -nt pyproject.toml ] && [ $(STAMP)/package -nt setup.py ]; then \
+	  $(BIN)/python -W ignore setup.py -q build_ext --inplace --force; \
+	else \
+	  rm -rf pylog/_plog*.so build/temp.*; \
+	  $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --config-settings editable_mode=compat -e .; \
+	  touch $(STAMP)/package; \
+	fi
 	@touch $@
 
 # Only the extras' requirements: installing the package once more would compile it once more.
@@ -61,7 +65,8 @@ EXTRAS := import tomllib; \
 
 $(STAMP)/test: pyproject.toml $(STAMP)/venv
 	@.ci/need test "$(BIN)/python"
-	$(BIN)/python -c '$(EXTRAS)' | $(BIN)/pip install -q --disable-pip-version-check -r /dev/stdin
+	@echo 'installing what the tests need'
+	@$(BIN)/python -c '$(EXTRAS)' | $(BIN)/pip install -q --disable-pip-version-check -r /dev/stdin
 	@touch $@
 
 # ------------------------------------------------------------------------------------------------------------- test
