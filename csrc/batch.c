@@ -318,7 +318,9 @@ static int64_t add_clamped(int64_t a, int64_t b) {
 
 static void findings_init(record_findings *f, const plog_batch_rules *rules, const plog_batch_header *header) {
   f->check_timestamps = rules->timestamp_type == 0;
-  f->min_timestamp = subtract_clamped(rules->now_ms, rules->timestamp_before_max_ms);
+  f->min_timestamp = rules->timestamp_before_max_ms == INT64_MAX
+                         ? INT64_MIN
+                         : subtract_clamped(rules->now_ms, rules->timestamp_before_max_ms);
   f->max_timestamp = add_clamped(rules->now_ms, rules->timestamp_after_max_ms);
   f->refuse_append_time = (header->attributes & PLOG_ATTR_LOG_APPEND_TIME) != 0;
   f->keys_needed = rules->compacted != 0;
@@ -442,6 +444,7 @@ static int32_t walk_compressed(const uint8_t *data, const plog_batch_header *hea
   if (rc != 0) return rc;
   rc = walk_stream(&s, header, f);
   plog__decoder_close(s.decoder);
+  if (rc == PLOG_CORRUPT_MESSAGE) return PLOG_E_UNREADABLE; /* the checksum was right: it was sent so */
   return rc == PLOG_E_SHORT ? PLOG_INVALID_RECORD : rc;
 }
 

@@ -54,11 +54,11 @@ typedef struct {
  * 0..n-1 with base offset 0, timestamps, keys when compacted, sequence sanity; compressed ones are decompressed and walked),
  * stamp base_offset, leader_epoch and, for LogAppendTime, the timestamp in place (CRC renewed only when needed).
  * Bytes behind the batch that are no whole batch are left out, as Kafka does. Offsets inside a batch that do not count up
- * from 0 are put right by rewriting it.
+ * from 0 are put right by rewriting it (Kafka stores them as they are when nothing is compressed, else answers -1).
  *   out      written on success; on failure only record_error_index is
  *   returns  0 | PLOG_INVALID_RECORD, PLOG_CORRUPT_MESSAGE, PLOG_INVALID_TIMESTAMP, PLOG_MESSAGE_TOO_LARGE as Kafka answers |
- *            PLOG_E_UNKNOWN_CODEC: the caller answers Kafka's -1 | PLOG_E_CODEC_MISSING | -ENOMEM. UNSUPPORTED_COMPRESSION_TYPE
- *            for zstd in old Produce versions is the caller's.
+ *            PLOG_E_UNKNOWN_CODEC, PLOG_E_UNREADABLE: the caller answers Kafka's -1 | PLOG_E_CODEC_MISSING | -ENOMEM.
+ *            UNSUPPORTED_COMPRESSION_TYPE for zstd in old Produce versions is the caller's.
  */
 int32_t plog__batch_accept(const plog_batch_rules *rules, uint8_t *data, size_t size_bytes, int64_t base_offset,
                            int32_t leader_epoch, plog_batch_accepted *out);

@@ -186,6 +186,7 @@ struct plog_decoder {
     void *zstd;
     struct {
       bool framed;
+      bool any; /* there was at least a header */
       uint8_t *block; /* one decoded block, when the reader's buffer did not hold it */
       size_t block_capacity;
       size_t block_bytes;
@@ -236,6 +237,8 @@ int32_t plog__decoder_open(int32_t codec, const uint8_t *in, size_t in_bytes, pl
     free(d);
     return rc;
   }
+  /* of no bytes at all, zstd makes none; the others want at least their header */
+  if (in_bytes == 0 && codec == PLOG_CODEC_ZSTD) d->finished = true;
   *out = d;
   return 0;
 }
@@ -363,7 +366,13 @@ static int32_t read_snappy(plog_decoder *d, uint8_t *out, size_t capacity_bytes,
       *out_bytes = n;
       return 0;
     }
-    if (d->left == 0) return 0;
+    if (d->finished) return 0;
+    if (d->left == 0) {
+      d->finished = true;
+      if (!d->u.snappy.any) return PLOG_CORRUPT_MESSAGE;
+      return 0;
+    }
+    d->u.snappy.any = true;
     int32_t rc;
     if (!d->u.snappy.framed) {
       rc = decode_block(d, d->at, d->left, out, capacity_bytes, out_bytes);

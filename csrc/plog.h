@@ -75,6 +75,7 @@ extern "C" {
 #define PLOG_E_CODEC_MISSING 1008  /* the codec's shared library is not on this machine */
 #define PLOG_E_AGAIN 1009          /* not in the page cache; ask the disk pool */
 #define PLOG_E_UNKNOWN_CODEC 1010
+#define PLOG_E_UNREADABLE 1011     /* compressed records that their codec cannot read */
 
 /* ------------------------------------------------------------------------------------------------ system calls */
 
