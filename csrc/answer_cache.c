@@ -38,13 +38,18 @@ static void forget(plog_answer_cache *c, plog_cached_answer *a) {
   while (*at != a) at = &(*at)->next;
   *at = a->next;
   plog_list_remove(&a->used);
+  plog_assert(c->used.next != &a->used && c->used.prev != &a->used);
   c->held_bytes -= (int64_t)size_of(a);
   c->count--;
   free(a);
 }
 
+static void forget_oldest(plog_answer_cache *c) {
+  forget(c, PLOG_CONTAINER_OF(c->used.next, plog_cached_answer, used));
+}
+
 static void forget_all(plog_answer_cache *c) {
-  while (!plog_list_empty(&c->used)) forget(c, PLOG_CONTAINER_OF(c->used.next, plog_cached_answer, used));
+  while (c->count > 0) forget_oldest(c);
 }
 
 void plog__answer_cache_deinit(plog_answer_cache *c) {
@@ -127,7 +132,7 @@ void plog__answer_cache_keep(plog_answer_cache *c, const plog_question *q, const
   uint64_t hash = hash_question(c, head, q);
   plog_cached_answer *old = lookup(c, head, hash, q);
   if (old) forget(c, old);
-  while (c->held_bytes + size > c->limit_bytes) forget(c, PLOG_CONTAINER_OF(c->used.next, plog_cached_answer, used));
+  while (c->held_bytes + size > c->limit_bytes) forget_oldest(c);
   plog_cached_answer *a = malloc((size_t)size);
   if (!a) return;
   a->hash = hash;

@@ -49,4 +49,12 @@ static inline void plog_list_remove(plog_link *node) {
   plog_list_init(node);
 }
 
+/* Take the first node out of a list that has one. */
+static inline plog_link *plog_list_take(plog_link *l) {
+  plog_link *node = l->next;
+  plog_list_remove(node);
+  plog_assert(l->next != node);
+  return node;
+}
+
 #endif

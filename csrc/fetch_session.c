@@ -142,11 +142,8 @@ void plog__fetch_set_move_last(plog_fetch_set *set, plog_fetch_partition *part) 
 }
 
 void plog__fetch_set_deinit(plog_fetch_set *set) {
-  while (!plog_list_empty(&set->order)) {
-    plog_fetch_partition *part = PLOG_CONTAINER_OF(set->order.next, plog_fetch_partition, order);
-    plog_list_remove(&part->order);
-    free_partition(part);
-  }
+  while (!plog_list_empty(&set->order))
+    free_partition(PLOG_CONTAINER_OF(plog_list_take(&set->order), plog_fetch_partition, order));
   free(set->buckets);
   plog__fetch_set_init(set, set->hash_key);
 }

@@ -135,8 +135,7 @@ int32_t plog__listener_open(plog_engine *e, const char *address, int32_t port, i
 
 void plog__listeners_close(plog_engine *e) {
   while (!plog_list_empty(&e->listeners)) {
-    plog_listener *listener = PLOG_CONTAINER_OF(e->listeners.next, plog_listener, link);
-    plog_list_remove(&listener->link);
+    plog_listener *listener = PLOG_CONTAINER_OF(plog_list_take(&e->listeners), plog_listener, link);
     (void)plog__sys_close(e->sys, listener->fd);
     free(listener);
   }

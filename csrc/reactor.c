@@ -44,7 +44,7 @@ static int64_t free_slot(plog_engine *e) {
     if (!e->conns[i]) return i;
   if (e->conns_used == e->conns_capacity) {
     uint32_t capacity = e->conns_capacity ? e->conns_capacity * 2 : 64;
-    plog_conn **conns = realloc(e->conns, capacity * sizeof *conns);
+    plog_conn **conns = realloc(e->conns, capacity * sizeof(plog_conn *));
     if (!conns) return -ENOMEM;
     e->conns = conns;
     e->conns_capacity = capacity;

@@ -58,7 +58,7 @@ int32_t plog__timers_arm(plog_timers *t, plog_timer *timer, int64_t due_ms) {
   }
   if (t->count + 1 >= t->capacity) {
     uint32_t capacity = t->capacity ? t->capacity * 2 : 64;
-    plog_timer **heap = realloc(t->heap, capacity * sizeof *heap);
+    plog_timer **heap = realloc(t->heap, capacity * sizeof(plog_timer *));
     if (!heap) return -ENOMEM;
     t->heap = heap;
     t->capacity = capacity;

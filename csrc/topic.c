@@ -105,7 +105,7 @@ static int64_t free_slot(plog_topics *t) {
     if (!t->slots[i]) return i;
   if (t->slots_used == t->slots_capacity) {
     uint32_t capacity = t->slots_capacity ? t->slots_capacity * 2 : 64;
-    plog_partition **slots = realloc(t->slots, capacity * sizeof *slots);
+    plog_partition **slots = realloc(t->slots, capacity * sizeof(plog_partition *));
     if (!slots) return -ENOMEM;
     t->slots = slots;
     t->slots_capacity = capacity;
@@ -117,9 +117,9 @@ static int64_t free_slot(plog_topics *t) {
 static int32_t reserve_index(plog_topic *topic, int32_t index) {
   if (index < topic->capacity) return 0;
   int32_t capacity = PLOG_MAX(index + 1, PLOG_MIN(topic->capacity * 2, INDEX_MAX));
-  plog_partition **partitions = realloc(topic->partitions, (size_t)capacity * sizeof *partitions);
+  plog_partition **partitions = realloc(topic->partitions, (size_t)capacity * sizeof(plog_partition *));
   if (!partitions) return -ENOMEM;
-  memset(partitions + topic->capacity, 0, (size_t)(capacity - topic->capacity) * sizeof *partitions);
+  memset(partitions + topic->capacity, 0, (size_t)(capacity - topic->capacity) * sizeof(plog_partition *));
   topic->partitions = partitions;
   topic->capacity = capacity;
   return 0;
