@@ -42,16 +42,23 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(text(path), str(path))
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Every node of the file's tree."""
+    return list(ast.walk(tree(path)))
+
+
 def module(path: Path) -> str:
     """The dotted name a file is imported by."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@cache
 def imports(path: Path) -> list[tuple[int, str]]:
     """(line, dotted name) of everything a file imports, wherever in the file; `from a import b` gives a and a.b."""
     found: list[tuple[int, str]] = []
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -91,7 +98,7 @@ class Function(NamedTuple):
 
 def python_functions(path: Path) -> list[Function]:
     found = []
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if ast.get_docstring(node, clean=False) is not None:

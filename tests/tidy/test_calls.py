@@ -5,10 +5,18 @@ import re
 
 import pytest
 
-from tests.tidy.sources import inside, module, name, python_files, text, tree
+from tests.tidy.sources import inside, module, name, nodes, python_files, text
 
 # Any is for the border with cffi, for tables that are decoded, and where messages of every API pass.
-ANY_ALLOWED = ("pylog._native", "pylog._engine", "cluster.protocol", "cluster.broker.apis", "tests", "bench")
+ANY_ALLOWED = (
+    "pylog.typed",
+    "pylog._native",
+    "pylog._engine",
+    "cluster.protocol",
+    "cluster.broker.apis",
+    "tests",
+    "bench",
+)
 EXEC_ALLOWED = ("cluster.protocol",)
 ASYNCIO_ALLOWED = ("tests.clients", "tests.kill")
 
@@ -24,7 +32,7 @@ def calls(wanted: set[str]) -> list[tuple[str, str, int, str]]:
     found = []
     for path in python_files():
         lines = text(path).splitlines()
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if isinstance(node, ast.Call) and dotted(node.func) in wanted:
                 found.append((module(path), name(path), node.lineno, lines[node.lineno - 1]))
     return found
@@ -45,7 +53,7 @@ def test_no_code_is_made_at_run_time() -> None:
 def test_no_error_is_swallowed() -> None:
     wrong = []
     for path in python_files():
-        for node in ast.walk(tree(path)):
+        for node in nodes(path):
             if not isinstance(node, ast.ExceptHandler):
                 continue
             broad = node.type is None or dotted(node.type) in ("Exception", "BaseException")
@@ -59,7 +67,7 @@ def test_no_test_that_cannot_fail() -> None:
     wrong = [
         f"{name(path)}:{node.lineno}"
         for path in python_files()
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant | ast.Tuple)
     ]
     assert not wrong, f"assert of a constant: {wrong}"
@@ -70,7 +78,7 @@ def test_no_asyncio_in_the_product() -> None:
         f"{name(path)}:{node.lineno}"
         for path in python_files()
         if not any(inside(module(path), ok) for ok in ASYNCIO_ALLOWED)
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.AsyncFunctionDef)
     ]
     assert not wrong, f"{wrong}"
@@ -101,7 +109,8 @@ def test_any_stays_at_the_border() -> None:
         f"{name(path)}:{node.lineno}"
         for path in python_files()
         if not any(inside(module(path), ok) for ok in ANY_ALLOWED)
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.ImportFrom) and node.module == "typing" and "Any" in [part.name for part in node.names]
+        for node in nodes(path)
+        if isinstance(node, ast.ImportFrom) and node.module in ("typing", "pylog.typed")
+        if "Any" in [part.name for part in node.names]
     ]
     assert not wrong, f"{wrong}"
