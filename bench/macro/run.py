@@ -24,6 +24,7 @@ from tests.support import peers
 
 HISTORY = peers.ROOT / "bench" / "history" / "macro.jsonl"
 PYLOG_WARMUP_S = 1.0
+SPARE_BYTES = 256 << 20
 
 
 class Outcome:
@@ -134,12 +135,14 @@ class Comparison:
                     one.fill(topic, row, row.fill_bytes)
                 one.load(row, topic, run_s=self._warmup if one.name == "kafka" else PYLOG_WARMUP_S)
         for one in self.turns():
+            one.wait_deleted()
             with one.topic() as topic:
                 if row.fill_bytes:
                     one.fill(topic, row, row.fill_bytes)
                 requests = row.volume_bytes // row.batch_bytes if row.volume_bytes else 0
                 limit = 120 if requests else self._seconds
-                figures = one.load(row, topic, run_s=limit, warmup_s=0.3, requests=requests)
+                with machine.warm_memory(row.volume_bytes * 5 // 4 + SPARE_BYTES):
+                    figures = one.load(row, topic, run_s=limit, warmup_s=0.3, requests=requests)
             per = figures["bytes"] / 1e9 if row.figure == "s/GB" else figures["requests"] / 1e6
             figures["rate"] = (figures["bytes"] / 1e9 if row.figure == "s/GB" else figures["requests"]) / figures[
                 "seconds"

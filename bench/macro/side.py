@@ -13,7 +13,6 @@ from tests.support.brokers import Broker, Kafka39Broker, PylogBroker
 
 LOAD = peers.ROOT / "build" / "bench" / "load"
 SETTINGS = {
-    "log.segment.bytes": str(1 << 28),
     # What a load wrote goes away soon after its topic, so that neither side fills the page cache for the other.
     "file.delete.delay.ms": "1000",
     "log.segment.delete.delay.ms": "1000",
@@ -51,6 +50,14 @@ class Side:
             yield name
         finally:
             confluent.delete_topics(self.broker.bootstrap, [name])
+
+    def wait_deleted(self) -> None:
+        """Until the files of deleted topics are gone, and with them what they held of the page cache."""
+        deadline = time.monotonic() + 60
+        while any(path.name.endswith("-delete") for path in self.broker.data.iterdir()):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name}: deleted partitions are still there after 60 s")
+            time.sleep(0.05)  # sleep: another process removes them
 
     def fill(self, topic: str, row: LoadRow, size_bytes: int) -> None:
         write = row._replace(mode="produce", connections=1, inflight=4)
