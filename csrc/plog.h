@@ -363,7 +363,7 @@ typedef struct {
   int32_t send_mode;                /* 0 sendfile, 1 pread + send, 2 send from a mapping */
   int64_t answer_cache_bytes;       /* room for answers that Python marked cacheable; 0: none */
   int64_t replica_lag_time_max_ms;  /* replica.lag.time.max.ms */
-  int64_t max_upcall_bytes;         /* requests waiting for Python; beyond it connections are not read */
+  int64_t max_upcall_bytes;         /* requests that Python has not answered; beyond it connections are not read */
 } plog_engine_config;
 
 int32_t plog_engine_open(plog_sys *sys, const plog_engine_config *config, plog_engine **out);
@@ -458,7 +458,7 @@ int32_t plog_engine_expire_producers(plog_engine *e, int64_t partition, int64_t 
 
 /* Upcalls: what C tells Python. */
 #define PLOG_UP_REQUEST 1           /* a request that Python answers */
-#define PLOG_UP_CLOSED 2            /* connection gone; conn only */
+#define PLOG_UP_CLOSED 2            /* a connection that handed over a request is gone; conn only */
 #define PLOG_UP_COMMITTED 3         /* plog_engine_append(token) passed the high watermark; error != 0: it will not */
 #define PLOG_UP_ROLLED 4            /* partition rolled: offset = the new base */
 #define PLOG_UP_EPOCH 5             /* a new leader epoch got its first record: write leader-epoch-checkpoint */
@@ -484,7 +484,7 @@ typedef struct {
   int64_t received_ms;              /* monotonic */
   const uint8_t *client_id;         /* not terminated; NULL: null */
   int32_t client_id_bytes;
-  const uint8_t *body;              /* the request after its header; valid until plog_engine_release */
+  const uint8_t *body;              /* the request behind its client id: with a flexible header, tags first; until release */
   uint32_t body_bytes;
   int64_t generation;               /* of the answer cache when the request was handed over */
 } plog_upcall;

@@ -125,6 +125,7 @@ plog_conn *plog__reactor_conn(const plog_engine *e, int64_t number) {
 void plog__reactor_disconnect(plog_engine *e, plog_conn *conn) {
   if (conn->closes) return;
   conn->closes = true;
+  plog_list_remove(&conn->ready);
   move_to(&e->closing, &conn->closing);
 }
 

@@ -360,6 +360,24 @@ def test_back_pressure_of_upcalls(tmp_path: Path) -> None:
     host.close()
 
 
+def test_stalled_connection_is_closed_meanwhile(tmp_path: Path) -> None:
+    host = Host(tmp_path, CONFIG._replace(max_upcall_bytes=1000)).start()
+    with host.client() as client, host.client() as stalled:
+        client.send(METADATA, 4, b"x" * 2000)
+        upcall = next_request(host)
+        stalled.send(METADATA, 4, b"a")
+        host.wait_for(lambda: host.engine.stats().bytes_in >= 2000)
+        stalled.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stalled.close()
+        host.wait_for(lambda: host.engine.stats().connections_now == 1)
+        reply(host, upcall, b"ok")
+        assert client.receive()[1] == b"ok"
+        client.send(METADATA, 4, b"y")
+        reply(host, next_request(host), b"ok")
+        assert client.receive()[1] == b"ok"
+    host.close()
+
+
 def test_throttled_connection_is_not_read(host: Host) -> None:
     with host.client() as client:
         client.send(METADATA, 4, b"a")

@@ -1,6 +1,7 @@
 """Fetch through real sockets: every version, limits, long polls, sessions, followers, epochs, refusals."""
 
 import errno
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -544,6 +545,28 @@ def test_slow_reader_holds_up_nobody(host: Host) -> None:
             (part,) = parts_of(slow.fetched()).values()
             assert len(part.records) > 8 << 20
         assert slow.socket.fileno() >= 0
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2])
+def test_cold_data(tmp_path: Path, mode: int) -> None:
+    """What is not in the page cache is read by other threads, also for clients that leave meanwhile."""
+    host = Host(tmp_path, CONFIG._replace(send_mode=mode)).start()
+    hosted = host.host()
+    values = [bytes([i]) * 500_000 for i in range(20)]
+    fill(host, values)
+    hosted.log.flush()
+    for leaves in (True, False):
+        for path in Path(hosted.log.directory).glob("*.log"):
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with host.client() as client:
+            client.send_fetch({("t", 0): 0}, partition_max_bytes=50 << 20)
+            if leaves:
+                client.receive_exactly(1)
+            else:
+                (part,) = parts_of(client.fetched()).values()
+                assert values_of(part.records) == values
+    host.close()
 
 
 def test_file_cut_below_a_slice_closes_the_connection(host: Host) -> None:
