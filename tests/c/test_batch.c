@@ -294,6 +294,46 @@ static void stored_with_another_codec(void) {
   CHECK_EQ(accept_with(&r, &s, &out), PLOG_MESSAGE_TOO_LARGE);
 }
 
+/* Plain records, of which the walk has a fast way: what is wrong with one of them is found all the same, wherever it is. */
+static void one_bad_record_among_many(void) {
+  enum { COUNT = 300 };
+  plog_batch_builder *b = plog_batch_builder_open();
+  CHECK(b);
+  static uint8_t value[200];
+  for (int bad = 0; bad < COUNT; bad += 23) {
+    for (int kind = 0; kind < 4; kind++) {
+      plog_batch_builder_reset(b, 0, 0, -1, -1, -1, -1);
+      for (int i = 0; i < COUNT; i++) {
+        bool here = i == bad;
+        int64_t timestamp = NOW + i % 7 + (here && kind == 1 ? 1000 : 0);
+        CHECK_EQ(plog_batch_builder_add(b, timestamp, here && kind == 2 ? NULL : value, i % 3, i % 5 ? value : NULL, i % 200, NULL, 0, 0), 0);
+      }
+      const uint8_t *data;
+      sample s;
+      CHECK_EQ(plog_batch_builder_finish(b, 0, &data, &s.size), 0);
+      CHECK(s.size <= sizeof s.data);
+      memcpy(s.data, data, s.size);
+      plog_batch_rules r = rules();
+      plog_batch_accepted out;
+      r.timestamp_after_max_ms = 100;
+      r.compacted = 1;
+      if (kind == 3) { /* the value of that record, one byte longer than it is */
+        const uint8_t *p = s.data + PLOG_BATCH_OVERHEAD;
+        plog_reader reader;
+        plog_reader_init(&reader, p, s.size - PLOG_BATCH_OVERHEAD);
+        for (int i = 0; i < bad; i++) (void)plog_read_raw(&reader, (size_t)plog_read_varint(&reader));
+        s.data[s.size - reader.left] += 2; /* its length */
+        renew(&s);
+      }
+      int32_t rc = accept_with(&r, &s, &out);
+      CHECK_EQ(rc, kind == 0 ? 0 : kind == 1 ? PLOG_INVALID_TIMESTAMP : PLOG_INVALID_RECORD);
+      CHECK_EQ(out.record_error_index, kind == 1 || kind == 2 ? bad : -1);
+      if (rc == 0) CHECK_EQ(out.header.max_timestamp, NOW + 6);
+    }
+  }
+  plog_batch_builder_close(b);
+}
+
 /* Records of which every offset delta is 0: offsets are put right by rewriting. */
 static void offsets_that_do_not_count_up(void) {
   sample s;
@@ -421,6 +461,7 @@ int main(void) {
   RUN(timestamps);
   RUN(keys_where_they_are_needed);
   RUN(stored_with_another_codec);
+  RUN(one_bad_record_among_many);
   RUN(offsets_that_do_not_count_up);
   RUN(damaged_records);
   RUN(lengths_that_lie);
