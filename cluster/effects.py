@@ -12,8 +12,12 @@ callback into the machine, and the loop reports back only through the machine's 
     Note         write a line to the log
 """
 
+from __future__ import annotations
+
 from collections.abc import Hashable
-from typing import NamedTuple, TypeAlias
+
+from pylog.facts import NamedTuple
+from pylog.typed import TypeAlias
 
 
 class Shard(NamedTuple):

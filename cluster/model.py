@@ -4,8 +4,10 @@ What stays true: a fact is immutable and changed by making another (`_replace`);
 preference, its first broker being the preferred leader; an ISR is never empty once a partition has had a leader.
 """
 
-from typing import NamedTuple, NewType
+from __future__ import annotations
 
+from pylog.facts import NamedTuple
+from pylog.typed import NewType
 from pylog.types import LeaderEpoch, TopicPartition
 
 BrokerId = NewType("BrokerId", int)

@@ -5,8 +5,9 @@ batch in C and per segment here; no module of it opens a socket or talks to ZooK
 class asks of its callers' threads its docstring says.
 """
 
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pylog.clock import Clock, ManualClock, SystemClock
     from pylog.compression import Codec

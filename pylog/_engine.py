@@ -10,12 +10,15 @@ UNKNOWN_TOPIC_OR_PARTITION when it is not hosted (any more); `answer`, `skip`, `
 when the connection is gone, for its client is gone too.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from pylog._native import Log, LogSettings, Sys, check
 from pylog._plog import ffi, lib
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
+from pylog.typed import Any
 
 UP_REQUEST = 1
 UP_CLOSED = 2

@@ -5,12 +5,15 @@ raises ValueError instead of reaching C. Whoever closes a handle sees to it that
 calls. What may be called from which thread is said in csrc/plog.h: "any" and "owner" mean the same here.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from pylog._plog import ffi, lib
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
+from pylog.typed import Any
 
 INT32_MIN = -(1 << 31)
 INT64_MAX = (1 << 63) - 1
@@ -374,7 +377,7 @@ class Log:
         clean: bool,
         epochs: Sequence[tuple[int, int]] | None,
         now_ms: int,
-    ) -> tuple["Log", OpenReport]:
+    ) -> tuple[Log, OpenReport]:
         """Open or create the log. epochs None: unknown, to be taken from the batches."""
         out = ffi.new("plog_log **")
         report = ffi.new("plog_log_open_report *")

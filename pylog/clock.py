@@ -4,8 +4,11 @@ Keeps true: wall time only stamps records and files and is compared with record 
 delay and deadline is counted on the monotonic clock. Nothing in this package reads a clock behind its caller's back.
 """
 
+from __future__ import annotations
+
 import time
-from typing import Protocol
+
+from pylog.typed import Protocol
 
 
 class Clock(Protocol):

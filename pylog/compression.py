@@ -5,10 +5,11 @@ writes and reads. The work is done in C, by the system's libraries, loaded when 
 missing raises UNSUPPORTED_COMPRESSION_TYPE and says which.
 """
 
-from enum import IntEnum
+from __future__ import annotations
 
 from pylog._native import compress as _compress
 from pylog._native import decompress as _decompress
+from pylog.facts import IntEnum
 
 PRODUCER = "producer"
 """compression.type of a topic that stores batches as they were sent."""

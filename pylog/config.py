@@ -6,10 +6,12 @@ broker key of its fallbacks that has a value, times the factor beside it. Nothin
 names.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from pylog.config_value import ConfigError, Value, parse_value
+from pylog.facts import NamedTuple
 
 _LONG_MAX = (1 << 63) - 1
 _MINUTE_MS = 60_000
@@ -140,7 +142,7 @@ class LogConfig(NamedTuple):
         after = self.message_timestamp_after_max_ms
         return after if after != _LONG_MAX else self.message_timestamp_difference_max_ms
 
-    def with_overrides(self, overrides: Mapping[str, str]) -> "LogConfig":
+    def with_overrides(self, overrides: Mapping[str, str]) -> LogConfig:
         """This configuration with a topic's own settings. Keys unknown here (a newer Kafka wrote them) do not count;
         a value that cannot be read raises ConfigError."""
         if not overrides:

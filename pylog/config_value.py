@@ -10,7 +10,9 @@ are plain text, so that a table is constant data which costs nothing until a key
     "throttle"              "*" or partition:broker, …        "nonempty"   text that is not empty
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from pylog.facts import NamedTuple
 
 Value = bool | int | float | str | tuple[str, ...] | None
 

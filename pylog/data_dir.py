@@ -5,15 +5,17 @@ is there only while nobody runs and every log was closed in order: it is taken a
 and put back last.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
 import struct
 import threading
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from pylog.checkpoint import HIGH_WATERMARK_FILE, LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, OffsetCheckpoint
+from pylog.facts import NamedTuple
 from pylog.files import CorruptFileError, read_file, replace_file, sync_directory, unlink_if_there
 from pylog.types import TopicPartition, topic_partition
 

@@ -4,11 +4,13 @@ Keeps true: reads only; a damaged file is shown up to its damage and the damage 
 directory whose messages are of format 2, whether or not a broker is running on it.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from pylog.errors import KafkaError
+from pylog.facts import NamedTuple
 from pylog.producer_snapshot import read_producer_snapshot
 from pylog.records import FileBatch, Record, RecordBatch, end_marker, file_batches, sequence_after
 from pylog.segment import (

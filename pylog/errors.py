@@ -9,7 +9,7 @@ Any thread.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from pylog.facts import IntEnum
 
 
 class ErrorCode(IntEnum):
@@ -148,17 +148,17 @@ class ErrorCode(IntEnum):
     @property
     def retriable(self) -> bool:
         """Whether a client may send the same request again and expect it to work."""
-        return self._value_ in _RETRIABLE
+        return self in _RETRIABLE
 
     @property
     def refreshes_metadata(self) -> bool:
         """Whether a client asks for new metadata before it tries again."""
-        return self._value_ in _REFRESHES_METADATA
+        return self in _REFRESHES_METADATA
 
     @property
     def message(self) -> str:
         """The text clients are told when the code says it all; a code nobody explained is explained by its name."""
-        return _MESSAGES.get(self._value_) or self.name.replace("_", " ").capitalize() + "."
+        return _MESSAGES.get(self) or self.name.replace("_", " ").capitalize() + "."
 
 
 # Plain numbers: naming a member is a look-up through its metaclass, and this module is on the start-up path.

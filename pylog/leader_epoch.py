@@ -11,10 +11,12 @@ batches.
     4 70
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from pylog.checkpoint import read_numbered_lines, write_numbered_lines
+from pylog.facts import NamedTuple
 from pylog.files import CorruptFileError, read_file, replace_file
 
 LEADER_EPOCH_FILE = "leader-epoch-checkpoint"

@@ -9,18 +9,20 @@ Keeps true:
 - `_guard` protects the maps. It is never held while a disk works.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from pylog._native import NativeError, Sys
 from pylog.clock import Clock
 from pylog.config import LogConfig
 from pylog.data_dir import DataDirectory, DirectoryInUse, put_clean_shutdown_marker
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 from pylog.files import CorruptFileError, FlushError
 from pylog.log import Log, create_log
 from pylog.logger import Logger

@@ -5,10 +5,11 @@ the engine only the engine's reactor touches it, and `HostedOwner` asks the engi
 policy above (retention, roll, truncation) does not know which it is.
 """
 
-from typing import Protocol
+from __future__ import annotations
 
 from pylog._native import Log as NativeLog
 from pylog._native import LogSettings
+from pylog.typed import Protocol
 
 
 class LogOwner(Protocol):

@@ -13,7 +13,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
+
+from pylog.typed import Final
 
 DEBUG: Final = 10
 INFO: Final = 20

@@ -12,10 +12,12 @@ own id and cluster id before any log of the directory is opened.
 A KRaft node writes version 1, with node.id and directory.id.
 """
 
+from __future__ import annotations
+
 import os
 import time
-from typing import NamedTuple
 
+from pylog.facts import NamedTuple
 from pylog.files import CorruptFileError, read_file, replace_file
 from pylog.types import id_text
 

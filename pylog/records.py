@@ -4,13 +4,15 @@ Keeps true: what is built is what Kafka's Java client would send (format 2); wha
 C. The bytes of a batch are never changed here, and one crossing into C is made per batch, not per record, when reading.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from pylog._native import BatchBuilder, BatchHeader, ShortBatch, batch_records, check_batch, read_batch_header
 from pylog.compression import LARGEST_BATCH_BYTES, Codec
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 from pylog.old_format import refuse_old_format
 
 CODEC_MASK = 0x07

@@ -6,20 +6,23 @@ derived is rebuilt. A checkpoint that cannot be read costs time, never records. 
 directory: half a directory would look like lost partitions.
 """
 
+from __future__ import annotations
+
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
 
 from pylog._native import Sys
 from pylog.checkpoint import LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, OffsetCheckpoint
 from pylog.clock import Clock
 from pylog.config import LogConfig
 from pylog.data_dir import list_partition_directories, take_clean_shutdown_marker
+from pylog.facts import NamedTuple
 from pylog.files import CorruptFileError
 from pylog.log import Log, open_log
 from pylog.logger import Logger
+from pylog.typed import TypeVar
 from pylog.types import TopicPartition
 
 

@@ -4,8 +4,12 @@ Keeps true: segments go from the oldest on without a gap; nothing at or above th
 segment stays. Where even the active segment may go, the caller first rolls, so a log always has one to append to.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+
+from pylog.facts import NamedTuple
+from pylog.typed import Protocol
 
 
 class RetainedSegment(Protocol):

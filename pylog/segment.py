@@ -5,10 +5,12 @@ After `settle_directory` the directory holds whole segments only: a finished com
 is dropped, what was to be deleted is gone, as Kafka does it at start.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+from pylog.facts import NamedTuple
 from pylog.files import sync_directory, unlink_if_there
 
 LOG_SUFFIX = ".log"

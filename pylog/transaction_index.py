@@ -5,10 +5,12 @@ producer's records between its first and last offset. The C log appends to it; h
 for compaction.
 """
 
+from __future__ import annotations
+
 import struct
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from pylog.facts import NamedTuple
 from pylog.files import CorruptFileError, read_file, replace_file
 
 _ENTRY = struct.Struct(">hqqqq")

@@ -4,8 +4,12 @@ Keeps true: a partition's directory name and its TopicPartition say the same thi
 bytes inside and 22 characters of URL-safe base64 (without padding) wherever Kafka writes one as text.
 """
 
+from __future__ import annotations
+
 import binascii
-from typing import NamedTuple, NewType
+
+from pylog.facts import NamedTuple
+from pylog.typed import NewType
 
 Offset = NewType("Offset", int)
 """A record's number in its log."""

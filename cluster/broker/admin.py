@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cluster.broker import identity
 from cluster.broker.metadata_cache import (
@@ -44,7 +43,9 @@ from cluster.model import (
     WriteGroup,
 )
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 from pylog.logger import Logger
+from pylog.typed import TYPE_CHECKING, Final
 from pylog.types import ZERO_TOPIC_ID, TopicPartition, id_text
 
 if TYPE_CHECKING:

@@ -14,13 +14,14 @@ Handlers are modules of `handlers/`, one per API family, imported at the first r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.errors import DecodeError
 from cluster.protocol.served import SERVED, request_header_version, response_header_version
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 from pylog.logger import Logger
+from pylog.typed import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cluster.broker.admin import Admin
 from cluster.broker.apis import Apis, ReplyTo, Request
@@ -41,9 +40,11 @@ from pylog._native import Sys
 from pylog.clock import SystemClock
 from pylog.data_dir import DirectoryInUse
 from pylog.errors import KafkaError
+from pylog.facts import NamedTuple
 from pylog.log_manager import DuplicateLogError, LogManager, LogManagerConfig
 from pylog.logger import Logger
 from pylog.maintenance import Maintenance
+from pylog.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cluster.broker.coordinators import Coordinators

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Iterable
-from typing import TYPE_CHECKING, Final
 
 from cluster.broker.metadata_cache import TopicMetadata
 from cluster.coordinator.context import GroupConfig
@@ -18,6 +17,7 @@ from cluster.protocol.errors import DecodeError
 from pylog._native import BatchBuilder, batch_records, read_batch_header
 from pylog.errors import ErrorCode, KafkaError
 from pylog.logger import Logger
+from pylog.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker

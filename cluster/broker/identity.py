@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cluster.metadata.startup import generate_broker_id, prepare_tree
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 from pylog.meta_properties import MetaProperties, new_cluster_id, read_meta_properties, write_meta_properties
+from pylog.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cluster.config import Config

@@ -13,11 +13,11 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, Protocol
 
 from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer
 from pylog.errors import KafkaError
 from pylog.logger import Logger
+from pylog.typed import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pylog._engine import Engine, Upcall

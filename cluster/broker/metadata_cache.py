@@ -8,7 +8,9 @@ again. Control thread.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+
+from pylog.facts import NamedTuple
+from pylog.typed import Final
 
 GROUP_METADATA_TOPIC: Final = "__consumer_offsets"
 TRANSACTION_STATE_TOPIC: Final = "__transaction_state"

@@ -6,10 +6,9 @@ compare-and-set, before any of its ids is used; ids of a block that was not used
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from cluster.metadata.paths import LATEST_PRODUCER_ID_BLOCK, ProducerIdBlock
 from cluster.metadata.store import BadVersion
+from pylog.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cluster.metadata.store import Store

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cluster.broker.metadata_cache import INTERNAL_TOPICS, PartitionMetadata, TopicMetadata
 from pylog._engine import PartitionState
 from pylog.compression import codec_named
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 from pylog.log_owner import HostedOwner
 from pylog.logger import Logger
+from pylog.typed import TYPE_CHECKING, Final
 from pylog.types import TopicPartition
 
 if TYPE_CHECKING:

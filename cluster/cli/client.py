@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable
 from threading import Event
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from cluster.broker.peer import Peer, PeerError, UnreachableError, UnsupportedApiError
 from cluster.cli.errors import CommandError, UsageError, check
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 
 _DEFAULT_PORT = 9092
 _CONNECT_TIMEOUT_MS = 10_000

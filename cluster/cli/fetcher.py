@@ -8,7 +8,6 @@ stopped.
 from __future__ import annotations
 
 import select
-from typing import NamedTuple
 
 from cluster.broker.peer import Peer, PeerError, Pending
 from cluster.cli.client import ClusterClient
@@ -17,6 +16,7 @@ from cluster.cli.offsets import EARLIEST, LATEST, READ_UNCOMMITTED, TopicPartiti
 from cluster.cli.output import notice
 from cluster.protocol import messages as m
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 from pylog.records import RecordBatch, batches
 
 # From version 13 on topics are named by their ids, which an old broker has not.

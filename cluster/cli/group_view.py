@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cluster.broker.peer import Peer
 from cluster.cli.client import ClusterClient
 from cluster.cli.errors import CommandError, check
@@ -12,6 +10,7 @@ from cluster.protocol import messages as m
 from cluster.protocol.errors import DecodeError
 from cluster.protocol.records import VERSION_BYTES, read_version
 from pylog.errors import ErrorCode
+from pylog.facts import NamedTuple
 
 _CONSUMER_PROTOCOL = "consumer"
 

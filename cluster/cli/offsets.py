@@ -7,12 +7,12 @@ function asks again, through the client's `retry`, while leaders and coordinator
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from cluster.cli.client import ClusterClient
 from cluster.cli.errors import CommandError, check
 from cluster.protocol import messages as m
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 
 # What ListOffsets takes in the place of a timestamp.
 LATEST = -1

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from random import randrange
-from typing import NamedTuple
 
 from cluster.broker.peer import Peer, PeerError, Pending, UnsupportedApiError
 from cluster.cli.client import ClusterClient
@@ -26,6 +25,7 @@ from cluster.cli.partitioner import partition_for_key
 from cluster.protocol import messages as m
 from pylog._native import BatchBuilder
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 from pylog.records import Header, encode_headers
 
 ACKS_ALL = -1

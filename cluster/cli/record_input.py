@@ -12,9 +12,9 @@ import select
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from cluster.cli.errors import CommandError
+from pylog.facts import NamedTuple
 from pylog.records import Header
 
 _READ_BYTES = 1 << 18

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection
 from enum import Enum
-from typing import NamedTuple
 
 from cluster.cli.arguments import timestamp_ms
 from cluster.cli.client import ClusterClient
 from cluster.cli.offsets import EARLIEST, LATEST, NO_OFFSET, TopicPartition, list_offsets
+from pylog.facts import NamedTuple
 
 
 class Anchor(Enum):

@@ -5,15 +5,17 @@ for all brokers, the file with its overrides, our own defaults, Kafka's default.
 was checked when the Config was made.
 """
 
+from __future__ import annotations
+
 import builtins
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from cluster.config.checks import check_together
 from cluster.config.keys import BROKER_KEYS, PLUGIN_KEYS, PYLOG_KEYS, QUOTA_KEYS, WITHOUT_EFFECT, Row
 from cluster.config.listeners import choose_listeners
 from pylog.config import LogConfig, log_config_of_broker
 from pylog.config_value import ConfigError, Value, parse_value
+from pylog.facts import NamedTuple
 
 # A node without ZooKeeper is alone: Kafka's defaults for clusters could never be met.
 _SINGLE_NODE = {
@@ -86,7 +88,7 @@ class Config:
         self.inter_broker_listener = choice.inter_broker
         check_together(self.value, self.log_config)
 
-    def with_dynamic(self, node: Mapping[str, str], cluster: Mapping[str, str]) -> "Config":
+    def with_dynamic(self, node: Mapping[str, str], cluster: Mapping[str, str]) -> Config:
         """This configuration with what /config/brokers holds for this broker and for all of them.
 
         Keys that cannot be set so, or whose value cannot be read, are left out with a warning: somebody else wrote

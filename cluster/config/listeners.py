@@ -4,10 +4,12 @@ What stays true: names are upper case and unique, every name has a security prot
 only when one is IPv4 and the other IPv6 (or the port is 0, the system's choice). Refusals are in Kafka's words.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import NamedTuple
 
 from pylog.config_value import ConfigError, Value
+from pylog.facts import NamedTuple
 
 SECURITY_PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
 _HOST_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-%._:")

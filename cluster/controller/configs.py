@@ -4,8 +4,9 @@ What stays true: checks come in Kafka's order and with Kafka's code and words; s
 them; every change is announced to all brokers together with being written.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from cluster.config import Config, ConfigError, may_change
 from cluster.config.broker_config import base_key, find_row
@@ -15,6 +16,7 @@ from cluster.model import PutConfig, WriteGroup
 from pylog.config import TOPIC_KEYS, InvalidConfiguration, LogConfig, field_name, validate_overrides
 from pylog.config_value import parse_value, show_value
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 
 SET, DELETE, APPEND, SUBTRACT = range(4)
 """Operations of IncrementalAlterConfigs, as the protocol numbers them."""

@@ -6,8 +6,9 @@ configuration are written together with its first partitions; a creation that wa
 `partitions.settle`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from cluster.config import Config, ConfigError
 from cluster.controller.assignment import assign_replicas, start_index_to_grow
@@ -26,6 +27,7 @@ from cluster.model import (
 )
 from pylog.config import validate_overrides
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 
 MAX_NAME_LENGTH = 249
 _NAME_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-")

@@ -1,7 +1,11 @@
 """What comes in with a request and beside it: who asks, which limits hold, which topics exist."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Hashable
-from typing import NamedTuple, Protocol, TypeAlias
+
+from pylog.facts import NamedTuple
+from pylog.typed import Protocol, TypeAlias
 
 NewId: TypeAlias = Callable[[], str]
 """Makes an id nobody has had before, in Kafka's form of a random UUID (36 characters)."""

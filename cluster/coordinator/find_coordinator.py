@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
 
 from cluster.coordinator.context import RequestContext
 from cluster.effects import Reply, Shard
 from cluster.protocol import messages as m
 from pylog.errors import ErrorCode
+from pylog.facts import NamedTuple
 
 _TOPIC_OF_KEY_TYPE = {0: "__consumer_offsets", 1: "__transaction_state"}
 _MANY_KEYS_SINCE = 4

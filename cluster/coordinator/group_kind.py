@@ -6,8 +6,6 @@ What stays true: the order of the groups asked about is the order of the groups 
 
 from __future__ import annotations
 
-from typing import Protocol, cast
-
 from cluster.coordinator import answers
 from cluster.coordinator.context import GroupConfig, NewId, RequestContext, Topics
 from cluster.coordinator.group_coordinator import GroupCoordinator
@@ -16,6 +14,7 @@ from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
+from pylog.typed import Protocol, cast
 
 _SYNC_PROTOCOL_SINCE = 5
 _GROUP_ID_REQUIRED = frozenset(

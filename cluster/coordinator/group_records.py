@@ -5,11 +5,13 @@ an offset with an expiry of its own as version 1, the only one that has room for
 A value of None deletes what its key names.
 """
 
-from typing import NamedTuple, TypeAlias
+from __future__ import annotations
 
 from cluster.protocol import messages as m
 from cluster.protocol.errors import DecodeError
 from cluster.protocol.records import VERSION_BYTES, encode_versioned, read_version
+from pylog.facts import NamedTuple
+from pylog.typed import TypeAlias
 
 OFFSETS_TOPIC = "__consumer_offsets"
 

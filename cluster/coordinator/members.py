@@ -9,10 +9,12 @@ What stays true:
     picks any member (a new leader, the winner of a tied vote) this picks the first.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from cluster.coordinator.context import RequestContext
+from pylog.facts import NamedTuple
 
 
 class Attempt(NamedTuple):

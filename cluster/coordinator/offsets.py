@@ -8,8 +8,12 @@ What stays true:
   - an offset with a commit on its way does not expire.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+
+from pylog.facts import NamedTuple
+from pylog.typed import TypeAlias
 
 TopicPartition: TypeAlias = tuple[str, int]
 

@@ -27,8 +27,9 @@ unloaded: it must not serve half of its state. The high watermark may be told be
 it covers, and more often than it moves.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Hashable, Iterable
-from typing import NamedTuple, TypeAlias
 
 from cluster.coordinator.context import GroupConfig, NewId, RequestContext, Topics
 from cluster.coordinator.find_coordinator import partition_of_key
@@ -38,6 +39,8 @@ from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer, 
 from cluster.protocol.errors import EncodeError
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
+from pylog.facts import NamedTuple
+from pylog.typed import TypeAlias
 
 KindFactory: TypeAlias = Callable[[GroupConfig, NewId, Topics], Kind]
 

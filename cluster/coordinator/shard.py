@@ -5,14 +5,17 @@ offsets, each once, and only when the high watermark has passed their last recor
 out is still replayed when it commits after all: the log decides, not the answer.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Hashable
-from typing import NamedTuple, Protocol, TypeAlias
 
 from cluster.coordinator.context import RequestContext
 from cluster.effects import CancelTimer, Note, Reply, SetTimer, Shard
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
+from pylog.facts import NamedTuple
+from pylog.typed import Protocol, TypeAlias
 
 Done: TypeAlias = "Callable[[ErrorCode, int], list[Step]]"
 """What follows a write: called with NONE after its facts were replayed, else with the error of the append."""

@@ -5,11 +5,14 @@ own order is that of a hash map), `decode` reads what Kafka 2.x and 3.x wrote, i
 raises ValueError for anything else. What security keeps in the tree is in `security_paths.py`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import NamedTuple, Self
 
 from cluster.metadata.json_data import decode_json, encode_json, integer, integers, items, mapping, string, strings
 from cluster.model import Broker, BrokerEpoch, BrokerId, EndPoint, LeaderAndIsr, PartitionAssignment, TopicDescription
+from pylog.facts import NamedTuple
+from pylog.typed import Self
 from pylog.types import ZERO_TOPIC_ID, id_bytes, id_text
 
 ADMIN = "/admin"

@@ -4,12 +4,14 @@ What stays true: a node that goes while others are read counts as never seen; da
 that names the path, for a broker must not guess what its cluster looks like.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
 
 from cluster.metadata import paths
 from cluster.metadata.store import NoNode, Stat, Store
 from cluster.model import Broker, ClusterFacts, LeaderAndIsr, TopicDescription
+from pylog.typed import ParamSpec, TypeVar
 from pylog.types import TopicPartition
 
 P = ParamSpec("P")

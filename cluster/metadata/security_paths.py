@@ -4,9 +4,11 @@ What stays true: as in `paths.py`. Literal ACLs are at /kafka-acl/TYPE/NAME, pre
 /kafka-acl-extended/prefixed/TYPE/NAME; a change of the former is announced as plain text, of the latter as JSON.
 """
 
-from typing import NamedTuple, Self
+from __future__ import annotations
 
 from cluster.metadata.json_data import decode_json, encode_json, integer, items, string, strings
+from pylog.facts import NamedTuple
+from pylog.typed import Self
 
 ACLS = "/kafka-acl"
 ACL_CHANGES = "/kafka-acl-changes"

@@ -6,8 +6,12 @@ with their session and have no children; a watch fires once, after the change it
 not call the store. Control thread, except where a store says more.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+
+from pylog.facts import NamedTuple
+from pylog.typed import Protocol
 
 ANY_VERSION = -1
 MAX_NODE_BYTES = (1 << 20) - 1024

@@ -5,9 +5,10 @@ that decision real; between the two a store may write it down, and when that fai
 operations is one zxid. Nothing here reads a clock.
 """
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from cluster.metadata.store import (
     ANY_VERSION,
@@ -34,6 +35,7 @@ from cluster.metadata.store import (
     check_path,
     parent_of,
 )
+from pylog.facts import NamedTuple
 
 
 class Node(NamedTuple):

@@ -1,6 +1,6 @@
 """Every API key of Kafka 3.9 and 4.x. Written by tests/tools/extract_messages.py; change it there."""
 
-from enum import IntEnum
+from pylog.facts import IntEnum
 
 
 class ApiKey(IntEnum):

@@ -4,13 +4,15 @@ The client id is a classic string in every header version, so that a broker can 
 all. The response to ApiVersions has header version 0 always: the client does not know yet what we speak.
 """
 
+from __future__ import annotations
+
 from struct import Struct
 from struct import error as StructError
-from typing import NamedTuple
 
 from cluster.protocol.api_keys import FLEXIBLE_SINCE, ApiKey
 from cluster.protocol.errors import DecodeError
 from cluster.protocol.wire import skip_tags
+from pylog.facts import NamedTuple
 
 _NEVER = 32768
 _FIXED = Struct(">hhi")

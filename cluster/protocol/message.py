@@ -4,9 +4,10 @@ Classes are built from a table at first use; the constructor, and each version's
 Building twice from two threads is harmless: the pieces are equal, and the class itself is published once (messages.py).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from struct import error as StructError
-from typing import ClassVar, Self, cast
 
 from cluster.protocol.decoder import make_decoder
 from cluster.protocol.encoder import make_encoder
@@ -14,6 +15,7 @@ from cluster.protocol.errors import DecodeError, EncodeError
 from cluster.protocol.source import Source
 from cluster.protocol.tables import Field, MessageTable, read_table
 from cluster.protocol.tables import Struct as StructTable
+from pylog.typed import ClassVar, Self, cast
 
 _NEVER_FLEXIBLE = 32768
 _UNSET: list[object] = []
@@ -24,7 +26,7 @@ class Struct:
 
     __slots__ = ()
     _fields: ClassVar[list[Field]] = []
-    _classes: ClassVar[dict[str, type["Struct"]]] = {}
+    _classes: ClassVar[dict[str, type[Struct]]] = {}
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, **values: object) -> None:
@@ -57,8 +59,8 @@ class Message(Struct):
     """Whether Kafka does not advertise the highest version by default."""
 
     _table: ClassVar[MessageTable]
-    _encoders: ClassVar[dict[int, Callable[["Message"], bytes]]] = {}
-    _decoders: ClassVar[dict[int, Callable[[bytes, int], tuple["Message", int]]]] = {}
+    _encoders: ClassVar[dict[int, Callable[[Message], bytes]]] = {}
+    _decoders: ClassVar[dict[int, Callable[[bytes, int], tuple[Message, int]]]] = {}
 
     def encode(self, version: int) -> bytes:
         """The body, without any header. Raises EncodeError."""
@@ -93,14 +95,14 @@ class Message(Struct):
         return cast(Self, message)
 
     @classmethod
-    def _make_encoder(cls, version: int) -> Callable[["Message"], bytes]:
+    def _make_encoder(cls, version: int) -> Callable[[Message], bytes]:
         if version not in cls._table.valid:
             raise EncodeError(f"{cls.__name__} has no version {version}")
         made = cast(Callable[["Message"], bytes], make_encoder(cls._table, version, cls._classes))
         return cls._encoders.setdefault(version, made)
 
     @classmethod
-    def _make_decoder(cls, version: int) -> Callable[[bytes, int], tuple["Message", int]]:
+    def _make_decoder(cls, version: int) -> Callable[[bytes, int], tuple[Message, int]]:
         if version not in cls._table.valid:
             raise DecodeError(f"{cls.__name__} has no version {version}")
         made = cast(Callable[[bytes, int], tuple["Message", int]], make_decoder(cls._table, version, cls._classes))

@@ -4,9 +4,10 @@ A reader here never looks behind the end of its bytes: it raises IndexError or D
 Message.decode as DecodeError.
 """
 
-from typing import NoReturn
+from __future__ import annotations
 
 from cluster.protocol.errors import DecodeError, EncodeError
+from pylog.typed import NoReturn
 
 LONGEST_STRING = 32767
 

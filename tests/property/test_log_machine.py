@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 record_values = st.none() | st.binary(max_size=120)
 new_records = st.builds(NewRecord, st.integers(0, 50).map(lambda n: WALL_MS + n), record_values, record_values)
 batch_contents = st.tuples(
-    st.lists(new_records, min_size=1, max_size=4).map(tuple), st.sampled_from(Codec), st.booleans()
+    st.lists(new_records, min_size=1, max_size=4).map(tuple), st.sampled_from(list(Codec)), st.booleans()
 )
 
 

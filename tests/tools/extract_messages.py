@@ -294,7 +294,7 @@ def write_api_keys(messages: dict[str, Json]) -> None:
             flexible.append(f"    {key}: {span(message['flexibleVersions']).start},  # {name}")
     (PROTOCOL / "api_keys.py").write_text(
         '"""Every API key of Kafka 3.9 and 4.x. Written by tests/tools/extract_messages.py; change it there."""\n\n'
-        "from enum import IntEnum\n\n\n"
+        "from pylog.facts import IntEnum\n\n\n"
         "class ApiKey(IntEnum):\n"
         '    """The first field of a request. A key is here whether or not a broker serves it (see served.py)."""\n\n'
         + "\n".join(members)

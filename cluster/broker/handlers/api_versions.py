@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cluster.broker.apis import Answer, Handler, Request
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.served import SERVED
 from pylog.errors import ErrorCode
+from pylog.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker

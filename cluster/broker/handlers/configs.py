@@ -4,13 +4,13 @@ brokers."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
 
 from cluster.broker.apis import Handler, Request
 from cluster.config.describe import describe_broker, describe_cluster_defaults, describe_topic
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from pylog.errors import ErrorCode, KafkaError
+from pylog.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker

@@ -3,8 +3,6 @@ effects."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 from cluster.broker.apis import Answer, Handler, Message, Request
 from cluster.broker.metadata_cache import GROUP_METADATA_TOPIC
 from cluster.coordinator.context import RequestContext
@@ -14,6 +12,7 @@ from cluster.effects import Shard
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from pylog.errors import ErrorCode
+from pylog.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cluster.broker.apis import Handler, Request
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from pylog.errors import ErrorCode
+from pylog.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker

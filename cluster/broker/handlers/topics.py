@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from cluster.broker.apis import Handler, Request
 from cluster.config.describe import describe_topic
@@ -11,6 +10,7 @@ from cluster.controller.topics import NewTopic
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from pylog.errors import ErrorCode, KafkaError
+from pylog.typed import TYPE_CHECKING
 from pylog.types import ZERO_TOPIC_ID
 
 if TYPE_CHECKING:
