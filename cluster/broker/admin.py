@@ -143,9 +143,13 @@ class Admin:
         """Topics whose logs lie in the data directories and that the tree does not know: a directory that Kafka
         wrote, or a tree that was lost. Their settings are not in the directory, so the broker's defaults hold."""
         found: dict[str, dict[int, Log]] = {}
+        last_producer_id = -1
         for log in self._broker.logs.logs():
             if log.partition.topic not in self.context.topics and log.partition.topic not in self.context.deleting:
                 found.setdefault(log.partition.topic, {})[log.partition.partition] = log
+                last_producer_id = max(last_producer_id, *(p.producer_id for p in log.native.producers()), -1)
+        if found:
+            self._broker.producer_ids.skip(last_producer_id)
         for name, logs in sorted(found.items()):
             ids = {log.topic_id for log in logs.values() if log.topic_id not in (None, ZERO_TOPIC_ID)}
             topic_id = ids.pop() if len(ids) == 1 else new_topic_id()

@@ -53,8 +53,11 @@ if TYPE_CHECKING:
     from pylog._engine import Upcall
     from pylog.config import LogConfig
     from pylog.log import Log
+else:  # the C half of signal: the other half makes enums of its numbers, and enum is a tenth of a start
+    pass
 
 EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
 _DRAIN_MS: Final = 2000
 #: Older ones are advertised, for librdkafka's sake, and refused when they are used: as Kafka 4 does.
 _OLDEST_PRODUCE: Final = 3
@@ -147,10 +150,9 @@ class Broker:
 
     def _listen(self) -> None:
         for number, listener in enumerate(self.config.listeners):
-            host = "127.0.0.1" if listener.host == "localhost" else listener.host
             self._listeners[number] = listener
             try:
-                self._ports[number] = self.engine.listen(host, listener.port, number)
+                self._ports[number] = self.engine.listen(_address(listener.host), listener.port, number)
             except OSError as error:
                 raise OSError(error.errno, f"cannot listen on {listener}: {error.strerror}") from error
 
@@ -314,6 +316,17 @@ class Broker:
             os._exit(EXIT_FAILED)
 
 
+def _address(host: str) -> str:
+    """The address to bind for a host as `listeners` names it; every interface for none. Raises OSError."""
+    if host == "localhost":
+        return "127.0.0.1"
+    if ":" in host or not host.strip("0123456789."):
+        return host
+    import socket  # only a name that has to be looked up is worth its import
+
+    return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+
+
 def _version() -> str:
     from pylog import __version__
 
@@ -324,6 +337,12 @@ def run(config: Config) -> int:
     """Run a broker until SIGTERM or SIGINT; the exit code. The main thread does nothing but wait for the signal."""
     import signal
 
+    if config.optional_str("zookeeper.connect"):
+        sys.stderr.write(
+            "pylog server: zookeeper.connect: this version runs single nodes only; leave the key out "
+            "(--override zookeeper.connect=) to keep the metadata in the first of log.dirs\n"
+        )
+        return EXIT_USAGE
     wanted = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, wanted)  # before any thread is there, so that every one inherits it
     try:

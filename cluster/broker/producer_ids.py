@@ -37,11 +37,17 @@ class ProducerIds:
         self._next += 1
         return given
 
-    def _reserve(self) -> int:
+    def skip(self, used: int) -> None:
+        """Ids up to this one were given by somebody whose account is lost: a log in an adopted directory has them."""
+        if used >= self._next:
+            self._next = self._reserve(used + 1)
+            self._end = self._next + BLOCK_SIZE
+
+    def _reserve(self, at_least: int = 0) -> int:
         while True:
             data, stat = self._store.get(LATEST_PRODUCER_ID_BLOCK)
             block = ProducerIdBlock.decode(data) if data else None
-            start = 0 if block is None else block.end + 1
+            start = max(0 if block is None else block.end + 1, at_least)
             if start > _LAST - BLOCK_SIZE:
                 raise OverflowError("all producer ids of this cluster are used up")
             fresh = ProducerIdBlock(self._broker_id, start, start + BLOCK_SIZE - 1)

@@ -105,8 +105,10 @@ def test_an_old_id_is_unknown_after_the_topic_came_again(broker: Broker) -> None
 
 
 def test_producing_through_deletions(broker: Broker) -> None:
-    """Two producers write to a topic that is deleted and made again all the time; every answer is right or Kafka's error,
-    and a third topic is not disturbed."""
+    """Two producers write to a topic that is deleted and made again all the time.
+
+    Every answer is right or Kafka's error, and a third topic is not disturbed.
+    """
     admin, calm = Raw(broker.port), Raw(broker.port)
     assert create(admin, "calm") == 0
     stop = threading.Event()
