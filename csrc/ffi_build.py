@@ -39,7 +39,16 @@ ffibuilder.set_source(
     include_dirs=["csrc"],
     depends=[f"csrc/{name}" for name in sorted(os.listdir(HERE)) if name.endswith(".h")],
     define_macros=[("_GNU_SOURCE", None)],
-    extra_compile_args=["-std=c11", "-O2", "-g", "-fvisibility=hidden", "-pthread", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+    extra_compile_args=[
+        "-std=c11",
+        "-O2",
+        "-g",
+        "-fvisibility=hidden",
+        "-pthread",
+        "-Wall",
+        "-Wextra",
+        "-Wno-unused-parameter",
+    ],
     extra_link_args=["-pthread"],
     libraries=["dl"],
 )

@@ -1,5 +1,5 @@
-"""The batches that a Kafka broker wrote, appended one by one to a fresh log with the topic's settings, make the files that
-the broker made: records, both indexes, transaction index, byte for byte, cut into the same segments.
+"""The batches that a Kafka broker wrote, appended one by one to a fresh log with the topic's settings, make the files
+that the broker made: records, both indexes, transaction index, byte for byte, cut into the same segments.
 """
 
 import os
