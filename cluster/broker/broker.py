@@ -47,6 +47,8 @@ from pylog.maintenance import Maintenance
 from pylog.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import signal
+
     from cluster.broker.coordinators import Coordinators
     from cluster.config import Config, Listener
     from cluster.coordinator.runtime import Runtime
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from pylog.config import LogConfig
     from pylog.log import Log
 else:  # the C half of signal: the other half makes enums of its numbers, and enum is a tenth of a start
-    pass
+    import _signal as signal
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -335,7 +337,6 @@ def _version() -> str:
 
 def run(config: Config) -> int:
     """Run a broker until SIGTERM or SIGINT; the exit code. The main thread does nothing but wait for the signal."""
-    import signal
 
     if config.optional_str("zookeeper.connect"):
         sys.stderr.write(

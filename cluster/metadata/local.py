@@ -6,13 +6,20 @@ their parents goes down with the next durable write. zxids never repeat: the upp
 the file, and an opening is durable before anything is done. After the medium has failed nothing more is written.
 """
 
+from __future__ import annotations
+
 import os
-import sqlite3
 from collections.abc import Callable, Iterable
 
 from cluster.metadata.store import StoreError, StoreFailed
 from cluster.metadata.tree import Change, Node, Tree
 from cluster.metadata.tree_store import TreeStore
+from pylog.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+else:  # the C half of sqlite3: the other half imports datetime, for conversions that nobody here asks for
+    import _sqlite3 as sqlite3
 
 FILE_NAME = "metadata.db"
 _APPLICATION_ID = 0x706C6F67  # "plog"
