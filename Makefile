@@ -14,7 +14,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-MAKEFLAGS += --no-builtin-rules
+MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 ifndef PYTHON
 PYTHON := $(or $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -73,13 +73,13 @@ $(STAMP)/test: pyproject.toml $(STAMP)/venv
 
 # C first: when the storage engine is broken, what Python says about it is noise. pytest's summary is the last line.
 test: build $(STAMP)/test
-	$(MAKE) --no-print-directory test-c
-	$(MAKE) --no-print-directory asan
-	$(MAKE) --no-print-directory tsan
-	$(MAKE) --no-print-directory pytest
+	$(MAKE) test-c
+	$(MAKE) asan
+	$(MAKE) tsan
+	$(MAKE) pytest
 
 pytest: build $(STAMP)/test $(STAMP)/load
-	$(BIN)/pytest tests $(PYTEST_ARGS)
+	$(BIN)/pytest tests -rs $(PYTEST_ARGS)
 
 # $(call ctest,DIRECTORY,CMAKE OPTIONS,CTEST OPTIONS,PREFIX)
 define ctest
@@ -113,7 +113,7 @@ fault: $(STAMP)/test
 	$(call ctest,asan,-DPLOG_SANITIZE=address,-R fault,)
 
 clients: build $(STAMP)/test
-	$(BIN)/pytest tests/clients $(PYTEST_ARGS)
+	$(BIN)/pytest tests/clients -rs $(PYTEST_ARGS)
 
 kill: build $(STAMP)/test
 	$(BIN)/pytest tests/kill $(PYTEST_ARGS)
@@ -140,7 +140,7 @@ fmt: $(STAMP)/lint
 
 fix: $(STAMP)/lint
 	$(BIN)/ruff check --fix $(PY_DIRS)
-	$(MAKE) --no-print-directory fmt
+	$(MAKE) fmt
 
 # ------------------------------------------------------------------------------------------------------------ bench
 
