@@ -41,8 +41,8 @@ typedef struct {
   int (*inflate)(z_stream *, int flush);
   int (*inflate_reset)(z_stream *);
   int (*inflate_end)(z_stream *);
-  int (*deflate_init)(z_stream *, int level, int method, int window_bits, int memory_level, int strategy, const char *version,
-                      int stream_bytes);
+  int (*deflate_init)(z_stream *, int level, int method, int window_bits, int memory_level, int strategy,
+                      const char *version, int stream_bytes);
   int (*deflate)(z_stream *, int flush);
   int (*deflate_end)(z_stream *);
 } libz;
@@ -72,7 +72,8 @@ typedef struct {
   size_t (*destroy)(void *context);
   size_t (*decompress)(void *context, void *out, size_t *out_bytes, const void *in, size_t *in_bytes, const void *options);
   size_t (*frame_bound)(size_t in_bytes, const lz4_preferences *preferences);
-  size_t (*compress_frame)(void *out, size_t capacity_bytes, const void *in, size_t in_bytes, const lz4_preferences *preferences);
+  size_t (*compress_frame)(void *out, size_t capacity_bytes, const void *in, size_t in_bytes,
+                           const lz4_preferences *preferences);
 } liblz4;
 
 typedef struct {
@@ -145,9 +146,9 @@ static void load_liblz4(void) {
 
 static void load_libzstd(void) {
   const symbol symbols[] = {
-      {"ZSTD_isError", &the_libzstd.is_error},     {"ZSTD_createDStream", &the_libzstd.create},
-      {"ZSTD_freeDStream", &the_libzstd.destroy},  {"ZSTD_decompressStream", &the_libzstd.decompress},
-      {"ZSTD_compress", &the_libzstd.compress},    {"ZSTD_compressBound", &the_libzstd.bound},
+      {"ZSTD_isError", &the_libzstd.is_error},    {"ZSTD_createDStream", &the_libzstd.create},
+      {"ZSTD_freeDStream", &the_libzstd.destroy}, {"ZSTD_decompressStream", &the_libzstd.decompress},
+      {"ZSTD_compress", &the_libzstd.compress},   {"ZSTD_compressBound", &the_libzstd.bound},
   };
   load("libzstd.so.1", &the_libzstd.handle, symbols, PLOG_COUNT_OF(symbols));
 }
@@ -186,7 +187,7 @@ struct plog_decoder {
     void *zstd;
     struct {
       bool framed;
-      bool any; /* there was at least a header */
+      bool any;       /* there was at least a header */
       uint8_t *block; /* one decoded block, when the reader's buffer did not hold it */
       size_t block_capacity;
       size_t block_bytes;
@@ -207,31 +208,27 @@ int32_t plog__decoder_open(int32_t codec, const uint8_t *in, size_t in_bytes, pl
   d->left = in_bytes;
   int32_t rc = 0;
   switch (codec) {
-    case PLOG_CODEC_NONE:
-      break;
-    case PLOG_CODEC_GZIP:
-      if (!use_libz())
-        rc = PLOG_E_CODEC_MISSING;
-      else if (the_libz.inflate_init(&d->u.z, Z_GZIP_WINDOW, "1.2.0", (int)sizeof(z_stream)) != Z_OK)
-        rc = -ENOMEM;
-      break;
-    case PLOG_CODEC_SNAPPY:
-      d->u.snappy.framed = has_xerial_magic(in, in_bytes);
-      break;
-    case PLOG_CODEC_LZ4:
-      if (!use_liblz4())
-        rc = PLOG_E_CODEC_MISSING;
-      else if (the_liblz4.is_error(the_liblz4.create(&d->u.lz4, LZ4F_VERSION)))
-        rc = -ENOMEM;
-      break;
-    case PLOG_CODEC_ZSTD:
-      if (!use_libzstd())
-        rc = PLOG_E_CODEC_MISSING;
-      else if (!(d->u.zstd = the_libzstd.create()))
-        rc = -ENOMEM;
-      break;
-    default:
-      rc = PLOG_E_UNKNOWN_CODEC;
+  case PLOG_CODEC_NONE: break;
+  case PLOG_CODEC_GZIP:
+    if (!use_libz())
+      rc = PLOG_E_CODEC_MISSING;
+    else if (the_libz.inflate_init(&d->u.z, Z_GZIP_WINDOW, "1.2.0", (int)sizeof(z_stream)) != Z_OK)
+      rc = -ENOMEM;
+    break;
+  case PLOG_CODEC_SNAPPY: d->u.snappy.framed = has_xerial_magic(in, in_bytes); break;
+  case PLOG_CODEC_LZ4:
+    if (!use_liblz4())
+      rc = PLOG_E_CODEC_MISSING;
+    else if (the_liblz4.is_error(the_liblz4.create(&d->u.lz4, LZ4F_VERSION)))
+      rc = -ENOMEM;
+    break;
+  case PLOG_CODEC_ZSTD:
+    if (!use_libzstd())
+      rc = PLOG_E_CODEC_MISSING;
+    else if (!(d->u.zstd = the_libzstd.create()))
+      rc = -ENOMEM;
+    break;
+  default: rc = PLOG_E_UNKNOWN_CODEC;
   }
   if (rc != 0) {
     free(d);
@@ -246,20 +243,11 @@ int32_t plog__decoder_open(int32_t codec, const uint8_t *in, size_t in_bytes, pl
 void plog__decoder_close(plog_decoder *d) {
   if (!d) return;
   switch (d->codec) {
-    case PLOG_CODEC_GZIP:
-      (void)the_libz.inflate_end(&d->u.z);
-      break;
-    case PLOG_CODEC_SNAPPY:
-      free(d->u.snappy.block);
-      break;
-    case PLOG_CODEC_LZ4:
-      (void)the_liblz4.destroy(d->u.lz4);
-      break;
-    case PLOG_CODEC_ZSTD:
-      (void)the_libzstd.destroy(d->u.zstd);
-      break;
-    default:
-      break;
+  case PLOG_CODEC_GZIP: (void)the_libz.inflate_end(&d->u.z); break;
+  case PLOG_CODEC_SNAPPY: free(d->u.snappy.block); break;
+  case PLOG_CODEC_LZ4: (void)the_liblz4.destroy(d->u.lz4); break;
+  case PLOG_CODEC_ZSTD: (void)the_libzstd.destroy(d->u.zstd); break;
+  default: break;
   }
   free(d);
 }
@@ -395,16 +383,11 @@ static int32_t read_snappy(plog_decoder *d, uint8_t *out, size_t capacity_bytes,
 int32_t plog__decoder_read(plog_decoder *d, uint8_t *out, size_t capacity_bytes, size_t *out_bytes) {
   plog_assert(capacity_bytes > 0);
   switch (d->codec) {
-    case PLOG_CODEC_GZIP:
-      return read_gzip(d, out, capacity_bytes, out_bytes);
-    case PLOG_CODEC_SNAPPY:
-      return read_snappy(d, out, capacity_bytes, out_bytes);
-    case PLOG_CODEC_LZ4:
-      return read_lz4(d, out, capacity_bytes, out_bytes);
-    case PLOG_CODEC_ZSTD:
-      return read_zstd(d, out, capacity_bytes, out_bytes);
-    default:
-      return read_none(d, out, capacity_bytes, out_bytes);
+  case PLOG_CODEC_GZIP: return read_gzip(d, out, capacity_bytes, out_bytes);
+  case PLOG_CODEC_SNAPPY: return read_snappy(d, out, capacity_bytes, out_bytes);
+  case PLOG_CODEC_LZ4: return read_lz4(d, out, capacity_bytes, out_bytes);
+  case PLOG_CODEC_ZSTD: return read_zstd(d, out, capacity_bytes, out_bytes);
+  default: return read_none(d, out, capacity_bytes, out_bytes);
   }
 }
 
@@ -434,17 +417,15 @@ int32_t plog_codec_decompress(int32_t codec, const uint8_t *in, size_t in_bytes,
 
 size_t plog_codec_bound(int32_t codec, size_t size_bytes) {
   switch (codec) {
-    case PLOG_CODEC_GZIP: /* stored blocks, header and trailer */
-      return size_bytes + (size_bytes >> 12) + (size_bytes >> 14) + 64;
-    case PLOG_CODEC_SNAPPY:
-      return XERIAL_HEADER_BYTES +
-             (size_bytes / PLOG_SNAPPY_BLOCK_BYTES + 1) * (4 + plog__snappy_bound(PLOG_SNAPPY_BLOCK_BYTES));
-    case PLOG_CODEC_LZ4: /* blocks kept as they are, with their sizes; frame header and end mark */
-      return size_bytes + (size_bytes / 65536 + 1) * 4 + 64;
-    case PLOG_CODEC_ZSTD:
-      return size_bytes + (size_bytes >> 8) + 1024;
-    default:
-      return size_bytes;
+  case PLOG_CODEC_GZIP: /* stored blocks, header and trailer */
+    return size_bytes + (size_bytes >> 12) + (size_bytes >> 14) + 64;
+  case PLOG_CODEC_SNAPPY:
+    return XERIAL_HEADER_BYTES +
+           (size_bytes / PLOG_SNAPPY_BLOCK_BYTES + 1) * (4 + plog__snappy_bound(PLOG_SNAPPY_BLOCK_BYTES));
+  case PLOG_CODEC_LZ4: /* blocks kept as they are, with their sizes; frame header and end mark */
+    return size_bytes + (size_bytes / 65536 + 1) * 4 + 64;
+  case PLOG_CODEC_ZSTD: return size_bytes + (size_bytes >> 8) + 1024;
+  default: return size_bytes;
   }
 }
 
@@ -523,20 +504,15 @@ static int32_t encode_zstd(int32_t level, const uint8_t *in, size_t in_bytes, ui
 int32_t plog_codec_compress(int32_t codec, int32_t level, const uint8_t *in, size_t in_bytes, uint8_t *out,
                             size_t out_capacity_bytes, size_t *out_bytes) {
   switch (codec) {
-    case PLOG_CODEC_NONE:
-      if (in_bytes > out_capacity_bytes) return PLOG_E_BUFFER_TOO_SMALL;
-      if (in_bytes) memcpy(out, in, in_bytes);
-      *out_bytes = in_bytes;
-      return 0;
-    case PLOG_CODEC_GZIP:
-      return encode_gzip(level, in, in_bytes, out, out_capacity_bytes, out_bytes);
-    case PLOG_CODEC_SNAPPY:
-      return encode_snappy(in, in_bytes, out, out_capacity_bytes, out_bytes);
-    case PLOG_CODEC_LZ4:
-      return encode_lz4(level, in, in_bytes, out, out_capacity_bytes, out_bytes);
-    case PLOG_CODEC_ZSTD:
-      return encode_zstd(level, in, in_bytes, out, out_capacity_bytes, out_bytes);
-    default:
-      return PLOG_E_UNKNOWN_CODEC;
+  case PLOG_CODEC_NONE:
+    if (in_bytes > out_capacity_bytes) return PLOG_E_BUFFER_TOO_SMALL;
+    if (in_bytes) memcpy(out, in, in_bytes);
+    *out_bytes = in_bytes;
+    return 0;
+  case PLOG_CODEC_GZIP: return encode_gzip(level, in, in_bytes, out, out_capacity_bytes, out_bytes);
+  case PLOG_CODEC_SNAPPY: return encode_snappy(in, in_bytes, out, out_capacity_bytes, out_bytes);
+  case PLOG_CODEC_LZ4: return encode_lz4(level, in, in_bytes, out, out_capacity_bytes, out_bytes);
+  case PLOG_CODEC_ZSTD: return encode_zstd(level, in, in_bytes, out, out_capacity_bytes, out_bytes);
+  default: return PLOG_E_UNKNOWN_CODEC;
   }
 }

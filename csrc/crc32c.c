@@ -36,8 +36,8 @@ static uint32_t run_table(uint32_t crc, const uint8_t *p, size_t n) {
   (void)pthread_once(&table_once, fill_table);
   for (; n >= 8; n -= 8, p += 8) {
     uint32_t lo = crc ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
-    crc = table[7][lo & 0xff] ^ table[6][lo >> 8 & 0xff] ^ table[5][lo >> 16 & 0xff] ^ table[4][lo >> 24] ^
-          table[3][p[4]] ^ table[2][p[5]] ^ table[1][p[6]] ^ table[0][p[7]];
+    crc = table[7][lo & 0xff] ^ table[6][lo >> 8 & 0xff] ^ table[5][lo >> 16 & 0xff] ^ table[4][lo >> 24] ^ table[3][p[4]] ^
+          table[2][p[5]] ^ table[1][p[6]] ^ table[0][p[7]];
   }
   for (; n > 0; n--, p++) crc = crc >> 8 ^ table[0][(crc ^ *p) & 0xff];
   return crc;
@@ -195,10 +195,8 @@ typedef struct {
 static const implementation implementations[] = {
     {"table", run_table, NULL},
 #if defined(__x86_64__)
-    {"sse42", run_sse42, can_sse42},
-    {"clmul", run_clmul, can_clmul},
-    {"sse42x3", run_sse42x3, can_clmul},
-    {"vclmul", run_vclmul, can_vclmul},
+    {"sse42", run_sse42, can_sse42},     {"clmul", run_clmul, can_clmul},
+    {"sse42x3", run_sse42x3, can_clmul}, {"vclmul", run_vclmul, can_vclmul},
 #endif
 };
 

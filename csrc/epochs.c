@@ -39,7 +39,8 @@ bool plog__epochs_is_news(const plog_epochs *e, int32_t epoch, int64_t offset) {
 int32_t plog__epochs_assign(plog_epochs *e, int32_t epoch, int64_t offset) {
   int32_t rc = reserve(e, e->count + 1);
   if (rc != 0) return rc;
-  while (e->count > 0 && (e->items[e->count - 1].epoch >= epoch || e->items[e->count - 1].start_offset >= offset)) e->count--;
+  while (e->count > 0 && (e->items[e->count - 1].epoch >= epoch || e->items[e->count - 1].start_offset >= offset))
+    e->count--;
   e->items[e->count++] = (plog_epoch){epoch, offset};
   return 0;
 }

@@ -37,7 +37,8 @@ void plog__index_deinit(plog_index *index, plog_sys *sys) {
 
 uint32_t plog__index_relative_offset(const plog_index *index, uint32_t i) {
   plog_assert(i < index->count);
-  return plog_get_u32(index->entries + (size_t)i * index->entry_bytes + (index->entry_bytes == PLOG_TIME_ENTRY_BYTES ? 8 : 0));
+  return plog_get_u32(index->entries + (size_t)i * index->entry_bytes +
+                      (index->entry_bytes == PLOG_TIME_ENTRY_BYTES ? 8 : 0));
 }
 
 uint32_t plog__index_position(const plog_index *index, uint32_t i) {
@@ -190,6 +191,7 @@ int32_t plog__index_load(plog_index *index, plog_sys *sys, const char *path) {
   if (rc == 0 && st.st_size > 0) rc = plog__sys_mmap(sys, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0, &address);
   (void)plog__sys_close(sys, fd);
   if (rc != 0 || st.st_size == 0) return rc;
+  plog_assert(address != NULL);
   index->entries = address;
   index->mapped_bytes = (size_t)st.st_size;
   uint32_t low = 0, high = (uint32_t)((uint64_t)st.st_size / index->entry_bytes); /* zeros, if any, are all at the end */

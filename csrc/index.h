@@ -25,7 +25,7 @@
 enum { PLOG_OFFSET_ENTRY_BYTES = 8, PLOG_TIME_ENTRY_BYTES = 12 };
 
 typedef struct {
-  uint8_t *entries;       /* count of them, as they are in the file */
+  uint8_t *entries; /* count of them, as they are in the file */
   uint32_t entry_bytes;
   uint32_t count;
   uint32_t written_count; /* of them in the file */

@@ -218,7 +218,8 @@ static int32_t should_roll(plog_log *log, const plog_batch_header *header, int64
   int64_t size_bytes = s->size_bytes + (int64_t)log->staged_bytes;
   *out = false;
   if (size_bytes == 0) {
-    *out = plog__log_active(log)->base_offset < header->base_offset && plog__batch_last_offset(header) - s->base_offset > INT32_MAX;
+    *out = plog__log_active(log)->base_offset < header->base_offset &&
+           plog__batch_last_offset(header) - s->base_offset > INT32_MAX;
     return 0;
   }
   int32_t rc = load_rolling_timestamp(s);
@@ -226,10 +227,11 @@ static int32_t should_roll(plog_log *log, const plog_batch_header *header, int64
   int64_t first = s->rolling_known ? s->rolling_timestamp : log->staged[0].header.max_timestamp;
   int64_t waited_ms = first >= 0 ? header->max_timestamp - first : now_ms - s->created_ms;
   /* staged batches may bring an index entry each */
-  bool index_full = s->offsets.count + (uint32_t)log->staged_count >= (uint64_t)c->segment_index_bytes / PLOG_OFFSET_ENTRY_BYTES ||
-                    s->times.count + (uint32_t)log->staged_count + 1 >= (uint64_t)c->segment_index_bytes / PLOG_TIME_ENTRY_BYTES;
-  *out = size_bytes > c->segment_bytes - (int64_t)header->size_bytes || waited_ms > c->segment_ms - s->jitter_ms || index_full ||
-         plog__batch_last_offset(header) - s->base_offset > INT32_MAX;
+  bool index_full =
+      s->offsets.count + (uint32_t)log->staged_count >= (uint64_t)c->segment_index_bytes / PLOG_OFFSET_ENTRY_BYTES ||
+      s->times.count + (uint32_t)log->staged_count + 1 >= (uint64_t)c->segment_index_bytes / PLOG_TIME_ENTRY_BYTES;
+  *out = size_bytes > c->segment_bytes - (int64_t)header->size_bytes || waited_ms > c->segment_ms - s->jitter_ms ||
+         index_full || plog__batch_last_offset(header) - s->base_offset > INT32_MAX;
   return 0;
 }
 
@@ -263,7 +265,8 @@ static int32_t enter_producer(plog_log *log, const uint8_t *data, const plog_bat
     is_marker = true;
   }
   plog__log_lock(log);
-  int32_t rc = plog__producers_append(log->producers, header, is_marker ? &marker : NULL, origin, duplicate, ended, has_ended);
+  int32_t rc =
+      plog__producers_append(log->producers, header, is_marker ? &marker : NULL, origin, duplicate, ended, has_ended);
   plog__log_unlock(log);
   return rc;
 }
@@ -316,6 +319,7 @@ static int32_t stage(plog_log *log, const uint8_t *data, const plog_batch_header
     return rc;
   }
 
+  plog_assert(log->pieces && log->staged && log->ended); /* reserve_staged saw to it */
   struct iovec *last = log->pieces_count > 0 ? &log->pieces[log->pieces_count - 1] : NULL;
   if (last && (const uint8_t *)last->iov_base + last->iov_len == data)
     last->iov_len += header->size_bytes;
@@ -389,7 +393,8 @@ static int32_t write_aborted(plog_log *log) {
   int32_t before = s->aborted_count, rc = 0;
   for (int32_t i = 0; i < log->ended_count && rc == 0; i++) rc = plog__segment_add_aborted(s, &log->ended[i]);
   if (rc == 0) rc = plog__segment_write_aborted(s);
-  if (rc != 0 && s->aborted_count > before) s->aborted_count = before; /* a torn entry is written over, or cut at the start */
+  if (rc != 0 && s->aborted_count > before)
+    s->aborted_count = before; /* a torn entry is written over, or cut at the start */
   plog__log_unlock(log);
   return rc;
 }

@@ -58,10 +58,10 @@ void plog__log_abort(plog_log *log);
 
 /* Facts since the last call, for upcalls; reading clears them. owner */
 typedef struct {
-  bool rolled;               /* at least one new segment */
+  bool rolled; /* at least one new segment */
   int64_t rolled_base;
-  bool epoch_started;        /* a leader epoch got its first record */
-  bool flush_due;            /* flush.messages reached */
+  bool epoch_started; /* a leader epoch got its first record */
+  bool flush_due;     /* flush.messages reached */
 } plog_log_facts;
 void plog__log_take_facts(plog_log *log, plog_log_facts *out);
 

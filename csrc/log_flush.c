@@ -44,7 +44,8 @@ int32_t plog__log_sync_ends(plog_log *log) {
   static const char *const suffixes[] = {".index", ".timeindex", ".txnindex"};
   const plog_segment *active = plog__log_active(log);
   int32_t rc = 0;
-  for (size_t i = 0; i < PLOG_COUNT_OF(suffixes) && rc == 0; i++) rc = sync_file(log, active->dir, active->base_offset, suffixes[i]);
+  for (size_t i = 0; i < PLOG_COUNT_OF(suffixes) && rc == 0; i++)
+    rc = sync_file(log, active->dir, active->base_offset, suffixes[i]);
   if (rc == 0) rc = sync_file(log, log->dir, log->snapshot_offset, ".snapshot");
   plog__log_lock(log);
   log->synced_dir_base = -1; /* the snapshot's name is new */

@@ -71,7 +71,8 @@ static bool is_old_message(checker *c, int64_t position) {
   if (!p || p[PLOG_BATCH_AT_MAGIC] > 1) return false;
   int64_t size_bytes = (int64_t)plog_get_i32(p + PLOG_BATCH_AT_LENGTH) + PLOG_LOG_OVERHEAD;
   uint32_t stored = plog_get_u32(p + OLD_CRC_AT), crc = 0xffffffffu;
-  if (size_bytes < OLD_MIN_LENGTH + PLOG_LOG_OVERHEAD || size_bytes > OLD_MAX_BYTES || size_bytes > c->file_bytes - position)
+  if (size_bytes < OLD_MIN_LENGTH + PLOG_LOG_OVERHEAD || size_bytes > OLD_MAX_BYTES ||
+      size_bytes > c->file_bytes - position)
     return false;
   for (int64_t at = OLD_CRC_FROM; at < size_bytes; at++) {
     p = check_bytes(c, position + at, 1, &rc);
@@ -122,8 +123,8 @@ static int32_t replay_batch(plog_log *log, plog_segment *s, const plog_batch_hea
     free(data);
     if (!is_marker) return 0;
   }
-  int32_t rc = plog__producers_append(log->producers, header, is_marker ? &marker : NULL, PLOG_ORIGIN_REPLICATION, NULL, ended,
-                                      has_ended);
+  int32_t rc = plog__producers_append(log->producers, header, is_marker ? &marker : NULL, PLOG_ORIGIN_REPLICATION, NULL,
+                                      ended, has_ended);
   plog__producers_keep(log->producers);
   return rc;
 }
@@ -439,8 +440,9 @@ static int32_t start_over(plog_log *log, int64_t log_start, int64_t now_ms, plog
 }
 
 int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *config, const int64_t *segments,
-                      int32_t segments_count, int64_t log_start, int64_t recovery_point, int32_t clean, const int64_t *epochs,
-                      int32_t epochs_count, int64_t now_ms, plog_log **out, plog_log_open_report *report) {
+                      int32_t segments_count, int64_t log_start, int64_t recovery_point, int32_t clean,
+                      const int64_t *epochs, int32_t epochs_count, int64_t now_ms, plog_log **out,
+                      plog_log_open_report *report) {
   if (segments_count < 0 || log_start < 0 || recovery_point < 0 || strlen(dir) + 64 > PLOG_PATH_BYTES) return -EINVAL;
   plog_log_open_report found = {0};
   plog_log *log = new_log(sys, dir, config);

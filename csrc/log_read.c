@@ -13,7 +13,7 @@ typedef struct {
   plog_segment *segment; /* a reference */
   int64_t size_bytes;
   int64_t next_offset;
-  int64_t from; /* where to look for the offset */
+  int64_t from;       /* where to look for the offset */
   int64_t limit_from; /* where to look for the limit */
 } view;
 

@@ -44,8 +44,8 @@ struct plog_log {
   int32_t segments_capacity;
   plog_producers *producers;
   plog_epochs epochs;
-  int64_t cuts_count;        /* truncations so far: a flush under way must not raise the recovery point over one */
-  int64_t synced_dir_base;   /* base offset of the newest segment whose name is known to be on disk, -1 none */
+  int64_t cuts_count;      /* truncations so far: a flush under way must not raise the recovery point over one */
+  int64_t synced_dir_base; /* base offset of the newest segment whose name is known to be on disk, -1 none */
 
   /* owner */
   plog_staged *staged;
@@ -61,8 +61,8 @@ struct plog_log {
   int32_t ended_capacity;
   plog_epochs epochs_before; /* when epochs_changed: what epochs was before the first staged batch */
   bool epochs_changed;
-  int32_t turn_error; /* a commit that a roll made failed: what the turn's own commit will say */
-  bool tail_dirty;    /* the active file may be longer than its size_bytes: cut it before writing */
+  int32_t turn_error;    /* a commit that a roll made failed: what the turn's own commit will say */
+  bool tail_dirty;       /* the active file may be longer than its size_bytes: cut it before writing */
   int64_t leftover_base; /* files of a segment that could not be started, nor be removed, are there: nothing may be written
                             before they are gone, for a start would take them for the end of the log; -1 none */
   plog_log_facts facts;

@@ -144,7 +144,8 @@ static void txn_insert(txn_list *list, txn t) {
 
 static txn txn_remove(txn_list *list, int64_t producer_id, int64_t first_offset) {
   int32_t i = 0;
-  while (i < list->count && !(list->items[i].producer_id == producer_id && list->items[i].first_offset == first_offset)) i++;
+  while (i < list->count && !(list->items[i].producer_id == producer_id && list->items[i].first_offset == first_offset))
+    i++;
   plog_assert(i < list->count);
   txn t = list->items[i];
   memmove(list->items + i, list->items + i + 1, (size_t)(list->count - i - 1) * sizeof *list->items);
@@ -231,14 +232,16 @@ static void keep_batch(producer *it, const plog_batch_header *header) {
     it->batches_count--;
   }
   kept_batch *b = &it->batches[it->batches_count++];
-  b->last_sequence = header->base_sequence < 0 ? NO_SEQUENCE : sequence_plus(header->base_sequence, header->last_offset_delta);
+  b->last_sequence =
+      header->base_sequence < 0 ? NO_SEQUENCE : sequence_plus(header->base_sequence, header->last_offset_delta);
   b->offset_delta = header->last_offset_delta;
   b->last_offset = plog__batch_last_offset(header);
   b->timestamp = header->max_timestamp;
   it->last_timestamp = header->max_timestamp;
 }
 
-static int32_t check_data(const producer *it, const plog_batch_header *header, plog_origin origin, plog_duplicate *duplicate) {
+static int32_t check_data(const producer *it, const plog_batch_header *header, plog_origin origin,
+                          plog_duplicate *duplicate) {
   bool transactional = (header->attributes & PLOG_ATTR_TRANSACTIONAL) != 0;
   if (origin == PLOG_ORIGIN_CLIENT) {
     const kept_batch *b = find_duplicate(it, header);
@@ -258,7 +261,8 @@ static int32_t check_data(const producer *it, const plog_batch_header *header, p
   return 0;
 }
 
-static int32_t check_marker(const producer *it, const plog_batch_header *header, const plog_marker *marker, plog_origin origin) {
+static int32_t check_marker(const producer *it, const plog_batch_header *header, const plog_marker *marker,
+                            plog_origin origin) {
   if (origin == PLOG_ORIGIN_REPLICATION) return 0;
   if (header->producer_epoch < it->epoch) return PLOG_INVALID_PRODUCER_EPOCH;
   return it->coordinator_epoch > marker->coordinator_epoch ? PLOG_TRANSACTION_COORDINATOR_FENCED : 0;

@@ -21,7 +21,8 @@ int32_t plog__segment_path(const char *dir, int64_t base_offset, const char *suf
 
 /* ---------------------------------------------------------------------------------------------- lifetime */
 
-static plog_segment *new_segment(plog_sys *sys, const char *dir, int64_t base_offset, int64_t interval_bytes, int64_t now_ms) {
+static plog_segment *new_segment(plog_sys *sys, const char *dir, int64_t base_offset, int64_t interval_bytes,
+                                 int64_t now_ms) {
   size_t dir_bytes = strlen(dir) + 1;
   plog_segment *s = calloc(1, sizeof *s + dir_bytes);
   if (!s) return NULL;
@@ -86,8 +87,8 @@ int32_t plog__segment_open(plog_sys *sys, const char *dir, int64_t base_offset, 
   return 0;
 }
 
-int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config, int64_t now_ms,
-                             plog_segment **out) {
+int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config,
+                             int64_t now_ms, plog_segment **out) {
   char path[PLOG_PATH_BYTES];
   int32_t rc = plog__segment_path(dir, base_offset, ".log", path);
   if (rc != 0) return rc;
@@ -100,8 +101,7 @@ int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset
     rc = plog__sys_unlink(sys, path);
     if (rc == -ENOENT) rc = 0;
   }
-  if (rc == 0 && config->preallocate)
-    rc = plog__sys_fallocate(sys, s->fd, FALLOC_FL_KEEP_SIZE, 0, config->segment_bytes);
+  if (rc == 0 && config->preallocate) rc = plog__sys_fallocate(sys, s->fd, FALLOC_FL_KEEP_SIZE, 0, config->segment_bytes);
   atomic_store_explicit(&s->is_open, true, memory_order_release);
   s->max_known = true;
   s->aborted_known = true;
@@ -136,7 +136,8 @@ static bool indexes_plausible(const plog_segment *s) {
     uint32_t last = s->offsets.count - 1;
     if (plog__index_position(&s->offsets, last) >= s->size_bytes) return false;
     if (plog__index_relative_offset(&s->offsets, last) > INT32_MAX) return false;
-    if (last > 0 && plog__index_relative_offset(&s->offsets, 0) >= plog__index_relative_offset(&s->offsets, last)) return false;
+    if (last > 0 && plog__index_relative_offset(&s->offsets, 0) >= plog__index_relative_offset(&s->offsets, last))
+      return false;
   }
   if (s->times.count > 0) {
     uint32_t last = s->times.count - 1;
@@ -164,7 +165,8 @@ static int32_t rebuild_indexes(plog_segment *s) {
     }
     if (position - last_entry <= s->interval_bytes) continue;
     rc = plog__index_append_offset(&s->offsets, (uint32_t)last, (uint32_t)position);
-    if (rc == 0 && (s->times.count == 0 || largest > plog__index_timestamp(&s->times, s->times.count - 1)) && largest > NO_TIMESTAMP)
+    if (rc == 0 && (s->times.count == 0 || largest > plog__index_timestamp(&s->times, s->times.count - 1)) &&
+        largest > NO_TIMESTAMP)
       rc = plog__index_append_time(&s->times, largest, (uint32_t)(largest_offset - s->base_offset));
     if (rc != 0) return rc;
     last_entry = position;
@@ -200,16 +202,20 @@ static int32_t open_files(plog_segment *s) {
   return rc;
 }
 
-int32_t plog__segment_acquire(plog_segment *s) {
+static int32_t ensure_open(plog_segment *s) {
+  if (atomic_load_explicit(&s->is_open, memory_order_acquire)) return 0;
   int32_t rc = 0;
-  if (!atomic_load_explicit(&s->is_open, memory_order_acquire)) {
-    (void)pthread_mutex_lock(&s->open_lock);
-    if (!atomic_load_explicit(&s->is_open, memory_order_relaxed)) {
-      rc = open_files(s);
-      if (rc == 0) atomic_store_explicit(&s->is_open, true, memory_order_release);
-    }
-    (void)pthread_mutex_unlock(&s->open_lock);
+  (void)pthread_mutex_lock(&s->open_lock);
+  if (!atomic_load_explicit(&s->is_open, memory_order_relaxed)) {
+    rc = open_files(s);
+    if (rc == 0) atomic_store_explicit(&s->is_open, true, memory_order_release);
   }
+  (void)pthread_mutex_unlock(&s->open_lock);
+  return rc;
+}
+
+int32_t plog__segment_acquire(plog_segment *s) {
+  int32_t rc = ensure_open(s);
   if (rc == 0) plog__segment_retain(s);
   return rc;
 }
@@ -282,13 +288,8 @@ int32_t plog__segment_locate(plog_segment *s, int64_t offset, int64_t start, int
 
 int32_t plog__segment_make_writable(plog_segment *s, const plog_log_config *config) {
   char path[PLOG_PATH_BYTES];
-  int32_t rc = 0;
-  if (!atomic_load(&s->is_open)) {
-    rc = plog__segment_acquire(s);
-    if (rc != 0) return rc;
-    plog__segment_release(s); /* the log's own reference keeps it; only the owner evicts */
-  }
-  if (!s->max_known) rc = plog__segment_load_max(s);
+  int32_t rc = ensure_open(s);
+  if (rc == 0) rc = plog__segment_load_max(s);
   if (rc == 0) rc = plog__segment_load_aborted(s);
   if (rc == 0) rc = plog__segment_path(s->dir, s->base_offset, ".index", path);
   if (rc == 0)
@@ -330,7 +331,8 @@ int32_t plog__segment_cut_tail(plog_segment *s) {
 
 bool plog__segment_index_full(const plog_segment *s, const plog_log_config *config, int64_t last_offset) {
   return s->offsets.count >= config->segment_index_bytes / PLOG_OFFSET_ENTRY_BYTES ||
-         s->times.count + 1 >= config->segment_index_bytes / PLOG_TIME_ENTRY_BYTES || last_offset - s->base_offset > INT32_MAX;
+         s->times.count + 1 >= config->segment_index_bytes / PLOG_TIME_ENTRY_BYTES ||
+         last_offset - s->base_offset > INT32_MAX;
 }
 
 int32_t plog__segment_reserve(plog_segment *s, uint32_t batches_count) {
@@ -411,7 +413,7 @@ int32_t plog__segment_load_max(plog_segment *s) {
     s->max_known = true;
     return 0;
   }
-  int32_t rc = plog__segment_acquire(s); /* which builds an index that is missing */
+  int32_t rc = ensure_open(s); /* which builds an index that is missing */
   if (rc != 0) return rc;
   s->max_timestamp = NO_TIMESTAMP;
   s->max_timestamp_offset = s->base_offset;
@@ -420,7 +422,6 @@ int32_t plog__segment_load_max(plog_segment *s) {
     s->max_timestamp_offset = s->base_offset + plog__index_relative_offset(&s->times, s->times.count - 1);
   }
   s->max_known = true;
-  plog__segment_release(s);
   return 0;
 }
 

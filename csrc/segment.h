@@ -43,11 +43,11 @@ struct plog_segment {
   int64_t base_offset;
 
   pthread_mutex_t open_lock; /* held while the files are opened */
-  _Atomic bool is_open;      /* fd and the indexes can be used; they do not change while a reference beyond the log's is held */
-  int fd;                    /* of the .log file */
+  _Atomic bool is_open; /* fd and the indexes can be used; they do not change while a reference beyond the log's is held */
+  int fd;               /* of the .log file */
 
   /* owner */
-  bool writable;       /* fd and the indexes are open for writing */
+  bool writable; /* fd and the indexes are open for writing */
   plog_index offsets;
   plog_index times;
   int64_t size_bytes;
@@ -64,8 +64,8 @@ struct plog_segment {
   plog_aborted *aborted;     /* the transaction index; ascending last offsets */
   int32_t aborted_count;
   int32_t aborted_capacity;
-  int32_t aborted_written;   /* of them in the file */
-  bool aborted_known;        /* read from the file */
+  int32_t aborted_written; /* of them in the file */
+  bool aborted_known;      /* read from the file */
 
   char dir[]; /* of the partition */
 };
@@ -97,8 +97,8 @@ typedef struct {
 int32_t plog__segment_open(plog_sys *sys, const char *dir, int64_t base_offset, int64_t next_offset, int64_t interval_bytes,
                            int64_t now_ms, plog_segment **out);
 /* A new, empty segment, open for writing. When it fails, the caller removes the files there may be. */
-int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config, int64_t now_ms,
-                             plog_segment **out);
+int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config,
+                             int64_t now_ms, plog_segment **out);
 void plog__segment_retain(plog_segment *s);  /* any */
 void plog__segment_release(plog_segment *s); /* any */
 

@@ -52,34 +52,34 @@ int32_t plog__snappy_decode(const uint8_t *in, size_t in_bytes, uint8_t *out, si
     uint8_t tag = *p++;
     size_t left = (size_t)(end - p), length, offset, extra;
     switch (tag & 3) {
-      case LITERAL:
-        length = (size_t)(tag >> 2) + 1;
-        if (length > 60) {
-          extra = length - 60;
-          if (extra > left) return PLOG_CORRUPT_MESSAGE;
-          length = (size_t)get_le(p, extra) + 1;
-          p += extra;
-          left -= extra;
-        }
-        if (length > left || length > out_bytes - done) return PLOG_CORRUPT_MESSAGE;
-        if (length <= 16 && left >= 16 && out_bytes - done >= 16)
-          memcpy(out + done, p, 16); /* short ones: one move, the surplus is written over later */
-        else
-          memcpy(out + done, p, length);
-        p += length;
-        done += length;
-        continue;
-      case COPY_11:
-        if (left < 1) return PLOG_CORRUPT_MESSAGE;
-        length = (size_t)(tag >> 2 & 7) + 4;
-        offset = (size_t)(tag >> 5) << 8 | *p++;
-        break;
-      default:
-        extra = (tag & 3) == COPY_16 ? 2 : 4;
-        if (left < extra) return PLOG_CORRUPT_MESSAGE;
-        length = (size_t)(tag >> 2) + 1;
-        offset = get_le(p, extra);
+    case LITERAL:
+      length = (size_t)(tag >> 2) + 1;
+      if (length > 60) {
+        extra = length - 60;
+        if (extra > left) return PLOG_CORRUPT_MESSAGE;
+        length = (size_t)get_le(p, extra) + 1;
         p += extra;
+        left -= extra;
+      }
+      if (length > left || length > out_bytes - done) return PLOG_CORRUPT_MESSAGE;
+      if (length <= 16 && left >= 16 && out_bytes - done >= 16)
+        memcpy(out + done, p, 16); /* short ones: one move, the surplus is written over later */
+      else
+        memcpy(out + done, p, length);
+      p += length;
+      done += length;
+      continue;
+    case COPY_11:
+      if (left < 1) return PLOG_CORRUPT_MESSAGE;
+      length = (size_t)(tag >> 2 & 7) + 4;
+      offset = (size_t)(tag >> 5) << 8 | *p++;
+      break;
+    default:
+      extra = (tag & 3) == COPY_16 ? 2 : 4;
+      if (left < extra) return PLOG_CORRUPT_MESSAGE;
+      length = (size_t)(tag >> 2) + 1;
+      offset = get_le(p, extra);
+      p += extra;
     }
     if (offset == 0 || offset > done || length > out_bytes - done) return PLOG_CORRUPT_MESSAGE;
     uint8_t *to = out + done;

@@ -17,19 +17,19 @@
 /* ---------------------------------------------------------------------------------------------- the kernel's side */
 
 /* Make the call, again when a signal interrupted it, and turn -1 into -errno. */
-#define KERNEL_RETRY(type, call)                     \
-  do {                                               \
-    type kernel_result;                              \
-    do {                                             \
-      kernel_result = (call);                        \
-    } while (kernel_result < 0 && errno == EINTR);   \
+#define KERNEL_RETRY(type, call)                       \
+  do {                                                 \
+    type kernel_result;                                \
+    do {                                               \
+      kernel_result = (call);                          \
+    } while (kernel_result < 0 && errno == EINTR);     \
     return kernel_result < 0 ? -errno : kernel_result; \
   } while (0)
 
 /* The same for calls that must not be repeated (close) or whose caller wants to see the signal (epoll_wait). */
-#define KERNEL_ONCE(type, call)                      \
-  do {                                               \
-    type kernel_result = (call);                     \
+#define KERNEL_ONCE(type, call)                        \
+  do {                                                 \
+    type kernel_result = (call);                       \
     return kernel_result < 0 ? -errno : kernel_result; \
   } while (0)
 

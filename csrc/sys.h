@@ -76,7 +76,7 @@ struct plog_sys {
   _Atomic int64_t count[PLOG_SYS_CALL_COUNT];
   _Atomic bool armed;         /* read at every counted call */
   pthread_mutex_t fault_lock; /* guards the rest */
-  int32_t fault_call; /* PLOG_SYS_*, -1 any */
+  int32_t fault_call;         /* PLOG_SYS_*, -1 any */
   int32_t fault_error;
   int64_t fault_after; /* calls that still pass before the first one fails */
   int64_t fault_short_bytes;

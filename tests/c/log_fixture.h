@@ -83,8 +83,8 @@ static inline int32_t fixture_try_open(fixture *f, int64_t log_start, int64_t re
   int32_t n = fixture_list(f, bases);
   CHECK(f->log == NULL);
   const int64_t epochs[2] = {0, 0};
-  return plog_log_open(f->sys, f->dir, &f->config, bases, n, log_start, recovery_point, clean, f->epoch_zero ? epochs : NULL,
-                       f->epoch_zero ? 1 : -1, 0, &f->log, &f->report);
+  return plog_log_open(f->sys, f->dir, &f->config, bases, n, log_start, recovery_point, clean,
+                       f->epoch_zero ? epochs : NULL, f->epoch_zero ? 1 : -1, 0, &f->log, &f->report);
 }
 static inline void fixture_open(fixture *f, int64_t log_start, int64_t recovery_point, int clean) {
   CHECK_EQ(fixture_try_open(f, log_start, recovery_point, clean), 0);

@@ -12,28 +12,27 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHECK(condition)                                                                 \
-  do {                                                                                   \
-    if (!(condition)) {                                                                  \
-      (void)fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);      \
-      abort();                                                                           \
-    }                                                                                    \
+#define CHECK(condition)                                                            \
+  do {                                                                              \
+    if (!(condition)) {                                                             \
+      (void)fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+      abort();                                                                      \
+    }                                                                               \
   } while (0)
 
-#define CHECK_EQ(actual, expected)                                                                                    \
-  do {                                                                                                                \
-    int64_t check_a = (int64_t)(actual), check_e = (int64_t)(expected);                                               \
-    if (check_a != check_e) {                                                                                         \
-      (void)fprintf(stderr, "%s:%d: %s is %" PRId64 ", not %" PRId64 "\n", __FILE__, __LINE__, #actual, check_a,      \
-                    check_e);                                                                                         \
-      abort();                                                                                                        \
-    }                                                                                                                 \
+#define CHECK_EQ(actual, expected)                                                                                         \
+  do {                                                                                                                     \
+    int64_t check_a = (int64_t)(actual), check_e = (int64_t)(expected);                                                    \
+    if (check_a != check_e) {                                                                                              \
+      (void)fprintf(stderr, "%s:%d: %s is %" PRId64 ", not %" PRId64 "\n", __FILE__, __LINE__, #actual, check_a, check_e); \
+      abort();                                                                                                             \
+    }                                                                                                                      \
   } while (0)
 
-#define RUN(test)                     \
-  do {                                \
+#define RUN(test)                      \
+  do {                                 \
     (void)fprintf(stderr, #test "\n"); \
-    test();                           \
+    test();                            \
   } while (0)
 
 /* A small generator, so that every run of a test is the same run. */

@@ -26,7 +26,8 @@ static void make(sample *out, int32_t codec, int32_t count, int64_t producer_id,
     int key_bytes = snprintf(key, sizeof key, "k%d", i), value_bytes = snprintf(value, sizeof value, "value %d", i);
     const uint8_t headers[] = {2, 'h', 6, 'a', 'b', 'c'};
     CHECK_EQ(plog_batch_builder_add(b, NOW + i, (uint8_t *)key, key_bytes, (uint8_t *)value, value_bytes, headers,
-                                    i % 2 ? sizeof headers : 0, i % 2), 0);
+                                    i % 2 ? sizeof headers : 0, i % 2),
+             0);
   }
   const uint8_t *data;
   CHECK_EQ(plog_batch_builder_finish(b, INT32_MIN, &data, &out->size), 0);
@@ -306,7 +307,9 @@ static void one_bad_record_among_many(void) {
       for (int i = 0; i < COUNT; i++) {
         bool here = i == bad;
         int64_t timestamp = NOW + i % 7 + (here && kind == 1 ? 1000 : 0);
-        CHECK_EQ(plog_batch_builder_add(b, timestamp, here && kind == 2 ? NULL : value, i % 3, i % 5 ? value : NULL, i % 200, NULL, 0, 0), 0);
+        CHECK_EQ(plog_batch_builder_add(b, timestamp, here && kind == 2 ? NULL : value, i % 3, i % 5 ? value : NULL,
+                                        i % 200, NULL, 0, 0),
+                 0);
       }
       const uint8_t *data;
       sample s;

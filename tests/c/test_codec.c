@@ -11,7 +11,7 @@ enum { CODECS = sizeof codecs / sizeof codecs[0] };
 static void fill(uint8_t *data, size_t size, uint64_t seed, int noise) {
   for (size_t i = 0; i < size; i++) {
     uint64_t r = test_random(&seed);
-    data[i] = (int)(r % 100) < noise ? (uint8_t)(r >> 32) : (uint8_t)"the quick brown fox"[i % 19];
+    data[i] = (int)(r % 100) < noise ? (uint8_t)(r >> 32) : (uint8_t) "the quick brown fox"[i % 19];
   }
 }
 
@@ -24,7 +24,8 @@ static void round_trip(int32_t codec, int32_t level, const uint8_t *in, size_t s
   CHECK_EQ(plog_codec_decompress(codec, packed, packed_size, back, size, &back_size), 0);
   CHECK_EQ(back_size, size);
   CHECK(memcmp(in, back, size) == 0);
-  if (size > 0) CHECK_EQ(plog_codec_decompress(codec, packed, packed_size, back, size - 1, &back_size), PLOG_E_BUFFER_TOO_SMALL);
+  if (size > 0)
+    CHECK_EQ(plog_codec_decompress(codec, packed, packed_size, back, size - 1, &back_size), PLOG_E_BUFFER_TOO_SMALL);
 
   plog_decoder *d;
   CHECK_EQ(plog__decoder_open(codec, packed, packed_size, &d), 0);
@@ -49,7 +50,8 @@ static void round_trip(int32_t codec, int32_t level, const uint8_t *in, size_t s
 
 static void round_trips(void) {
   static uint8_t data[300000];
-  const size_t sizes[] = {0, 1, 2, 3, 4, 5, 15, 16, 17, 60, 61, 64, 100, 255, 257, 1000, 32767, 32768, 32769, 65537, 300000};
+  const size_t sizes[] = {0,  1,   2,   3,   4,    5,     15,    16,    17,    60,    61,
+                          64, 100, 255, 257, 1000, 32767, 32768, 32769, 65537, 300000};
   for (int noise = 0; noise <= 100; noise += 25) {
     fill(data, sizeof data, (uint64_t)noise + 1, noise);
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)

@@ -345,7 +345,9 @@ static void derived_files_lost(void) {
           if (way == 2) damage_file(info[i].base_offset, suffixes[k], 100000, NULL, 0);
           if (way == 3) {
             damage_file(info[i].base_offset, suffixes[k], 0, NULL, 0);
-            damage_file(info[i].base_offset, suffixes[k], 0, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 24);
+            damage_file(info[i].base_offset, suffixes[k], 0,
+                        "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+                        24);
           }
         }
       }
@@ -410,8 +412,10 @@ static void by_time_and_epoch(void) {
   CHECK_EQ(plog_log_max_timestamp(f.log, &offset, &ts, &epoch), 0);
   CHECK_EQ(offset, 99 * 3);
   CHECK_EQ(ts, 990);
-  const struct { int32_t asked, epoch; int64_t end; } answers[] = {
-      {0, 0, 0}, {2, 2, 60}, {3, 2, 60}, {4, 4, 120}, {9, 8, 240}, {10, 10, 300}, {11, -1, -1}, {-1, -1, -1}};
+  const struct {
+    int32_t asked, epoch;
+    int64_t end;
+  } answers[] = {{0, 0, 0}, {2, 2, 60}, {3, 2, 60}, {4, 4, 120}, {9, 8, 240}, {10, 10, 300}, {11, -1, -1}, {-1, -1, -1}};
   for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
     CHECK_EQ(plog_log_end_offset_for_epoch(f.log, answers[i].asked, &epoch, &offset), 0);
     CHECK_EQ(epoch, answers[i].epoch);
@@ -609,9 +613,9 @@ static void refused_appends(void) {
 
 /* Messages of before Kafka 0.11 are not damage: such a log is not opened, and not cut. */
 static void old_messages(void) {
-  static const uint8_t message[] = { /* v1: offset 0, size, crc, magic 1, attributes, timestamp, key "k0", value "old" */
-      0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 27, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0,
-      0, 0, 0, 2, 'k', '0', 0, 0, 0, 3, 'o', 'l', 'd'};
+  static const uint8_t message[] = {/* v1: offset 0, size, crc, magic 1, attributes, timestamp, key "k0", value "old" */
+                                    0, 0,    0,    0,    0,    0, 0, 0, 0, 0, 0,   27,  0, 0, 0, 0, 1,   0,   0,  0,
+                                    1, 0x8b, 0xcf, 0xe5, 0x68, 0, 0, 0, 0, 2, 'k', '0', 0, 0, 0, 3, 'o', 'l', 'd'};
   uint8_t data[sizeof message];
   memcpy(data, message, sizeof data);
   uint32_t crc = 0xffffffffu;
@@ -671,7 +675,8 @@ static void *read_all_the_time(void *context) {
     plog_log_info_read(f.log, &info);
     CHECK(info.log_start_offset <= info.log_end_offset);
     size_t n;
-    int32_t rc = plog_log_read(f.log, info.log_start_offset + (int64_t)(atomic_load(&s->reads) % 50), INT64_MAX, 1, out, 1 << 16, &n);
+    int32_t rc = plog_log_read(f.log, info.log_start_offset + (int64_t)(atomic_load(&s->reads) % 50), INT64_MAX, 1, out,
+                               1 << 16, &n);
     CHECK(rc == 0 || rc == PLOG_OFFSET_OUT_OF_RANGE || rc == PLOG_CORRUPT_MESSAGE || rc == -ENOENT);
     int64_t offset, ts;
     int32_t epoch;
@@ -779,59 +784,57 @@ static void at_random(void) {
       stamped s;
       int32_t count;
       switch (r % 16) {
-        default: /* append */
-          stamp(&s, model_end, 2, (int32_t)(step / 100), 1000 + (int64_t)(r >> 8) % 1000, (int32_t)(r >> 20 & 255), -1, -1,
-                (int32_t)(r >> 40 & 0xff) % 5);
-          CHECK_EQ(fixture_append(&f, &s), 0);
-          model[model_count++] = (modelled){model_end, s.size, plog_get_u32(s.data + PLOG_BATCH_AT_CRC)};
-          model_end += 2;
-          break;
-        case 9:
-          CHECK_EQ(plog_log_roll(f.log, 0), 0);
-          break;
-        case 10: { /* cut a little */
-          int64_t to = model_end - (int64_t)(r >> 8) % 20;
-          if (to < model_start) to = model_start;
-          CHECK_EQ(plog_log_truncate(f.log, to, 0), 0);
-          if (to < model_end) model_end = to; /* or, inside a batch, where that batch began */
-          for (; model_count > 0 && model[model_count - 1].base + 2 > to; model_count--)
-            model_end = PLOG_MIN(to, model[model_count - 1].base);
-          model_start = PLOG_MIN(model_start, model_end);
-          recovery_point = PLOG_MIN(recovery_point, model_end);
-          break;
+      default: /* append */
+        stamp(&s, model_end, 2, (int32_t)(step / 100), 1000 + (int64_t)(r >> 8) % 1000, (int32_t)(r >> 20 & 255), -1, -1,
+              (int32_t)(r >> 40 & 0xff) % 5);
+        CHECK_EQ(fixture_append(&f, &s), 0);
+        model[model_count++] = (modelled){model_end, s.size, plog_get_u32(s.data + PLOG_BATCH_AT_CRC)};
+        model_end += 2;
+        break;
+      case 9: CHECK_EQ(plog_log_roll(f.log, 0), 0); break;
+      case 10: { /* cut a little */
+        int64_t to = model_end - (int64_t)(r >> 8) % 20;
+        if (to < model_start) to = model_start;
+        CHECK_EQ(plog_log_truncate(f.log, to, 0), 0);
+        if (to < model_end) model_end = to; /* or, inside a batch, where that batch began */
+        for (; model_count > 0 && model[model_count - 1].base + 2 > to; model_count--)
+          model_end = PLOG_MIN(to, model[model_count - 1].base);
+        model_start = PLOG_MIN(model_start, model_end);
+        recovery_point = PLOG_MIN(recovery_point, model_end);
+        break;
+      }
+      case 11:
+        if (model_end - model_start > 4) {
+          model_start += (int64_t)(r >> 8) % ((model_end - model_start) / 2);
+          CHECK_EQ(plog_log_set_start(f.log, model_start), 0);
         }
-        case 11:
-          if (model_end - model_start > 4) {
-            model_start += (int64_t)(r >> 8) % ((model_end - model_start) / 2);
-            CHECK_EQ(plog_log_set_start(f.log, model_start), 0);
-          }
-          break;
-        case 12: {
-          CHECK_EQ(plog_log_delete_segments(f.log, model_start, &count), 0);
-          model_start = fixture_info(&f).log_start_offset;
-          int gone = 0;
-          plog_segment_info first;
-          CHECK(plog_log_segments(f.log, &first, 1) >= 1);
-          while (gone < model_count && model[gone].base < first.base_offset) gone++;
-          memmove(model, model + gone, sizeof model[0] * (size_t)(model_count - gone));
-          model_count -= gone;
-          break;
-        }
-        case 13:
-          CHECK_EQ(plog_log_flush(f.log, &recovery_point), 0);
-          CHECK_EQ(recovery_point, model_end);
-          break;
-        case 14:
-          fixture_close(&f, 1);
-          fixture_open(&f, model_start, model_end, 1);
-          CHECK_EQ(f.report.recovered_segments, 0);
-          recovery_point = model_end;
-          break;
-        case 15:
-          fixture_close(&f, 0);
-          fixture_open(&f, model_start, recovery_point, 0);
-          CHECK_EQ(f.report.truncated_bytes, 0);
-          break;
+        break;
+      case 12: {
+        CHECK_EQ(plog_log_delete_segments(f.log, model_start, &count), 0);
+        model_start = fixture_info(&f).log_start_offset;
+        int gone = 0;
+        plog_segment_info first;
+        CHECK(plog_log_segments(f.log, &first, 1) >= 1);
+        while (gone < model_count && model[gone].base < first.base_offset) gone++;
+        memmove(model, model + gone, sizeof model[0] * (size_t)(model_count - gone));
+        model_count -= gone;
+        break;
+      }
+      case 13:
+        CHECK_EQ(plog_log_flush(f.log, &recovery_point), 0);
+        CHECK_EQ(recovery_point, model_end);
+        break;
+      case 14:
+        fixture_close(&f, 1);
+        fixture_open(&f, model_start, model_end, 1);
+        CHECK_EQ(f.report.recovered_segments, 0);
+        recovery_point = model_end;
+        break;
+      case 15:
+        fixture_close(&f, 0);
+        fixture_open(&f, model_start, recovery_point, 0);
+        CHECK_EQ(f.report.truncated_bytes, 0);
+        break;
       }
       if (step % 20 == 0) check_model();
     }

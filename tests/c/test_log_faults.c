@@ -34,8 +34,8 @@ static void one_turn(history *h) {
   for (int i = 0; i < PER_TURN && rc == 0; i++) {
     plog_batch_header header;
     int transactional = i == 1 ? PLOG_ATTR_TRANSACTIONAL : 0;
-    stamp(&s[i], base, 2, h->attempts / 5, 1000 + h->attempts, 60 + h->attempts % 7, i == 2 ? -1 : i, i == 2 ? -1 : h->attempts * 2,
-          transactional);
+    stamp(&s[i], base, 2, h->attempts / 5, 1000 + h->attempts, 60 + h->attempts % 7, i == 2 ? -1 : i,
+          i == 2 ? -1 : h->attempts * 2, transactional);
     h->attempts++;
     CHECK_EQ(plog_batch_header_read(s[i].data, s[i].size, &header), 0);
     rc = plog__log_stage(f.log, s[i].data, &header, header.base_offset + 1, false, 0, NULL);

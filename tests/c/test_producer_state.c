@@ -160,7 +160,8 @@ static void taking_back(void) {
         plog_batch_header h = batch(id, epoch, -1, 1, true);
         (void)append_as(PLOG_ORIGIN_REPLICATION, h, &marker);
       } else {
-        (void)append_as(PLOG_ORIGIN_REPLICATION, batch(id, epoch, turn, 1 + (int32_t)(test_random(&seed) % 3), test_random(&seed) % 2), NULL);
+        (void)append_as(PLOG_ORIGIN_REPLICATION,
+                        batch(id, epoch, turn, 1 + (int32_t)(test_random(&seed) % 3), test_random(&seed) % 2), NULL);
       }
     }
     if (!undo) continue;

@@ -82,45 +82,43 @@ static size_t mutate(uint8_t *data, size_t size_bytes) {
     uint64_t r = next_random();
     size_t at = size_bytes ? (size_t)(r >> 8) % size_bytes : 0;
     switch (r % 8) {
-      case 0:
-        if (size_bytes) data[at] ^= (uint8_t)(1u << (r >> 56) % 8);
-        break;
-      case 1:
-        if (size_bytes) data[at] = (uint8_t)(r >> 56);
-        break;
-      case 2:
-        if (size_bytes) data[at] = odd[(r >> 56) % sizeof odd];
-        break;
-      case 3: /* a number in big-endian order */
-        for (size_t i = 0; i < 4 && at + i < size_bytes; i++) data[at + i] = odd[(r >> 40) % sizeof odd];
-        break;
-      case 4: /* cut */
-        size_bytes = at;
-        break;
-      case 5: { /* take out */
-        size_t n = (size_t)(r >> 48) % 16;
-        if (at + n <= size_bytes) {
-          memmove(data + at, data + at + n, size_bytes - at - n);
-          size_bytes -= n;
-        }
-        break;
+    case 0:
+      if (size_bytes) data[at] ^= (uint8_t)(1u << (r >> 56) % 8);
+      break;
+    case 1:
+      if (size_bytes) data[at] = (uint8_t)(r >> 56);
+      break;
+    case 2:
+      if (size_bytes) data[at] = odd[(r >> 56) % sizeof odd];
+      break;
+    case 3: /* a number in big-endian order */
+      for (size_t i = 0; i < 4 && at + i < size_bytes; i++) data[at + i] = odd[(r >> 40) % sizeof odd];
+      break;
+    case 4: /* cut */ size_bytes = at; break;
+    case 5: { /* take out */
+      size_t n = (size_t)(r >> 48) % 16;
+      if (at + n <= size_bytes) {
+        memmove(data + at, data + at + n, size_bytes - at - n);
+        size_bytes -= n;
       }
-      case 6: { /* repeat */
-        size_t n = (size_t)(r >> 48) % 64;
-        if (at + n <= size_bytes && size_bytes + n <= MAX_BYTES) {
-          memmove(data + at + n, data + at, size_bytes - at);
-          size_bytes += n;
-        }
-        break;
+      break;
+    }
+    case 6: { /* repeat */
+      size_t n = (size_t)(r >> 48) % 64;
+      if (at + n <= size_bytes && size_bytes + n <= MAX_BYTES) {
+        memmove(data + at + n, data + at, size_bytes - at);
+        size_bytes += n;
       }
-      default: { /* the end of another input */
-        const input *other = &inputs[(r >> 32) % (uint64_t)inputs_count];
-        size_t from = other->size_bytes ? (size_t)(r >> 16) % other->size_bytes : 0, n = other->size_bytes - from;
-        if (at + n <= MAX_BYTES) {
-          memcpy(data + at, other->data + from, n);
-          size_bytes = at + n;
-        }
+      break;
+    }
+    default: { /* the end of another input */
+      const input *other = &inputs[(r >> 32) % (uint64_t)inputs_count];
+      size_t from = other->size_bytes ? (size_t)(r >> 16) % other->size_bytes : 0, n = other->size_bytes - from;
+      if (at + n <= MAX_BYTES) {
+        memcpy(data + at, other->data + from, n);
+        size_bytes = at + n;
       }
+    }
     }
   }
   return size_bytes;

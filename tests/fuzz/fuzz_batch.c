@@ -39,8 +39,15 @@ static void accept_once(const plog_batch_rules *rules, const uint8_t *data, size
 /* The first two bytes are the rules; the CRC is put right, or nothing would get past it. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes) {
   if (size_bytes < 2) return 0;
-  plog_batch_rules rules = {1 << 20, data[0] & 1, data[0] & 2 ? 1000 : INT64_MAX, data[0] & 4 ? 1000 : INT64_MAX,
-                            (data[0] >> 3) % 6 - 1, INT32_MIN, data[1] & 1, data[1] & 2, 1700000000000};
+  plog_batch_rules rules = {1 << 20,
+                            data[0] & 1,
+                            data[0] & 2 ? 1000 : INT64_MAX,
+                            data[0] & 4 ? 1000 : INT64_MAX,
+                            (data[0] >> 3) % 6 - 1,
+                            INT32_MIN,
+                            data[1] & 1,
+                            data[1] & 2,
+                            1700000000000};
   data += 2;
   size_bytes -= 2;
   accept_once(&rules, data, size_bytes);

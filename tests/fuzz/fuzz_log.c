@@ -97,8 +97,9 @@ static void change(plog_log *log) {
   (void)plog_log_truncate(log, plog__log_start(log) + (end - plog__log_start(log)) / 2, 0);
 }
 
-static const char *const names[] = {"00000000000000000000.log",      "00000000000000000000.index", "00000000000000000000.timeindex",
-                                    "00000000000000000000.txnindex", "00000000000000000000.snapshot", "00000000000000001000.log"};
+static const char *const names[] = {"00000000000000000000.log",       "00000000000000000000.index",
+                                    "00000000000000000000.timeindex", "00000000000000000000.txnindex",
+                                    "00000000000000000000.snapshot",  "00000000000000001000.log"};
 
 /* Input: a byte of flags, then for each file a size of two bytes and the bytes. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes) {
@@ -126,7 +127,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes) {
   for (int round = 0; round < 2; round++) {
     plog_log *log;
     plog_log_open_report report;
-    if (plog_log_open(table, dir, &config, bases, bases_count, 0, flags & 2 ? 1000 : 0, clean, NULL, -1, 0, &log, &report) != 0)
+    if (plog_log_open(table, dir, &config, bases, bases_count, 0, flags & 2 ? 1000 : 0, clean, NULL, -1, 0, &log,
+                      &report) != 0)
       break;
     /* one file: two that overlap are both whole, and nothing says which is right */
     bool checked = !clean && !(flags & 2) && bases_count == 1;

@@ -26,8 +26,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes) {
     plog_producers *p = plog__producers_open();
     plog_assert(p != NULL);
     if (plog__producers_load(p, producers, count) != 0) plog__producers_clear(p);
-    plog_batch_header h = {.base_offset = 1000, .producer_id = count > 0 && producers[0].producer_id >= 0 ? producers[0].producer_id : 1,
-                           .base_sequence = 5, .records_count = 1, .attributes = PLOG_ATTR_TRANSACTIONAL};
+    plog_batch_header h = {.base_offset = 1000,
+                           .producer_id = count > 0 && producers[0].producer_id >= 0 ? producers[0].producer_id : 1,
+                           .base_sequence = 5,
+                           .records_count = 1,
+                           .attributes = PLOG_ATTR_TRANSACTIONAL};
     plog_marker marker = {true, 1, 1};
     plog_duplicate duplicate;
     plog_ended_txn ended;

@@ -1,0 +1,118 @@
+/* Building record batches. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "batch.h"
+#include "wire.h"
+
+#define NO_TIMESTAMP (-1)
+
+struct plog_batch_builder {
+  plog_writer records; /* PLOG_BATCH_OVERHEAD bytes for the header, then the records */
+  plog_writer compressed;
+  int64_t base_offset;
+  int32_t attributes;
+  int64_t producer_id;
+  int32_t producer_epoch;
+  int32_t base_sequence;
+  int32_t leader_epoch;
+  int32_t count;
+  int64_t base_timestamp;
+  int64_t max_timestamp;
+};
+
+plog_batch_builder *plog_batch_builder_open(void) {
+  plog_batch_builder *b = calloc(1, sizeof *b);
+  if (!b) return NULL;
+  plog_batch_builder_reset(b, 0, 0, -1, -1, -1, -1);
+  return b;
+}
+
+void plog_batch_builder_close(plog_batch_builder *b) {
+  if (!b) return;
+  plog_writer_deinit(&b->records);
+  plog_writer_deinit(&b->compressed);
+  free(b);
+}
+
+void plog_batch_builder_reset(plog_batch_builder *b, int64_t base_offset, int32_t attributes, int64_t producer_id,
+                              int32_t producer_epoch, int32_t base_sequence, int32_t partition_leader_epoch) {
+  plog_writer_reset(&b->records);
+  plog_writer_reset(&b->compressed);
+  (void)plog_write_room(&b->records, PLOG_BATCH_OVERHEAD);
+  b->base_offset = base_offset;
+  b->attributes = attributes;
+  b->producer_id = producer_id;
+  b->producer_epoch = producer_epoch;
+  b->base_sequence = base_sequence;
+  b->leader_epoch = partition_leader_epoch;
+  b->count = 0;
+  b->base_timestamp = NO_TIMESTAMP;
+  b->max_timestamp = NO_TIMESTAMP;
+}
+
+int32_t plog_batch_builder_add(plog_batch_builder *b, int64_t timestamp, const uint8_t *key, int32_t key_bytes,
+                               const uint8_t *value, int32_t value_bytes, const uint8_t *headers, int32_t headers_bytes,
+                               int32_t headers_count) {
+  if ((key && key_bytes < 0) || (value && value_bytes < 0) || headers_bytes < 0 || headers_count < 0) return -EINVAL;
+  if (b->count == INT32_MAX) return PLOG_MESSAGE_TOO_LARGE;
+  if (b->count == 0) b->base_timestamp = timestamp;
+  int64_t timestamp_delta = (int64_t)((uint64_t)timestamp - (uint64_t)b->base_timestamp);
+  size_t key_size = key ? (size_t)key_bytes : 0, value_size = value ? (size_t)value_bytes : 0;
+  size_t length = 1 + plog_uvarint_size(plog_zigzag64(timestamp_delta)) + plog_uvarint_size(plog_zigzag32(b->count)) +
+                  plog_uvarint_size(plog_zigzag32(key ? key_bytes : -1)) + key_size +
+                  plog_uvarint_size(plog_zigzag32(value ? value_bytes : -1)) + value_size +
+                  plog_uvarint_size(plog_zigzag32(headers_count)) + (size_t)headers_bytes;
+  plog_writer *w = &b->records;
+  if (length + w->size_bytes > INT32_MAX - 16) return PLOG_MESSAGE_TOO_LARGE;
+  plog_write_varint(w, (int32_t)length);
+  plog_write_i8(w, 0);
+  plog_write_varlong(w, timestamp_delta);
+  plog_write_varint(w, b->count);
+  plog_write_varint(w, key ? key_bytes : -1);
+  plog_write_raw(w, key, key_size);
+  plog_write_varint(w, value ? value_bytes : -1);
+  plog_write_raw(w, value, value_size);
+  plog_write_varint(w, headers_count);
+  plog_write_raw(w, headers, (size_t)headers_bytes);
+  if (w->status != 0) return w->status;
+  b->count++;
+  if (timestamp > b->max_timestamp) b->max_timestamp = timestamp;
+  return 0;
+}
+
+int32_t plog_batch_builder_finish(plog_batch_builder *b, int32_t level, const uint8_t **out, size_t *out_bytes) {
+  plog_writer *w = &b->records;
+  if (w->status != 0) return w->status;
+  if (b->count == 0) return -EINVAL; /* a batch has a record */
+  int32_t codec = b->attributes & PLOG_ATTR_CODEC_MASK;
+  if (codec != PLOG_CODEC_NONE) {
+    size_t records_bytes = w->size_bytes - PLOG_BATCH_OVERHEAD, bound = plog_codec_bound(codec, records_bytes), n;
+    plog_writer_reset(&b->compressed);
+    uint8_t *room = plog_write_room(&b->compressed, PLOG_BATCH_OVERHEAD + bound);
+    if (!room) return b->compressed.status;
+    int32_t rc = plog_codec_compress(codec, level, w->data + PLOG_BATCH_OVERHEAD, records_bytes, room + PLOG_BATCH_OVERHEAD,
+                                     bound, &n);
+    if (rc != 0) return rc;
+    w = &b->compressed;
+    w->size_bytes = PLOG_BATCH_OVERHEAD + n;
+  }
+  uint8_t *data = w->data;
+  plog__batch_stamp(data, b->base_offset, b->leader_epoch);
+  plog_put_i32(data + PLOG_BATCH_AT_LENGTH, (int32_t)(w->size_bytes - PLOG_LOG_OVERHEAD));
+  data[PLOG_BATCH_AT_MAGIC] = 2;
+  plog_put_i16(data + PLOG_BATCH_AT_ATTRIBUTES, (int16_t)b->attributes);
+  plog_put_i32(data + PLOG_BATCH_AT_LAST_OFFSET_DELTA, b->count - 1);
+  plog_put_i64(data + PLOG_BATCH_AT_BASE_TIMESTAMP, b->base_timestamp);
+  plog_put_i64(data + PLOG_BATCH_AT_MAX_TIMESTAMP, b->max_timestamp);
+  plog_put_i64(data + PLOG_BATCH_AT_PRODUCER_ID, b->producer_id);
+  plog_put_i16(data + PLOG_BATCH_AT_PRODUCER_EPOCH, (int16_t)b->producer_epoch);
+  plog_put_i32(data + PLOG_BATCH_AT_BASE_SEQUENCE, b->base_sequence);
+  plog_put_i32(data + PLOG_BATCH_AT_COUNT, b->count);
+  plog_put_u32(data + PLOG_BATCH_AT_CRC,
+               plog_crc32c(0, data + PLOG_BATCH_AT_ATTRIBUTES, w->size_bytes - PLOG_BATCH_AT_ATTRIBUTES));
+  *out = data;
+  *out_bytes = w->size_bytes;
+  return 0;
+}

@@ -1,0 +1,112 @@
+/*
+ * record.h: one record inside a batch, read from memory. Nothing is read beyond `end`, whatever the bytes say; what breaks the
+ * format gives false. Inline, for these are the inner loops of accepting and of reading batches.
+ */
+#ifndef PLOG_RECORD_H
+#define PLOG_RECORD_H
+
+#include <stdbool.h>
+
+#include "plog.h"
+#include "wire.h"
+
+/* A zig-zag varint at *p; false when it is too long or cut. Nearly all are one or two bytes. */
+static inline bool plog__take_varint(const uint8_t **p, const uint8_t *end, int32_t *out) {
+  const uint8_t *at = *p;
+  if (end - at >= 2) {
+    uint32_t v = at[0];
+    if (v < 0x80) {
+      *out = plog_unzigzag32(v);
+      *p = at + 1;
+      return true;
+    }
+    if (at[1] < 0x80) {
+      *out = plog_unzigzag32((v & 0x7f) | (uint32_t)at[1] << 7);
+      *p = at + 2;
+      return true;
+    }
+  }
+  uint32_t v = 0;
+  for (unsigned shift = 0; shift <= 28 && at < end; shift += 7) {
+    uint8_t byte = *at++;
+    v |= (uint32_t)(byte & 0x7f) << shift;
+    if (byte < 0x80) {
+      *out = plog_unzigzag32(v);
+      *p = at;
+      return true;
+    }
+  }
+  return false;
+}
+
+static inline bool plog__take_varlong(const uint8_t **p, const uint8_t *end, int64_t *out) {
+  const uint8_t *at = *p;
+  uint64_t v = 0;
+  for (unsigned shift = 0; shift <= 63 && at < end; shift += 7) {
+    uint8_t byte = *at++;
+    v |= (uint64_t)(byte & 0x7f) << shift;
+    if (byte < 0x80) {
+      *out = plog_unzigzag64(v);
+      *p = at;
+      return true;
+    }
+  }
+  return false;
+}
+
+/* Bytes with their length in front; a negative length is null, of which *data is NULL and *size_bytes -1. */
+static inline bool plog__take_bytes(const uint8_t **p, const uint8_t *end, const uint8_t **data, int32_t *size_bytes) {
+  int32_t n;
+  if (!plog__take_varint(p, end, &n)) return false;
+  if (n < 0) {
+    *data = NULL;
+    *size_bytes = -1;
+    return true;
+  }
+  if (n > end - *p) return false;
+  *data = *p;
+  *size_bytes = n;
+  *p += n;
+  return true;
+}
+
+static inline bool plog__skip_headers(const uint8_t **p, const uint8_t *end, int32_t count) {
+  const uint8_t *data;
+  int32_t size_bytes;
+  for (; count > 0; count--) {
+    if (!plog__take_bytes(p, end, &data, &size_bytes) || size_bytes < 0) return false;
+    if (!plog__take_bytes(p, end, &data, &size_bytes)) return false;
+  }
+  return true;
+}
+
+/* The record at *p; *delta and *timestamp_delta are against the batch. False when it breaks the format. */
+static inline bool plog__take_record(const uint8_t **p, const uint8_t *end, plog_record *out, int32_t *delta,
+                                     int64_t *timestamp_delta) {
+  int32_t length;
+  if (!plog__take_varint(p, end, &length) || length < 1 || length > end - *p) return false;
+  const uint8_t *at = *p + 1, *stop = *p + length; /* the attributes of a record say nothing yet */
+  if (!plog__take_varlong(&at, stop, timestamp_delta) || !plog__take_varint(&at, stop, delta)) return false;
+  if (!plog__take_bytes(&at, stop, &out->key, &out->key_bytes) ||
+      !plog__take_bytes(&at, stop, &out->value, &out->value_bytes))
+    return false;
+  if (!plog__take_varint(&at, stop, &out->headers_count) || out->headers_count < 0 || out->headers_count > stop - at)
+    return false;
+  out->headers = at;
+  if (out->headers_count > 0 && !plog__skip_headers(&at, stop, out->headers_count)) return false;
+  out->headers_bytes = (int32_t)(at - out->headers);
+  *p = stop;
+  return at == stop;
+}
+
+/* Sums of timestamps wrap as Java's do: what producers send is not ours to trust. */
+static inline int64_t plog__add_wrapping(int64_t a, int64_t b) {
+  return (int64_t)((uint64_t)a + (uint64_t)b);
+}
+
+static inline int64_t plog__record_timestamp(const plog_batch_header *header, int64_t delta) {
+  return header->attributes & PLOG_ATTR_LOG_APPEND_TIME ? header->max_timestamp
+                                                        : plog__add_wrapping(header->base_timestamp, delta);
+}
+
+#endif
