@@ -47,11 +47,11 @@ LOADS = (
     LoadRow("one-record 64 connections", "produce", "us/request", 6, connections=64),
     LoadRow("one-record 1 connection 5 in flight", "produce", "us/request", 15, inflight=5),
     LoadRow("one-record 64 connections 5 in flight", "produce", "us/request", 15, connections=64, inflight=5),
-    LoadRow("produce 16 KB of 100 B", "produce", "s/GB", 8, inflight=5, batch_bytes=16384, volume_bytes=512 * MIB),
-    LoadRow("produce 64 KB", "produce", "s/GB", 4, 1, 5, 1024, 65536, volume_bytes=1024 * MIB),
-    LoadRow("produce 1 MB", "produce", "s/GB", 4, 1, 3, 1024, 1000_000, volume_bytes=1024 * MIB),
+    LoadRow("produce 16 KB of 100 B", "produce", "s/GB", 8, inflight=5, batch_bytes=16384, volume_bytes=256 * MIB),
+    LoadRow("produce 64 KB", "produce", "s/GB", 4, 1, 5, 1024, 65536, volume_bytes=256 * MIB),
+    LoadRow("produce 1 MB", "produce", "s/GB", 4, 1, 3, 1024, 1000_000, volume_bytes=256 * MIB),
     LoadRow(
-        "produce 1 MB 4 connections 3 in flight", "produce", "s/GB", 4, 4, 3, 1024, 1000_000, volume_bytes=1024 * MIB
+        "produce 1 MB 4 connections 3 in flight", "produce", "s/GB", 4, 4, 3, 1024, 1000_000, volume_bytes=256 * MIB
     ),
     LoadRow("fetch 1 MB 1 connection", "fetch", "s/GB", 2, 1, 1, 1024, 65536, fill_bytes=512 * MIB),
     LoadRow("fetch 1 MB 4 connections", "fetch", "s/GB", 2, 4, 1, 1024, 65536, fill_bytes=512 * MIB),

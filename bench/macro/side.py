@@ -14,8 +14,7 @@ from tests.support.brokers import Broker, Kafka39Broker, PylogBroker
 LOAD = peers.ROOT / "build" / "bench" / "load"
 SETTINGS = {
     # What a load wrote goes away soon after its topic, so that neither side fills the page cache for the other.
-    "file.delete.delay.ms": "1000",
-    "log.segment.delete.delay.ms": "1000",
+    "log.segment.delete.delay.ms": "0",
     "auto.create.topics.enable": "false",
 }
 
