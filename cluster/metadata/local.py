@@ -3,17 +3,21 @@
 What stays true: a write is on stable storage when it returns (WAL, synchronous=FULL), except where all it does is come
 and go with this process: ephemeral nodes are never written, for the session ends with the process; what they changed at
 their parents goes down with the next durable write. zxids never repeat: the upper half of one counts the openings of
-the file, and an opening is durable before anything is done. After the medium has failed nothing more is written.
+the file that wrote something, and an opening is counted with the first thing it writes; one that wrote nothing leaves
+nothing behind that has its zxids. After the medium has failed nothing more is written. A new file is made under another
+name and renamed when it is whole: a start that is cut short leaves no half of one.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 
 from cluster.metadata.store import StoreError, StoreFailed
 from cluster.metadata.tree import Change, Node, Tree
 from cluster.metadata.tree_store import TreeStore
+from pylog.files import TEMPORARY_SUFFIX, sync_directory, sync_file, unlink_if_there
 from pylog.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,12 +61,17 @@ class LocalStore(TreeStore):
         self._path = path
         self._pending: set[str] = set()  # persistent nodes at which only ephemeral children came and went
         self._failed = False
+        self._counted = False
         try:
+            if not os.path.exists(path) or not os.path.getsize(path):
+                _make(path)
             self._database = _connect(path)
         except sqlite3.Error as error:
             raise _opening_error(path, error) from error
+        except OSError as error:
+            raise (StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreFailed)(path) from error
         try:
-            epoch, nodes = _open_epoch(self._database, path)
+            epoch, nodes = _read(self._database, path)
         except sqlite3.Error as error:
             self._database.close()
             raise _opening_error(path, error) from error
@@ -107,12 +116,15 @@ class LocalStore(TreeStore):
         database = self._database
         try:
             database.execute("BEGIN IMMEDIATE")
+            if not self._counted:
+                database.execute("UPDATE epoch SET openings = openings + 1")
             for path, node in rows:
                 if node is None or node.owner:
                     database.execute("DELETE FROM node WHERE path = ?", (path,))
                 else:
                     database.execute("REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(path, node))
             database.execute("COMMIT")
+            self._counted = True
         except sqlite3.Error as error:
             full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
             try:
@@ -140,26 +152,38 @@ def _connect(path: str) -> sqlite3.Connection:
     return database
 
 
-def _open_epoch(database: sqlite3.Connection, path: str) -> tuple[int, dict[str, Node]]:
-    """Count this opening, durably, and read every node."""
-    database.execute("BEGIN IMMEDIATE")
-    application, version = (
-        database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-    )
-    is_new = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    if is_new:
+def _make(path: str) -> None:
+    """A file with an empty tree. What makes it durable is one fsync of the whole, not one per step."""
+    aside = path + TEMPORARY_SUFFIX
+    for suffix in ("", "-journal", "-wal"):
+        unlink_if_there(aside + suffix)
+    database = sqlite3.connect(aside, timeout=0, isolation_level=None)
+    try:
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA:
             database.execute(statement)
-    elif (application, version) != (_APPLICATION_ID, _FORMAT):
+        database.execute("COMMIT")
+    finally:
+        database.close()
+    sync_file(aside)
+    os.rename(aside, path)
+    sync_directory(os.path.dirname(os.path.abspath(path)))
+
+
+def _read(database: sqlite3.Connection, path: str) -> tuple[int, dict[str, Node]]:
+    """The number of this opening, and every node."""
+    database.execute("BEGIN IMMEDIATE")
+    marks = tuple(database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    if marks != (_APPLICATION_ID, _FORMAT):
         raise NotAStore(path)
-    database.execute("UPDATE epoch SET openings = openings + 1")
-    (epoch,) = database.execute("SELECT openings FROM epoch").fetchone()
+    (openings,) = database.execute("SELECT openings FROM epoch").fetchone()
     columns = "path, data, czxid, mzxid, ctime, mtime, version, creations, 0, pzxid"
     nodes = {row[0]: Node._make(row[1:]) for row in database.execute(f"SELECT {columns} FROM node")}
     database.execute("COMMIT")
-    if is_new:
-        _sync_directory(path)
-    return epoch, nodes
+    return openings + 1, nodes
 
 
 def _row(path: str, node: Node) -> tuple[object, ...]:
@@ -175,11 +199,3 @@ def _opening_error(path: str, error: sqlite3.Error) -> StoreError:
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return NotAStore(path)
     return StoreFull(path) if code == sqlite3.SQLITE_FULL else StoreFailed(path)
-
-
-def _sync_directory(path: str) -> None:
-    directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

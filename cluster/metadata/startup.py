@@ -45,19 +45,20 @@ def register_broker(store: Store, broker_id: int, registration: paths.BrokerRegi
 def become_controller(store: Store, broker_id: int, now_ms: int) -> tuple[int, int]:
     """Returns the new controller epoch and the znode version that fences its writes.
 
-    Raises NodeExists when there is a controller, BadVersion when another was faster.
+    Raises NodeExists when there is a controller, or another one just makes the first epoch; BadVersion when another was
+    faster.
     """
+    ops: list[Op] = []
+    epoch = version = 0
     if store.exists(paths.CONTROLLER_EPOCH) is None:
-        store.create(paths.CONTROLLER_EPOCH, paths.encode_controller_epoch(0))
-    data, stat = store.get(paths.CONTROLLER_EPOCH)
-    epoch = paths.decode_controller_epoch(data) + 1
-    results = store.multi(
-        [
-            Create(paths.CONTROLLER, paths.ControllerNode(broker_id, now_ms).encode(), ephemeral=True),
-            SetData(paths.CONTROLLER_EPOCH, paths.encode_controller_epoch(epoch), stat.version),
-        ]
-    )
-    changed = results[1]
+        ops.append(Create(paths.CONTROLLER_EPOCH, paths.encode_controller_epoch(0)))
+    else:
+        data, stat = store.get(paths.CONTROLLER_EPOCH)
+        epoch, version = paths.decode_controller_epoch(data), stat.version
+    epoch += 1
+    ops.append(Create(paths.CONTROLLER, paths.ControllerNode(broker_id, now_ms).encode(), ephemeral=True))
+    ops.append(SetData(paths.CONTROLLER_EPOCH, paths.encode_controller_epoch(epoch), version))
+    changed = store.multi(ops)[-1]
     assert isinstance(changed, Stat)
     return epoch, changed.version
 

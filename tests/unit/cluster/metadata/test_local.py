@@ -1,5 +1,6 @@
 """The embedded store: the contract, what survives a restart, and what a broken medium does."""
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -127,6 +128,37 @@ def test_a_file_of_another_kind_is_left_alone(path: str) -> None:
     with pytest.raises(NotAStore):
         LocalStore(path, lambda: 0)
     assert sqlite3.connect(path).execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
+
+
+def test_what_a_start_that_was_cut_short_left_is_in_nobodys_way(path: str) -> None:
+    for suffix in ("", "-wal", "-journal"):
+        Path(path + ".tmp" + suffix).write_bytes(b"half of something")
+    Path(path).touch()
+    store = LocalStore(path, lambda: 0)
+    store.create("/a")
+    store.close()
+    assert os.listdir(os.path.dirname(path)) == ["metadata.db"]
+
+
+def test_a_new_file_is_whole_before_it_has_its_name(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(StoreFailed):
+            LocalStore(path, lambda: 0)
+    assert not os.path.exists(path)
+    LocalStore(path, lambda: 0).close()
+
+
+def test_only_openings_that_wrote_are_counted(path: str) -> None:
+    for number, created in ((1, None), (1, "/a"), (2, None), (2, "/b"), (3, None)):
+        store = LocalStore(path, lambda: 0)
+        assert store.session_id == number
+        if created is not None:
+            store.create(created)
+        abandon(store)
 
 
 def test_no_directory(tmp_path: Path) -> None:
