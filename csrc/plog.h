@@ -64,18 +64,18 @@ extern "C" {
 #define PLOG_FETCH_SESSION_TOPIC_ID_ERROR 106
 
 /* Conditions of ours. */
-#define PLOG_E_SHORT 1000          /* the bytes end before the thing they hold does */
-#define PLOG_E_MALFORMED 1001      /* the bytes are there but break the format */
+#define PLOG_E_SHORT 1000     /* the bytes end before the thing they hold does */
+#define PLOG_E_MALFORMED 1001 /* the bytes are there but break the format */
 #define PLOG_E_BUFFER_TOO_SMALL 1002
-#define PLOG_E_SEGMENT_FULL 1003   /* the batch does not fit: roll first */
+#define PLOG_E_SEGMENT_FULL 1003 /* the batch does not fit: roll first */
 #define PLOG_E_NOT_FOUND 1004
-#define PLOG_E_CLOSED 1005         /* the connection, partition or engine is gone */
+#define PLOG_E_CLOSED 1005 /* the connection, partition or engine is gone */
 #define PLOG_E_STOPPED 1006
-#define PLOG_E_DUPLICATE 1007      /* an idempotent producer's batch that is in the log already; not an error for the client */
-#define PLOG_E_CODEC_MISSING 1008  /* the codec's shared library is not on this machine */
-#define PLOG_E_AGAIN 1009          /* not in the page cache; ask the disk pool */
+#define PLOG_E_DUPLICATE 1007     /* an idempotent producer's batch that the log has already; success for the client */
+#define PLOG_E_CODEC_MISSING 1008 /* the codec's shared library is not on this machine */
+#define PLOG_E_AGAIN 1009         /* not in the page cache; ask the disk pool */
 #define PLOG_E_UNKNOWN_CODEC 1010
-#define PLOG_E_UNREADABLE 1011     /* compressed records that their codec cannot read */
+#define PLOG_E_UNREADABLE 1011 /* compressed records that their codec cannot read */
 
 /* ------------------------------------------------------------------------------------------------ system calls */
 
@@ -135,13 +135,13 @@ int32_t plog_codec_compress(int32_t codec, int32_t level, const uint8_t *in, siz
  * Decompress everything. PLOG_E_BUFFER_TOO_SMALL when the result is larger than the capacity (nothing is ever taken on
  * the data's word), PLOG_CORRUPT_MESSAGE when the data are not what the codec writes. any
  */
-int32_t plog_codec_decompress(int32_t codec, const uint8_t *in, size_t in_bytes, uint8_t *out,
-                              size_t out_capacity_bytes, size_t *out_bytes);
+int32_t plog_codec_decompress(int32_t codec, const uint8_t *in, size_t in_bytes, uint8_t *out, size_t out_capacity_bytes,
+                              size_t *out_bytes);
 
 /* ------------------------------------------------------------------------------------------------ record batches */
 
-#define PLOG_BATCH_OVERHEAD 61        /* bytes of a v2 batch before its first record */
-#define PLOG_LOG_OVERHEAD 12          /* base offset and length, the part every format shares */
+#define PLOG_BATCH_OVERHEAD 61 /* bytes of a v2 batch before its first record */
+#define PLOG_LOG_OVERHEAD 12   /* base offset and length, the part every format shares */
 #define PLOG_ATTR_CODEC_MASK 0x07
 #define PLOG_ATTR_LOG_APPEND_TIME 0x08
 #define PLOG_ATTR_TRANSACTIONAL 0x10
@@ -151,30 +151,30 @@ int32_t plog_codec_decompress(int32_t codec, const uint8_t *in, size_t in_bytes,
 /** The header of one record batch v2, in host byte order. */
 typedef struct {
   int64_t base_offset;
-  int32_t batch_length;             /* bytes after this field; the whole is batch_length + 12 */
+  int32_t batch_length; /* bytes after this field; the whole is batch_length + 12 */
   int32_t partition_leader_epoch;
   int32_t magic;
   uint32_t crc;
   int32_t attributes;
   int32_t last_offset_delta;
-  int64_t base_timestamp;           /* ms */
-  int64_t max_timestamp;            /* ms */
+  int64_t base_timestamp; /* ms */
+  int64_t max_timestamp;  /* ms */
   int64_t producer_id;
   int32_t producer_epoch;
   int32_t base_sequence;
   int32_t records_count;
-  uint32_t size_bytes;              /* of the whole batch */
+  uint32_t size_bytes; /* of the whole batch */
 } plog_batch_header;
 
 /** One record inside a decompressed records section. Pointers go into that section. */
 typedef struct {
   int64_t offset;
-  int64_t timestamp;                /* ms; the batch's append time when it is LogAppendTime */
-  const uint8_t *key;               /* NULL: no key */
-  int32_t key_bytes;                /* -1: no key */
-  const uint8_t *value;             /* NULL: no value */
-  int32_t value_bytes;              /* -1: no value */
-  const uint8_t *headers;           /* the encoded headers, after their count */
+  int64_t timestamp;      /* ms; the batch's append time when it is LogAppendTime */
+  const uint8_t *key;     /* NULL: no key */
+  int32_t key_bytes;      /* -1: no key */
+  const uint8_t *value;   /* NULL: no value */
+  int32_t value_bytes;    /* -1: no value */
+  const uint8_t *headers; /* the encoded headers, after their count */
   int32_t headers_bytes;
   int32_t headers_count;
 } plog_record;
@@ -216,24 +216,24 @@ typedef struct plog_log plog_log;
 
 /** What Kafka's topic settings mean to the C side; may be changed at any time with plog_log_configure. */
 typedef struct {
-  int64_t segment_bytes;            /* segment.bytes */
-  int64_t segment_ms;               /* segment.ms less the jitter drawn for the active segment */
-  int64_t segment_jitter_ms;        /* segment.jitter.ms: the log draws from its own seeded generator at each roll */
-  int64_t segment_index_bytes;      /* segment.index.bytes: preallocated size of an index */
-  int64_t index_interval_bytes;     /* index.interval.bytes */
-  int64_t flush_messages;           /* flush.messages; INT64_MAX: never */
-  int32_t preallocate;              /* preallocate: reserve segment_bytes on creation */
+  int64_t segment_bytes;        /* segment.bytes */
+  int64_t segment_ms;           /* segment.ms less the jitter drawn for the active segment */
+  int64_t segment_jitter_ms;    /* segment.jitter.ms: the log draws from its own seeded generator at each roll */
+  int64_t segment_index_bytes;  /* segment.index.bytes: preallocated size of an index */
+  int64_t index_interval_bytes; /* index.interval.bytes */
+  int64_t flush_messages;       /* flush.messages; INT64_MAX: never */
+  int32_t preallocate;          /* preallocate: reserve segment_bytes on creation */
   uint32_t jitter_seed;
 } plog_log_config;
 
 /** One segment, for listing. Sizes in bytes, times in ms; -1 where unknown. */
 typedef struct {
   int64_t base_offset;
-  int64_t next_offset;              /* one past its last */
+  int64_t next_offset; /* one past its last */
   int64_t size_bytes;
-  int64_t index_bytes;              /* entries in use × 8 */
-  int64_t timeindex_bytes;          /* entries in use × 12 */
-  int64_t max_timestamp;            /* largest record timestamp, -1 when it has no record */
+  int64_t index_bytes;     /* entries in use × 8 */
+  int64_t timeindex_bytes; /* entries in use × 12 */
+  int64_t max_timestamp;   /* largest record timestamp, -1 when it has no record */
   int64_t max_timestamp_offset;
   int64_t last_modified_ms;
 } plog_segment_info;
@@ -246,18 +246,18 @@ typedef struct {
   int64_t last_stable_offset_limit; /* first offset of the oldest open transaction, INT64_MAX when none is open */
   int64_t size_bytes;
   int32_t segment_count;
-  int32_t latest_epoch;             /* newest leader epoch that has a record, -1 none */
+  int32_t latest_epoch; /* newest leader epoch that has a record, -1 none */
   int32_t producer_count;
 } plog_log_info;
 
 /** What opening found, for the log line that says so. */
 typedef struct {
-  int64_t recovered_segments;       /* segments whose batches were all checked */
+  int64_t recovered_segments; /* segments whose batches were all checked */
   int64_t recovered_bytes;
-  int64_t truncated_bytes;          /* torn tail that was cut */
-  int64_t deleted_segments;         /* segments after a damaged one, set aside as .deleted */
+  int64_t truncated_bytes;  /* torn tail that was cut */
+  int64_t deleted_segments; /* segments after a damaged one, set aside as .deleted */
   int64_t rebuilt_indexes;
-  int64_t replayed_batches;         /* read to bring the producer state up to the end */
+  int64_t replayed_batches; /* read to bring the producer state up to the end */
 } plog_log_open_report;
 
 /**
@@ -280,8 +280,8 @@ int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *con
  * offset, so that the next open reads nothing. clean == 0: just let go. The handle is gone in either case. owner
  */
 int32_t plog_log_close(plog_log *log, int32_t clean);
-int32_t plog_log_configure(plog_log *log, const plog_log_config *config);                             /* owner */
-void plog_log_info_read(plog_log *log, plog_log_info *out);                                           /* any */
+int32_t plog_log_configure(plog_log *log, const plog_log_config *config); /* owner */
+void plog_log_info_read(plog_log *log, plog_log_info *out);               /* any */
 /** Up to capacity segments, ascending; returns how many there are. any */
 int32_t plog_log_segments(plog_log *log, plog_segment_info *out, int32_t capacity);
 /** Leader epochs as (epoch, start offset) pairs; returns how many there are. any */
@@ -326,7 +326,7 @@ int32_t plog_log_flush(plog_log *log, int64_t *out_recovery_point);
 typedef struct {
   int64_t producer_id;
   int32_t producer_epoch;
-  int32_t last_sequence;            /* -1 none */
+  int32_t last_sequence; /* -1 none */
   int64_t last_offset;
   int32_t offset_delta;
   int64_t last_timestamp;           /* ms */
@@ -341,8 +341,10 @@ int32_t plog_log_expire_producers(plog_log *log, int64_t before_ms, int32_t *cou
 int32_t plog_log_aborted(plog_log *log, int64_t from, int64_t to, int64_t *out_triples, int32_t capacity, int32_t *count);
 
 /* Kafka's .snapshot format, for tools. encode returns PLOG_E_BUFFER_TOO_SMALL with *out_bytes the size it needs. any */
-int32_t plog_snapshot_encode(const plog_producer_info *in, int32_t count, uint8_t *out, size_t capacity_bytes, size_t *out_bytes);
-int32_t plog_snapshot_decode(const uint8_t *data, size_t size_bytes, plog_producer_info *out, int32_t capacity, int32_t *count);
+int32_t plog_snapshot_encode(const plog_producer_info *in, int32_t count, uint8_t *out, size_t capacity_bytes,
+                             size_t *out_bytes);
+int32_t plog_snapshot_decode(const uint8_t *data, size_t size_bytes, plog_producer_info *out, int32_t capacity,
+                             int32_t *count);
 
 /* ------------------------------------------------------------------------------------------------ the engine */
 
@@ -351,19 +353,19 @@ typedef struct plog_engine plog_engine;
 
 typedef struct {
   int32_t broker_id;
-  int32_t max_request_bytes;        /* socket.request.max.bytes */
-  int32_t send_buffer_bytes;        /* socket.send.buffer.bytes; -1: the system's */
-  int32_t receive_buffer_bytes;     /* socket.receive.buffer.bytes; -1: the system's */
-  int64_t connections_max_idle_ms;  /* connections.max.idle.ms; -1: never */
-  int32_t max_connections;          /* max.connections */
-  int32_t max_connections_per_ip;   /* max.connections.per.ip */
-  int32_t fetch_max_bytes;          /* fetch.max.bytes */
-  int32_t fetch_session_slots;      /* max.incremental.fetch.session.cache.slots */
-  int32_t disk_threads;             /* threads for reads that are not in the page cache */
-  int32_t send_mode;                /* 0 sendfile, 1 pread + send, 2 send from a mapping */
-  int64_t answer_cache_bytes;       /* room for answers that Python marked cacheable; 0: none */
-  int64_t replica_lag_time_max_ms;  /* replica.lag.time.max.ms */
-  int64_t max_upcall_bytes;         /* requests that Python has not answered; beyond it connections are not read */
+  int32_t max_request_bytes;       /* socket.request.max.bytes */
+  int32_t send_buffer_bytes;       /* socket.send.buffer.bytes; -1: the system's */
+  int32_t receive_buffer_bytes;    /* socket.receive.buffer.bytes; -1: the system's */
+  int64_t connections_max_idle_ms; /* connections.max.idle.ms; -1: never */
+  int32_t max_connections;         /* max.connections */
+  int32_t max_connections_per_ip;  /* max.connections.per.ip */
+  int32_t fetch_max_bytes;         /* fetch.max.bytes */
+  int32_t fetch_session_slots;     /* max.incremental.fetch.session.cache.slots */
+  int32_t disk_threads;            /* threads for reads that are not in the page cache */
+  int32_t send_mode;               /* 0 sendfile, 1 pread + send, 2 send from a mapping */
+  int64_t answer_cache_bytes;      /* room for answers that Python marked cacheable; 0: none */
+  int64_t replica_lag_time_max_ms; /* replica.lag.time.max.ms */
+  int64_t max_upcall_bytes;        /* requests that Python has not answered; beyond it connections are not read */
 } plog_engine_config;
 
 int32_t plog_engine_open(plog_sys *sys, const plog_engine_config *config, plog_engine **out);
@@ -381,29 +383,29 @@ int32_t plog_engine_close(plog_engine *e, int32_t clean);
  */
 int32_t plog_engine_listen(plog_engine *e, const char *address, int32_t port, int32_t listener_id, int32_t *out_port);
 
-#define PLOG_ROLE_OFFLINE 0         /* hosted but failed: every request gets KAFKA_STORAGE_ERROR */
+#define PLOG_ROLE_OFFLINE 0 /* hosted but failed: every request gets KAFKA_STORAGE_ERROR */
 #define PLOG_ROLE_LEADER 1
 #define PLOG_ROLE_FOLLOWER 2
 
 /** All that Python decides about a hosted partition; published whole, taken up between two requests. */
 typedef struct {
-  int32_t role;                     /* PLOG_ROLE_* */
+  int32_t role; /* PLOG_ROLE_* */
   int32_t leader_epoch;
-  int32_t leader_id;                /* -1 none */
-  const int32_t *replicas;          /* broker ids, copied */
+  int32_t leader_id;       /* -1 none */
+  const int32_t *replicas; /* broker ids, copied */
   int32_t replicas_count;
-  const int32_t *isr;               /* broker ids, copied */
+  const int32_t *isr; /* broker ids, copied */
   int32_t isr_count;
-  int32_t min_insync_replicas;      /* min.insync.replicas; capped at the replica count */
-  int32_t max_message_bytes;        /* max.message.bytes */
-  int32_t timestamp_type;           /* 0 CreateTime, 1 LogAppendTime */
-  int64_t timestamp_before_max_ms;  /* message.timestamp.before.max.ms */
-  int64_t timestamp_after_max_ms;   /* message.timestamp.after.max.ms */
-  int32_t compression;              /* -1: as the producer sent it; else a PLOG_CODEC_* to store with */
-  int32_t compression_level;        /* INT32_MIN: the codec's default */
-  int32_t compacted;                /* cleanup.policy has compact: records need keys */
-  int32_t internal;                 /* clients may not produce to it: INVALID_TOPIC_EXCEPTION */
-  int64_t high_watermark;           /* used only when the partition is added or becomes leader; -1: the log's end for one replica */
+  int32_t min_insync_replicas;     /* min.insync.replicas; capped at the replica count */
+  int32_t max_message_bytes;       /* max.message.bytes */
+  int32_t timestamp_type;          /* 0 CreateTime, 1 LogAppendTime */
+  int64_t timestamp_before_max_ms; /* message.timestamp.before.max.ms */
+  int64_t timestamp_after_max_ms;  /* message.timestamp.after.max.ms */
+  int32_t compression;             /* -1: as the producer sent it; else a PLOG_CODEC_* to store with */
+  int32_t compression_level;       /* INT32_MIN: the codec's default */
+  int32_t compacted;               /* cleanup.policy has compact: records need keys */
+  int32_t internal;                /* clients may not produce to it: INVALID_TOPIC_EXCEPTION */
+  int64_t high_watermark; /* used only when the partition is added or becomes leader; -1: the log's end for one replica */
 } plog_partition_state;
 
 /** A partition as it is now. */
@@ -430,7 +432,7 @@ int32_t plog_engine_publish(plog_engine *e, int64_t partition, const plog_partit
  * slices in flight are finished from files still open. *out_log: the caller's again. any
  */
 int32_t plog_engine_remove_partition(plog_engine *e, int64_t partition, int32_t error, plog_log **out_log);
-int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out);      /* any */
+int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out); /* any */
 /** The log behind a partition, borrowed: for the plog_log functions marked "any", while the partition is hosted. any */
 plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition);
 /**
@@ -457,21 +459,20 @@ int32_t plog_engine_delete_segments(plog_engine *e, int64_t partition, int64_t u
 int32_t plog_engine_expire_producers(plog_engine *e, int64_t partition, int64_t before_ms, int32_t *count);
 
 /* Upcalls: what C tells Python. */
-#define PLOG_UP_REQUEST 1           /* a request that Python answers */
-#define PLOG_UP_CLOSED 2            /* a connection that handed over a request is gone; conn only */
-#define PLOG_UP_COMMITTED 3         /* plog_engine_append(token) passed the high watermark; error != 0: it will not */
-#define PLOG_UP_ROLLED 4            /* partition rolled: offset = the new base */
-#define PLOG_UP_EPOCH 5             /* a new leader epoch got its first record: write leader-epoch-checkpoint */
-#define PLOG_UP_STORAGE_ERROR 6     /* a write or sync failed: error = errno; the partition answers KAFKA_STORAGE_ERROR to
-                                       produce until it is published again; reads go on */
-#define PLOG_UP_FLUSH 7             /* flush.messages reached: flush me */
-#define PLOG_UP_ISR 8               /* a follower caught up (a = broker id, b = 1) or fell behind (b = 0) */
+#define PLOG_UP_REQUEST 1       /* a request that Python answers */
+#define PLOG_UP_CLOSED 2        /* a connection that handed over a request is gone; conn only */
+#define PLOG_UP_COMMITTED 3     /* plog_engine_append(token) passed the high watermark; error != 0: it will not */
+#define PLOG_UP_ROLLED 4        /* partition rolled: offset = the new base */
+#define PLOG_UP_EPOCH 5         /* a new leader epoch got its first record: write leader-epoch-checkpoint */
+#define PLOG_UP_STORAGE_ERROR 6 /* a write or sync failed: error = errno. Produce is refused until it is published again */
+#define PLOG_UP_FLUSH 7         /* flush.messages reached: flush me */
+#define PLOG_UP_ISR 8           /* a follower caught up (a = broker id, b = 1) or fell behind (b = 0) */
 
 typedef struct {
-  int32_t kind;                     /* PLOG_UP_* */
+  int32_t kind; /* PLOG_UP_* */
   int32_t error;
-  int64_t conn;                     /* connection number, never reused */
-  int64_t slot;                     /* which answer of the connection this will be */
+  int64_t conn; /* connection number, never reused */
+  int64_t slot; /* which answer of the connection this will be */
   int64_t partition;
   int64_t offset;
   int64_t token;
@@ -481,18 +482,18 @@ typedef struct {
   int32_t api_version;
   int32_t correlation_id;
   int32_t listener_id;
-  int64_t received_ms;              /* monotonic */
-  const uint8_t *client_id;         /* not terminated; NULL: null */
+  int64_t received_ms;      /* monotonic */
+  const uint8_t *client_id; /* not terminated; NULL: null */
   int32_t client_id_bytes;
-  const uint8_t *body;              /* the request behind its client id: with a flexible header, tags first; until release */
+  const uint8_t *body; /* the request behind its client id: with a flexible header, tags first; until release */
   uint32_t body_bytes;
-  int64_t generation;               /* of the answer cache when the request was handed over */
+  int64_t generation; /* of the answer cache when the request was handed over */
 } plog_upcall;
 
 /** Wait at most timeout_ms (-1: for ever) and take up to capacity upcalls. *count 0: time is up, or plog_engine_wake. One
     thread at a time; PLOG_E_STOPPED when the engine has stopped and nothing is left. */
 int32_t plog_engine_poll(plog_engine *e, int32_t timeout_ms, plog_upcall *out, int32_t capacity, int32_t *count);
-void plog_engine_wake(plog_engine *e);                                                                /* any */
+void plog_engine_wake(plog_engine *e); /* any */
 /** Give back the bytes of one request upcall. any */
 void plog_engine_release(plog_engine *e, const plog_upcall *upcall);
 /** Where a connection comes from and arrived: "ip" texts of at most 46 bytes with the terminator. PLOG_E_CLOSED. any */
@@ -512,7 +513,7 @@ int32_t plog_engine_skip(plog_engine *e, int64_t conn, int64_t slot);
 void plog_engine_invalidate(plog_engine *e);
 /** Do not read from conn for ms (quota). any */
 int32_t plog_engine_throttle(plog_engine *e, int64_t conn, int32_t ms);
-int32_t plog_engine_disconnect(plog_engine *e, int64_t conn);                                         /* any */
+int32_t plog_engine_disconnect(plog_engine *e, int64_t conn); /* any */
 
 /** A broker's address on a listener, told (Produce 10, Fetch 16 and up) to clients that came to the wrong broker. host NULL:
     forget it; rack NULL: none. any */
@@ -538,13 +539,13 @@ typedef struct {
   int64_t failed_produce;
   int64_t failed_fetch;
   int64_t malformed;
-  int64_t delayed_now;              /* parked produce and fetch requests */
+  int64_t delayed_now; /* parked produce and fetch requests */
   int64_t cold_reads;
   int64_t fetch_sessions_now;
-  int64_t buffer_bytes_now;         /* receive and send buffers held */
+  int64_t buffer_bytes_now; /* receive and send buffers held */
   int64_t turns;
 } plog_engine_stats;
-void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out);                                  /* any */
+void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out); /* any */
 
 /* cdef:end */
 

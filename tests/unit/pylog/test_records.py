@@ -41,7 +41,9 @@ def only(data: bytes) -> RecordBatch:
 
 
 @given(
-    records=st.lists(new_records, min_size=1, max_size=30), codec=st.sampled_from(list(Codec)), base=st.integers(0, 1 << 60)
+    records=st.lists(new_records, min_size=1, max_size=30),
+    codec=st.sampled_from(list(Codec)),
+    base=st.integers(0, 1 << 60),
 )
 def test_round_trip(records: list[NewRecord], codec: Codec, base: int) -> None:
     builder = RecordBatchBuilder()
