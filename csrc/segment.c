@@ -220,15 +220,6 @@ int32_t plog__segment_acquire(plog_segment *s) {
   return rc;
 }
 
-void plog__segment_evict(plog_segment *s) {
-  if (s->writable || !atomic_load(&s->is_open) || atomic_load(&s->references) != 1) return;
-  atomic_store(&s->is_open, false);
-  plog__index_deinit(&s->offsets, s->sys);
-  plog__index_deinit(&s->times, s->sys);
-  (void)plog__sys_close(s->sys, s->fd);
-  s->fd = -1;
-}
-
 /* ---------------------------------------------------------------------------------------------- scanning */
 
 void plog__scan_init(plog_scan *scan, plog_segment *s, int64_t position, int64_t limit_bytes) {

@@ -8,8 +8,7 @@
  *     entry, with its last offset and its position; the time index gets the largest timestamp so far, and the last offset of
  *     the batch that has it, when that is larger than its last entry's;
  *   - a segment is reference counted: its file stays open while a slice of it is out, renamed or unlinked or not;
- *   - files of a segment that is not written to are opened when it is first used (plog__segment_acquire), and may be closed
- *     again when nobody uses it (plog__segment_evict).
+ *   - files of a segment that is not written to are opened when it is first used (plog__segment_acquire).
  *
  * Threads: the fields below "owner" are changed by the log's owner under the log's lock; the owner reads them without, others
  * with it. The rest is as the comments say.
@@ -105,8 +104,6 @@ void plog__segment_release(plog_segment *s); /* any */
 /* Open its files if they are not, rebuilding an index that is missing or impossible, and take a reference. any, with the log's
    lock held unless it is the owner */
 int32_t plog__segment_acquire(plog_segment *s);
-/* Close the files of a segment that only the log refers to. owner, with the log's lock */
-void plog__segment_evict(plog_segment *s);
 
 /* Make it the active one: open for writing, indexes preallocated. owner */
 int32_t plog__segment_make_writable(plog_segment *s, const plog_log_config *config);
