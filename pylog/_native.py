@@ -258,11 +258,11 @@ class BatchBuilder:
             lib.plog_batch_builder_add(
                 self._live(),
                 timestamp,
-                ffi.NULL if key is None else ffi.from_buffer(key),
+                ffi.NULL if key is None else key,
                 -1 if key is None else len(key),
-                ffi.NULL if value is None else ffi.from_buffer(value),
+                ffi.NULL if value is None else value,
                 -1 if value is None else len(value),
-                ffi.from_buffer(headers),
+                headers,
                 len(headers),
                 headers_count,
             )
