@@ -41,24 +41,20 @@ else:
             return type.__new__(mcs, name, bases, namespace)
 
     def _arranged(cls, values, named):
-        """The values of all fields, in order, from those given by position and by name."""
-        fields, defaults = cls._fields, cls._field_defaults
-        missing = len(fields) - len(values)
-        if missing < 0:
-            raise TypeError(f"{cls.__name__} has {len(fields)} fields, {len(values)} values were given")
-        if not named and missing <= len(defaults):
+        """The values of all fields, in order, from those given by position, by name and by default."""
+        defaults, missing = cls._field_defaults, len(cls._fields) - len(values)
+        if not named and 0 < missing <= len(defaults):
             return values + tuple(defaults.values())[-missing:]
-        arranged = list(values)
-        for field in fields[len(values) :]:
-            if field in named:
-                arranged.append(named.pop(field))
-            elif field in defaults:
-                arranged.append(defaults[field])
-            else:
-                raise TypeError(f"{cls.__name__}: no value for {field}")
-        if named:
-            raise TypeError(f"{cls.__name__}: no such field, or given twice: {', '.join(named)}")
-        return arranged
+        if missing < 0:
+            raise TypeError(f"{cls.__name__} has {len(cls._fields)} fields, {len(values)} values were given")
+        rest = cls._fields[len(values) :]
+        if not named.keys() <= set(rest):
+            unknown = ", ".join(name for name in named if name not in rest)
+            raise TypeError(f"{cls.__name__}: no such field, or given twice: {unknown}")
+        try:
+            return values + tuple(map({**defaults, **named}.__getitem__, rest))
+        except KeyError as error:
+            raise TypeError(f"{cls.__name__}: no value for {error}") from None
 
     class NamedTuple(tuple, metaclass=_FactType):
         """The base of facts."""

@@ -10,6 +10,7 @@ one line that says what, where, and what to do.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
@@ -357,6 +358,8 @@ def run(config: Config) -> int:
         return _fatal(error)
     sys.stdout.write(broker.ready_line() + "\n")
     sys.stdout.flush()
+    gc.freeze()  # all that is there now stays: a collection need not look at it
+    gc.enable()
     signal.sigwait(wanted)
     broker.stop()
     return 0

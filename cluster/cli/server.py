@@ -6,6 +6,7 @@ setting that cannot be used ends in one line and exit code 2 before anything was
 
 from __future__ import annotations
 
+import gc
 import sys
 
 _USAGE = "usage: pylog server [server.properties] [--override KEY=VALUE]... [--help]\n"
@@ -23,6 +24,14 @@ EXIT_USAGE = 2
 
 def run_server(arguments: list[str]) -> int:
     """Run a broker in this process; returns its exit code."""
+    gc.disable()  # what a start makes is there to stay; the broker turns it on when it is ready
+    try:
+        return _run_server(arguments)
+    finally:
+        gc.enable()
+
+
+def _run_server(arguments: list[str]) -> int:
     if "--help" in arguments or "-h" in arguments:
         sys.stdout.write(_HELP)
         sys.stdout.flush()

@@ -1,6 +1,7 @@
 """Python source under construction: lines at a depth, names nobody else uses, and the constants it refers to."""
 
 import struct
+from types import FunctionType
 
 SHORT = 8
 _STRUCTS: dict[str, struct.Struct] = {}
@@ -43,8 +44,14 @@ class Source:
         return name
 
     def compile(self, header: str, label: str) -> object:
-        """Run the definition `header` with these lines as its body, and return what it defined."""
+        """Run the definition `header` with these lines as its body, and return what it defined.
+
+        Not by way of compile(), which makes the hundred classes of `ast` when it is first called: half the time that
+        the first answer takes.
+        """
         name = header.split(" ", 1)[1].split("(", 1)[0]
-        text = header + "\n" + "\n".join(self.lines)
-        exec(compile(text, f"<{label}>", "exec"), self.constants)
-        return self.constants[name]
+        exec(header + "\n" + "\n".join(self.lines), self.constants)
+        made = self.constants[name]
+        assert isinstance(made, FunctionType)
+        made.__code__ = made.__code__.replace(co_filename=f"<{label}>")
+        return made

@@ -143,7 +143,7 @@ def message_names() -> list[str]:
 def read_table(message: str) -> MessageTable:
     """Raises KeyError when there is no such message."""
     try:
-        with open(os.path.join(_FOLDER, table_name(message)), encoding="ascii") as file:
+        with open(os.path.join(_FOLDER, table_name(message)), encoding="utf-8") as file:
             lines = file.read().splitlines()
     except FileNotFoundError:
         raise KeyError(message) from None
