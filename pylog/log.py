@@ -9,6 +9,8 @@ Keeps true:
   sees to it that nobody reads it any more.
 """
 
+from __future__ import annotations
+
 import os
 import threading
 from collections.abc import Callable
@@ -37,9 +39,12 @@ from pylog.partition_metadata import (
     read_partition_metadata,
     write_partition_metadata,
 )
-from pylog.retention import Deletion, Limits, segments_to_delete
 from pylog.segment import DELETED_SUFFIX, Settled, settle_directory
+from pylog.typed import TYPE_CHECKING
 from pylog.types import FOREVER, ZERO_TOPIC_ID, TopicPartition
+
+if TYPE_CHECKING:
+    from pylog.retention import Deletion
 
 
 def log_settings(config: LogConfig, seed: int) -> LogSettings:
@@ -217,7 +222,7 @@ class Log:
 
     # ------------------------------------------------------------------------------ what happened to it. Any thread.
 
-    def on_change(self, listener: Callable[["Log"], None]) -> None:
+    def on_change(self, listener: Callable[[Log], None]) -> None:
         """listener is told when `catch_up` has something to do."""
         self._on_change = listener
 
@@ -306,6 +311,8 @@ class Log:
         with self._guard:
             if self._closed:
                 return None
+            from pylog.retention import Limits, segments_to_delete  # not before the first retention
+
             info = self.native.info()
             deletion = segments_to_delete(
                 self.native.segments(),
@@ -354,9 +361,11 @@ class Log:
             self._segment_count = self.native.info().segment_count
 
     def expire_producers(self, before_wall_ms: int) -> int:
-        """Forget idempotent producers that wrote nothing since; how many."""
+        """Forget idempotent producers that wrote nothing since; how many. Without any the owner is not woken."""
         with self._guard:
-            return 0 if self._closed else self.owner.expire_producers(before_wall_ms)
+            if self._closed or not self.native.info().producer_count:
+                return 0
+            return self.owner.expire_producers(before_wall_ms)
 
     def deleted_files(self) -> list[str]:
         """Paths of files set aside, to be unlinked after file.delete.delay.ms."""

@@ -103,6 +103,7 @@ class Broker:
         self.admin = Admin(self)
         self.broker_id = self.admin.open_tree(self.logs.live_directories())
         self._started = False
+        self._turns_at_checkpoint = -1
         self.engine = Engine(self.sys, self._engine_config())
         self.engine.serve(int(ApiKey.PRODUCE), _OLDEST_PRODUCE, SERVED[ApiKey.PRODUCE][1])
         self.engine.serve(int(ApiKey.FETCH), *SERVED[ApiKey.FETCH])
@@ -219,7 +220,11 @@ class Broker:
         self.logs.schedule.every(period, first, self._checkpoint_if_changed)
 
     def _checkpoint_if_changed(self) -> None:
-        self.replicas.checkpoint_high_watermarks()
+        """High watermarks move in turns of the reactor: when it slept since the last time there is nothing to ask."""
+        turns = self.engine.stats().turns
+        if turns != self._turns_at_checkpoint:
+            self.replicas.checkpoint_high_watermarks()
+            self._turns_at_checkpoint = turns
 
     # ------------------------------------------------------------------------------------------------- addresses
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 from cluster.broker.metadata_cache import INTERNAL_TOPICS, PartitionMetadata, TopicMetadata
 from pylog._engine import PartitionState
-from pylog.compression import codec_named
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
 from pylog.log_owner import HostedOwner
@@ -252,6 +251,8 @@ def _compression(config: LogConfig) -> tuple[int, int]:
     name = config.compression_type
     if name == "producer":
         return _AS_SENT, _DEFAULT_LEVEL
+    from pylog.compression import codec_named  # few topics name a codec
+
     levels = {
         "gzip": config.compression_gzip_level,
         "lz4": config.compression_lz4_level,

@@ -15,7 +15,7 @@ from pylog.files import FlushError
 from pylog.leader_epoch import EpochEntry
 from pylog.log import Log, create_log, open_log
 from pylog.log_owner import HostedOwner
-from pylog.records import batches
+from pylog.records import NewRecord, RecordBatchBuilder, batches
 from pylog.types import TopicPartition
 
 ORDERS = TopicPartition("orders", 0)
@@ -325,8 +325,28 @@ class RecordingEngine:
         return self.Info()
 
 
+def idempotent_batch(base_offset: int) -> bytes:
+    builder = RecordBatchBuilder()
+    records = [NewRecord(1_000, b"key", b"value")] * 3
+    batch = builder.build(
+        records, base_offset=base_offset, leader_epoch=0, producer_id=4, producer_epoch=0, base_sequence=0
+    )
+    builder.close()
+    return batch
+
+
+def test_a_log_without_producers_does_not_wake_the_engine(log: Log, make_batch: MakeBatch) -> None:
+    fill(log, make_batch, 1)
+    engine = RecordingEngine()
+    log.host(HostedOwner(engine, 7))
+    assert log.expire_producers(9) == 0
+    assert engine.calls == []
+    log.unhost()
+
+
 def test_a_hosted_log_is_changed_through_the_engine(log: Log, make_batch: MakeBatch) -> None:
-    fill(log, make_batch, 10, timestamp=1_000)
+    fill(log, make_batch, 9, timestamp=1_000)
+    log.append(idempotent_batch(27), 0)
     engine = RecordingEngine()
     log.host(HostedOwner(engine, 7))
     assert log.hosted
