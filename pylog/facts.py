@@ -40,6 +40,19 @@ else:
             namespace["_field_defaults"] = defaults
             return type.__new__(mcs, name, bases, namespace)
 
+        @property
+        def __signature__(cls):
+            """What the class takes, for whoever asks: help(), tools, generators of test data."""
+            from inspect import Parameter, Signature
+
+            kind, defaults = Parameter.POSITIONAL_OR_KEYWORD, cls._field_defaults
+            return Signature(
+                Parameter(
+                    field, kind, default=defaults.get(field, Parameter.empty), annotation=cls.__annotations__[field]
+                )
+                for field in cls._fields
+            )
+
     def _arranged(cls, values, named):
         """The values of all fields, in order, from those given by position, by name and by default."""
         defaults, missing = cls._field_defaults, len(cls._fields) - len(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import enum
+import inspect
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -102,6 +103,7 @@ def outcome(question: Callable[[Any], Any], subject: Any) -> Any:
         lambda c: c.__doc__,
         lambda c: list(c.__annotations__),
         lambda c: issubclass(c, tuple),
+        lambda c: [(p.name, p.kind, p.default) for p in inspect.signature(c).parameters.values()],
         lambda c: tuple(c("a", 1)._replace(size=3)),
         lambda c: c("a", 1)._replace(nothing=3),
         lambda c: type(c("a", 1)._replace(size=3)) is c,
