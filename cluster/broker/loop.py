@@ -101,7 +101,7 @@ class Loop:
     def run(self) -> None:
         while not self._stopping:
             for upcall in self._engine.poll(self._timeout_ms(), UPCALLS_PER_TURN):
-                self._guard(lambda upcall=upcall: self._driver.upcall(upcall))  # type: ignore[misc]
+                self._guard(self._driver.upcall, upcall)
             self.turn()
 
     def turn(self) -> None:
@@ -110,11 +110,11 @@ class Loop:
             self._guard(self._inbox.popleft())
         now_ms = self._now_ms()
         while (key := self.timers.due(now_ms)) is not None:
-            self._guard(lambda key=key: self.apply(self._driver.timer(key)))  # type: ignore[misc]
+            self._guard(self._fire, key)
         while self._appends:  # an append that is committed at once may lead to the next one
             pending, self._appends = self._appends, {}
             for appends in pending.values():
-                self._guard(lambda appends=appends: self._driver.append(appends))  # type: ignore[misc]
+                self._guard(self._driver.append, appends)
 
     def apply(self, effects: Iterable[Effect]) -> None:
         """Carry out effects, in order. Control thread."""
@@ -137,9 +137,12 @@ class Loop:
         deadline = self.timers.next_ms()
         return -1 if deadline is None else max(0, deadline - self._now_ms())
 
-    def _guard(self, task: Callable[[], None]) -> None:
+    def _fire(self, key: Hashable) -> None:
+        self.apply(self._driver.timer(key))
+
+    def _guard(self, task: Callable[..., None], *arguments: object) -> None:
         try:
-            task()
+            task(*arguments)
         except KafkaError as error:
             self.failures += 1
             self._log.error("task failed", error=error)
