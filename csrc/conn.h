@@ -82,6 +82,7 @@ struct plog_conn {
   uint32_t expect_bytes; /* size of the last frame when it was large: the next one gets a buffer of its own at once */
   bool readable;         /* the socket may have more */
   bool hung_up;          /* the other side has ended: read to the end, short reads included */
+  bool reset;            /* … in both directions: nobody is left to answer */
   /* answering */
   plog_request *first;
   plog_request *last;

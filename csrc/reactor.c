@@ -355,6 +355,7 @@ static void serve(plog_engine *e, plog_conn *conn) {
     if (conn->closes) break;
     if (!may_serve(e, conn)) {
       conn->paused = true;
+      if (conn->reset) plog__reactor_disconnect(e, conn);
       break;
     }
     if (conn->blocked || !conn->readable) break;
@@ -399,8 +400,9 @@ static void take_event(plog_engine *e, const struct epoll_event *event, bool *wo
   plog_conn *conn = (plog_conn *)(uintptr_t)event->data.u64;
   if (conn->closes) return;
   if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->hung_up = true;
-  if ((event->events & (EPOLLHUP | EPOLLERR)) && conn->paused) {
-    plog__reactor_disconnect(e, conn); /* nobody is left to answer, and reading would not tell while it is paused */
+  if (event->events & (EPOLLHUP | EPOLLERR)) conn->reset = true;
+  if (conn->reset && conn->paused) {
+    plog__reactor_disconnect(e, conn); /* reading would not tell while it is paused, and no other event comes */
     return;
   }
   if (event->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {

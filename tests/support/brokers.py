@@ -72,7 +72,9 @@ class Broker(ABC):
 
     def _settings(self) -> dict[str, str]:
         listener = f"PLAINTEXT://127.0.0.1:{self.port}"
-        return {"broker.id": "0", "listeners": listener, "log.dirs": str(self.data), **self.settings}
+        # the tests' timestamps are of any year: by default nothing of theirs grows too old while they run
+        kept = {"log.retention.ms": "-1"}
+        return {"broker.id": "0", "listeners": listener, "log.dirs": str(self.data), **kept, **self.settings}
 
     def _write_properties(self) -> Path:
         path = self.directory / "server.properties"

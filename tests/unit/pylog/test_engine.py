@@ -378,6 +378,23 @@ def test_stalled_connection_is_closed_meanwhile(tmp_path: Path) -> None:
     host.close()
 
 
+def test_connection_that_ends_before_its_first_service_is_closed(tmp_path: Path) -> None:
+    """Bytes and reset are told by one event: nothing more comes of it when Python has no room."""
+    host = Host(tmp_path, CONFIG._replace(max_upcall_bytes=1000)).start()
+    with host.client() as client:
+        client.send(METADATA, 4, b"x" * 2000)
+        upcall = next_request(host)
+        for _ in range(100):
+            with host.client() as passing:
+                passing.send(METADATA, 4, b"a")
+                passing.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        host.wait_for(lambda: host.engine.stats().connections == 101)
+        host.wait_for(lambda: host.engine.stats().connections_now == 1)
+        reply(host, upcall, b"ok")
+        assert client.receive()[1] == b"ok"
+    host.close()
+
+
 def test_throttled_connection_is_not_read(host: Host) -> None:
     with host.client() as client:
         client.send(METADATA, 4, b"a")
