@@ -1,18 +1,23 @@
 """What is in the files of a partition, as text: what kafka-dump-log prints, line for line; and whether it is right.
 
 Keeps true: reads only; a damaged file is shown up to its damage and the damage is told as a Problem. Works on any Kafka
-directory whose messages are of format 2, whether or not a broker is running on it.
+directory, messages of formats 0 and 1 included, whether or not a broker is running on it. Besides what Kafka's tool
+knows it shows leader-epoch-checkpoint and partition.metadata.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from pylog.compression import Codec
 from pylog.errors import KafkaError
 from pylog.facts import NamedTuple
+from pylog.leader_epoch import LEADER_EPOCH_FILE, read_leader_epochs
+from pylog.old_format import OldBatch, OldMessage
+from pylog.partition_metadata import PARTITION_METADATA_FILE, read_partition_metadata
 from pylog.producer_snapshot import read_producer_snapshot
-from pylog.records import FileBatch, Record, RecordBatch, end_marker, file_batches, sequence_after
+from pylog.records import CODEC_MASK, FileBatch, Record, RecordBatch, end_marker, file_batches, sequence_after
 from pylog.segment import (
     INDEX_SUFFIX,
     LOG_SUFFIX,
@@ -22,6 +27,8 @@ from pylog.segment import (
     segment_file,
 )
 from pylog.transaction_index import read_transaction_index
+from pylog.typed import TypeAlias
+from pylog.types import id_text
 
 _INDEX_ENTRY_BYTES = 8
 _TIME_INDEX_ENTRY_BYTES = 12
@@ -34,11 +41,17 @@ class Problem(NamedTuple):
     what: str
 
 
+RecordDecoder: TypeAlias = Callable[[Record], tuple[str | None, str | None]]
+"""Key and payload of a record as text; None is not shown."""
+
+
 class DumpOptions(NamedTuple):
     """kafka-dump-log's options by the same names."""
 
     deep_iteration: bool = False
     print_data_log: bool = False
+    decoder: RecordDecoder | None = None
+    """Reads what is in keys and values, in place of plain text; implies print_data_log."""
 
 
 class Dump:
@@ -47,17 +60,13 @@ class Dump:
     __slots__ = ("_options", "path", "problems")
 
     def __init__(self, path: str, options: DumpOptions | None = None) -> None:
-        """path: a .log, .index, .timeindex, .txnindex or .snapshot file, named by its base offset. ValueError
-        otherwise."""
+        """path: a .log, .index, .timeindex, .txnindex or .snapshot file, named by its base offset, or one of
+        `SIDE_FILES`. ValueError otherwise."""
         self.path = path
         self.problems: list[Problem] = []
         self._options = options or DumpOptions()
-        if segment_file(os.path.basename(path)) is None or self._kind not in _LINES:
+        if not is_dumpable(path):
             raise ValueError(f"{path}: neither segment, index nor snapshot, which are named <20 digits>.log and so on")
-
-    @property
-    def _kind(self) -> str:
-        return os.path.splitext(self.path)[1]
 
     @property
     def _base_offset(self) -> int:
@@ -66,7 +75,7 @@ class Dump:
     def lines(self) -> Iterator[str]:
         """Every line, as the file is read. `problems` is complete once they are through."""
         yield f"Dumping {self.path}"
-        yield from _LINES[self._kind](self)
+        yield from _LINES[_kind(self.path)](self)
 
     def _problem(self, what: str) -> None:
         self.problems.append(Problem(self.path, what))
@@ -85,7 +94,7 @@ class Dump:
                 self._problem(f"offset {batch.header.base_offset} follows {previous.last_offset}")
             previous = batch
             yield batch_line(position, batch, valid)
-            if valid and (self._options.deep_iteration or self._options.print_data_log):
+            if valid and (self._options.deep_iteration or self._options.print_data_log or self._options.decoder):
                 yield from self._record_lines(position, batch)
             end = position + batch.header.size_bytes
         rest = os.stat(self.path).st_size - end
@@ -95,12 +104,35 @@ class Dump:
 
     def _record_lines(self, position: int, batch: RecordBatch) -> Iterator[str]:
         try:
+            if isinstance(batch, OldBatch):
+                yield from (self._old_message_line(batch, message) for message in batch.messages())
+                return
             records = batch.records()
         except KafkaError as e:
             self._problem(f"records of the batch at position {position}: {e.message}")
             return
         for record in records:
-            yield record_line(batch, record, self._options.print_data_log)
+            yield record_line(batch, record) + ("" if batch.control else self._data(record))
+
+    def _old_message_line(self, batch: OldBatch, message: OldMessage) -> str:
+        if not message.valid:
+            self._problem(f"CRC of the message at offset {message.offset} is wrong")
+        record = Record(message.offset, message.timestamp, message.key, message.value)
+        return (
+            f"| offset: {message.offset} {_time_type(batch)}: {message.timestamp} keySize: {_size(message.key)}"
+            f" valueSize: {_size(message.value)} isValid: {_boolean(message.valid)} crc: {message.crc}}}"
+        ) + self._data(record)
+
+    def _data(self, record: Record) -> str:
+        """Key and payload, as far as they are asked for."""
+        if self._options.decoder is not None:
+            key, payload = self._options.decoder(record)
+        elif self._options.print_data_log:
+            key = None if record.key is None else record.key.decode("utf-8", "replace")
+            payload = None if record.value is None else record.value.decode("utf-8", "replace")
+        else:
+            return ""
+        return ("" if key is None else f" key: {key}") + ("" if payload is None else f" payload: {payload}")
 
     # ---------------------------------------------------------------------------------- .index, .timeindex
 
@@ -197,8 +229,24 @@ class Dump:
                 )
             yield line
 
+    # ---------------------------------------------------------------------------------- leader epochs, topic id
+
+    def _leader_epoch_lines(self) -> Iterator[str]:
+        for entry in read_leader_epochs(self.path) or ():
+            yield f"epoch: {entry.epoch} startOffset: {entry.start_offset}"
+
+    def _partition_metadata_lines(self) -> Iterator[str]:
+        topic_id = read_partition_metadata(self.path)
+        if topic_id is not None:
+            yield f"topicId: {id_text(topic_id)}"
+
+
+SIDE_FILES = (LEADER_EPOCH_FILE, PARTITION_METADATA_FILE)
+"""Files of a partition that are not named by an offset."""
 
 _LINES = {
+    LEADER_EPOCH_FILE: Dump._leader_epoch_lines,
+    PARTITION_METADATA_FILE: Dump._partition_metadata_lines,
     LOG_SUFFIX: Dump._log_lines,
     INDEX_SUFFIX: Dump._index_lines,
     TIME_INDEX_SUFFIX: Dump._time_index_lines,
@@ -207,9 +255,25 @@ _LINES = {
 }
 
 
+def is_dumpable(path: str) -> bool:
+    """Whether the file's name says that a Dump can read it."""
+    name = os.path.basename(path)
+    return name in SIDE_FILES or (segment_file(name) is not None and _kind(path) in _LINES)
+
+
+def _kind(path: str) -> str:
+    name = os.path.basename(path)
+    return name if name in SIDE_FILES else os.path.splitext(name)[1]
+
+
 def batch_line(position: int, batch: RecordBatch, valid: bool) -> str:
     """A batch as kafka-dump-log shows it."""
     h = batch.header
+    if isinstance(batch, OldBatch):
+        return (
+            f"offset: {batch.offset} position: {position} {_time_type(batch)}: {h.max_timestamp} size: {h.size_bytes}"
+            f" magic: {h.magic} compresscodec: {_codec_name(batch)} crc: {h.crc} isvalid: {_boolean(valid)}"
+        )
     horizon = _optional_long(-1 if batch.delete_horizon_ms is None else batch.delete_horizon_ms)
     return (
         f"baseOffset: {h.base_offset} lastOffset: {batch.last_offset} count: {h.records_count}"
@@ -218,32 +282,34 @@ def batch_line(position: int, batch: RecordBatch, valid: bool) -> str:
         f" partitionLeaderEpoch: {h.partition_leader_epoch} isTransactional: {_boolean(batch.transactional)}"
         f" isControl: {_boolean(batch.control)} deleteHorizonMs: {horizon} position: {position}"
         f" {_time_type(batch)}: {h.max_timestamp} size: {h.size_bytes} magic: {h.magic}"
-        f" compresscodec: {batch.codec.kafka_name} crc: {h.crc} isvalid: {_boolean(valid)}"
+        f" compresscodec: {_codec_name(batch)} crc: {h.crc} isvalid: {_boolean(valid)}"
     )
 
 
-def record_line(batch: RecordBatch, record: Record, with_data: bool) -> str:
-    """A record as kafka-dump-log shows it."""
+def record_line(batch: RecordBatch, record: Record) -> str:
+    """A record as kafka-dump-log shows it, without its data."""
     sequence = sequence_after(batch.header.base_sequence, record.offset - batch.header.base_offset)
     keys = ",".join(header.key for header in record.headers)
     line = (
         f"| offset: {record.offset} {_time_type(batch)}: {record.timestamp} keySize: {_size(record.key)}"
         f" valueSize: {_size(record.value)} sequence: {sequence} headerKeys: [{keys}]"
     )
-    if batch.control:
-        marker = end_marker(record)
-        if marker is not None:
-            kind = "COMMIT" if marker.committed else "ABORT"
-            line += f" endTxnMarker: {kind} coordinatorEpoch: {marker.coordinator_epoch}"
-        return line
-    if with_data and record.key is not None:
-        line += f" key: {record.key.decode('utf-8', 'replace')}"
-    if with_data and record.value is not None:
-        line += f" payload: {record.value.decode('utf-8', 'replace')}"
+    marker = end_marker(record) if batch.control else None
+    if marker is not None:
+        kind = "COMMIT" if marker.committed else "ABORT"
+        line += f" endTxnMarker: {kind} coordinatorEpoch: {marker.coordinator_epoch}"
     return line
 
 
+def _codec_name(batch: RecordBatch) -> str:
+    """A number when no codec has it: what is damaged is shown too."""
+    number = batch.header.attributes & CODEC_MASK
+    return Codec(number).kafka_name if number <= Codec.ZSTD else str(number)
+
+
 def _time_type(batch: RecordBatch) -> str:
+    if batch.header.magic == 0:
+        return "NoTimestampType"
     return "LogAppendTime" if batch.log_append_time else "CreateTime"
 
 

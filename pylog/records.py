@@ -13,7 +13,6 @@ from pylog._native import BatchBuilder, BatchHeader, ShortBatch, batch_records, 
 from pylog.compression import LARGEST_BATCH_BYTES, Codec
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
-from pylog.old_format import refuse_old_format
 
 CODEC_MASK = 0x07
 LOG_APPEND_TIME = 0x08
@@ -22,6 +21,7 @@ CONTROL = 0x20
 DELETE_HORIZON = 0x40
 
 BATCH_OVERHEAD_BYTES = 61
+_MAGIC_AT = 16
 NO_SEQUENCE = -1
 _SEQUENCES = 1 << 31
 
@@ -129,12 +129,34 @@ def batches(data: bytes | memoryview) -> Iterator[RecordBatch]:
     view = memoryview(data)
     position = 0
     while position < len(view):
+        size = _old_size(view[position : position + BATCH_OVERHEAD_BYTES])
+        if size is not None:
+            if size > len(view) - position:
+                return
+            yield _old_batch(view[position : position + size])
+            position += size
+            continue
         try:
             header = read_batch_header(view[position:])
         except ShortBatch:
             return
         yield RecordBatch(header, view[position : position + header.size_bytes])
         position += header.size_bytes
+
+
+def _old_size(head: bytes | memoryview) -> int | None:
+    """The size of the message of format 0 or 1 that begins with head, None when none does."""
+    if len(head) <= _MAGIC_AT or head[_MAGIC_AT] > 1:
+        return None
+    from pylog.old_format import old_size  # few ever meet one
+
+    return old_size(head)
+
+
+def _old_batch(data: bytes | memoryview) -> RecordBatch:
+    from pylog.old_format import old_batch
+
+    return old_batch(data)
 
 
 class FileBatch(NamedTuple):
@@ -147,14 +169,20 @@ class FileBatch(NamedTuple):
 def file_batches(path: str, position: int = 0, *, headers_only: bool = False) -> Iterator[FileBatch]:
     """The batches of a .log file from position on, up to its end or to the first thing that is no whole batch.
 
-    headers_only: their data is not read, and is empty. Raises OSError, UNSUPPORTED_FOR_MESSAGE_FORMAT.
+    headers_only: their data is not kept, and is empty; of formats 0 and 1 it is. Raises OSError.
     """
-    refuse_old_format(path)
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
         while position < size:
             head = os.pread(fd, BATCH_OVERHEAD_BYTES, position)
+            old = _old_size(head)
+            if old is not None:
+                if old > size - position:
+                    return
+                yield FileBatch(position, _old_batch(os.pread(fd, old, position)))
+                position += old
+                continue
             try:
                 header = read_batch_header(head)
                 needed = header.size_bytes

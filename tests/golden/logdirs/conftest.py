@@ -12,7 +12,7 @@ _HERE = Path(__file__).parent
 
 @pytest.fixture(scope="session")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with broker1-clean, broker2-killed and their .dumps. To be read only."""
+    """A directory with broker1-clean, broker2-killed, oldformat and their .dumps. To be read only."""
     root = tmp_path_factory.mktemp("golden")
     for archive in sorted(_HERE.glob("*.tar.gz")):
         with tarfile.open(archive) as tar:

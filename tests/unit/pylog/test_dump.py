@@ -101,7 +101,24 @@ def test_broken_side_files_raise(tmp_path: Path) -> None:
         dumped(snapshot)
 
 
-@pytest.mark.parametrize("name", ["x.log", "leader-epoch-checkpoint", f"{BASE}.log.deleted", f"{BASE}.text"])
+@pytest.mark.parametrize("name", ["x.log", "cleaner-offset-checkpoint", f"{BASE}.log.deleted", f"{BASE}.text"])
 def test_other_files_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="neither segment, index nor snapshot"):
         Dump(name)
+
+
+def test_leader_epochs_and_the_topic_id(tmp_path: Path) -> None:
+    epochs = tmp_path / "leader-epoch-checkpoint"
+    epochs.write_bytes(b"0\n2\n0 0\n4 70\n")
+    assert dumped(epochs)[0][1:] == ["epoch: 0 startOffset: 0", "epoch: 4 startOffset: 70"]
+    epochs.write_bytes(b"")
+    assert dumped(epochs)[0][1:] == []
+    metadata = tmp_path / "partition.metadata"
+    metadata.write_bytes(b"version: 0\ntopic_id: 9RZ0gJ8bTSiv8OHPmuRo-g")
+    assert dumped(metadata)[0][1:] == ["topicId: 9RZ0gJ8bTSiv8OHPmuRo-g"]
+
+
+def test_a_decoder_reads_what_is_in_records(tmp_path: Path, make_batch: MakeBatch) -> None:
+    path = log_file(tmp_path, make_batch(0, count=1))
+    options = DumpOptions(decoder=lambda record: (f"<{record.offset}>", None))
+    assert list(Dump(str(path), options).lines())[3].endswith("headerKeys: [] key: <0>")

@@ -1,7 +1,5 @@
 """Record batches: what is built is read back; headers, markers, torn buffers, old formats."""
 
-import struct
-import zlib
 from pathlib import Path
 
 import pytest
@@ -146,23 +144,3 @@ def test_a_log_file(tmp_path: Path, builder: RecordBatchBuilder) -> None:
         ]
         assert end_of_log_file(str(path)) == 14
     assert [bytes(batch.data) for _, batch in file_batches(str(path), len(one))] == [two]
-
-
-def old_message(magic: int) -> bytes:
-    body = (
-        struct.pack(">bb", magic, 0)
-        + (struct.pack(">q", 5) if magic else b"")
-        + struct.pack(">i1si1s", 1, b"k", 1, b"v")
-    )
-    return struct.pack(">qiI", 0, len(body) + 4, zlib.crc32(body)) + body
-
-
-@pytest.mark.parametrize("magic", [0, 1])
-def test_old_messages_are_refused_by_name(tmp_path: Path, magic: int) -> None:
-    path = tmp_path / "00000000000000000000.log"
-    path.write_bytes(old_message(magic))
-    with pytest.raises(KafkaError, match=f"format {magic}, from before Kafka 0.11") as caught:
-        list(file_batches(str(path)))
-    assert caught.value.code == ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT
-    path.write_bytes(old_message(magic)[:-1])
-    assert list(file_batches(str(path))) == []
