@@ -144,9 +144,17 @@ fix: $(STAMP)/lint
 
 # ------------------------------------------------------------------------------------------------------------ bench
 
-$(STAMP)/load: bench/macro/load.c
+BENCH_CC = $(CC) -std=c11 -O2 -Wall -Wextra -Wshadow -Werror
+
+$(STAMP)/load: bench/macro/load.c bench/macro/driver.h
 	@mkdir -p build/bench $(STAMP)
-	$(CC) -std=c11 -O2 -Wall -Wextra -Wshadow -Werror -o build/bench/load bench/macro/load.c
+	$(BENCH_CC) -o build/bench/load bench/macro/load.c
+	@touch $@
+
+$(STAMP)/rdkafka: bench/macro/rdkafka.c bench/macro/driver.h
+	@.ci/need bench
+	@mkdir -p build/bench $(STAMP)
+	$(BENCH_CC) -o build/bench/rdkafka bench/macro/rdkafka.c -lrdkafka -lpthread
 	@touch $@
 
 bench: bench-micro bench-macro
@@ -155,10 +163,10 @@ bench-micro: build $(STAMP)/test
 	$(BIN)/pytest -o addopts=--import-mode=importlib -o python_files='bench_*.py' -o python_functions='bench_* test_*' \
 	  bench/micro --benchmark-only $(PYTEST_ARGS)
 
-bench-macro: build $(STAMP)/test $(STAMP)/load
+bench-macro: build $(STAMP)/test $(STAMP)/load $(STAMP)/rdkafka
 	$(BIN)/python -m bench.macro.run $(BENCH_ARGS)
 
-bench-record: build $(STAMP)/test $(STAMP)/load
+bench-record: build $(STAMP)/test $(STAMP)/load $(STAMP)/rdkafka
 	$(BIN)/python -m bench.macro.run --record $(BENCH_ARGS)
 	$(BIN)/python -m bench.report
 

@@ -13,23 +13,17 @@
  * the warm-up ends, while the load goes on. CPU of the broker is read from its process clock, so it is exact to nanoseconds.
  */
 #define _GNU_SOURCE
+#include "driver.h"
+
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -108,33 +102,6 @@ typedef struct {
   size_t stamp_position;  /* in a tail's produce body: where the record's time is */
   size_t crc_position;
 } load;
-
-static void fail(const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  (void)fputs("load: ", stderr);
-  (void)vfprintf(stderr, format, arguments);
-  (void)fputc('\n', stderr);
-  va_end(arguments);
-  exit(1);
-}
-
-static int64_t clock_ns(clockid_t clock) {
-  struct timespec now;
-  if (clock_gettime(clock, &now) != 0) fail("clock: %s", strerror(errno));
-  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static int64_t now_ns(void) {
-  return clock_ns(CLOCK_MONOTONIC);
-}
-
-static int64_t process_cpu_ns(int pid) {
-  clockid_t clock;
-  if (pid == 0) return 0;
-  if (clock_getcpuclockid(pid, &clock) != 0) fail("no process %d", pid);
-  return clock_ns(clock);
-}
 
 /* ---------------------------------------------------------------------------------------------------- histogram */
 
@@ -605,16 +572,6 @@ static void report(const load *l) {
 }
 
 /* ------------------------------------------------------------------------------------------------------- options */
-
-static int64_t number(const char *name, const char *text, int64_t low, int64_t high) {
-  char *end;
-  errno = 0;
-  long long value = strtoll(text, &end, 10);
-  if (errno != 0 || *end != 0 || value < low || value > high) {
-    fail("%s is %s, not a number from %" PRId64 " to %" PRId64, name, text, low, high);
-  }
-  return value;
-}
 
 static bool set_number(options *o, const char *name, const char *text) {
   if (strcmp(name, "--port") == 0)

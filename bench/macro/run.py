@@ -23,6 +23,8 @@ from tests.support import peers
 
 HISTORY = peers.ROOT / "bench" / "history" / "macro.jsonl"
 PYLOG_WARMUP_S = 1.0
+# What a row of librdkafka says beside its figure, for a record where it is CPU.
+PRODUCER_DETAILS = {"broker_us": "broker µs", "client_us": "client µs", "per_request": "records a request"}
 LAPS = 4  # of a load that ends with its volume, one after the other: the later ones find memory that was used just now
 
 
@@ -81,10 +83,14 @@ class Outcome:
             ours, kafka = self.detail("pylog", key), self.detail("kafka", key)
             if ours is not None and kafka is not None:
                 text += f"  {key[:3]} {ours:.0f}/{kafka:.0f} µs"
+        for key, words in PRODUCER_DETAILS.items():
+            ours, kafka = self.detail("pylog", key), self.detail("kafka", key)
+            if ours is not None and kafka is not None:
+                text += f"  {words} {ours:.3g}/{kafka:.3g}"
         return text
 
     def record(self) -> dict[str, object]:
-        keys = ("rate", "p50_us", "p90_us", "p99_us", "p999_us", "seconds", "broker_cpu_seconds")
+        keys = ("rate", "p50_us", "p90_us", "p99_us", "p999_us", "seconds", "broker_cpu_seconds", *PRODUCER_DETAILS)
         details = {name: {key: self.detail(name, key) for key in keys} for name in self.details}
         return {
             "row": self.name,
@@ -102,9 +108,8 @@ class Outcome:
 class Comparison:
     """Both sides, and the rows they run."""
 
-    def __init__(self, sides: list[Side], scratch: Path, options: argparse.Namespace) -> None:
+    def __init__(self, sides: list[Side], options: argparse.Namespace) -> None:
         self.sides = sides
-        self._scratch = scratch
         self._rounds: int = options.rounds
         self._seconds: float = options.seconds
         self._warmup: float = options.warmup
@@ -157,16 +162,19 @@ class Comparison:
 
     def producer(self, row: ProducerRow) -> Outcome:
         outcome = Outcome(row.name, "records/s", row.target, more_is_better=True)
-        lines = self._scratch / "lines"
-        side.write_lines(lines, row)
-        (kafka,) = (one for one in self.sides if one.name == "kafka")
-        warm = time.monotonic() + self._warmup
-        while time.monotonic() < warm:
-            kafka.produce_lines(row, lines)
+        for one in self.sides:
+            warm = time.monotonic() + (self._warmup if one.name == "kafka" else PYLOG_WARMUP_S)
+            while time.monotonic() < warm:
+                one.produce(row)
         for one in self.turns():
-            figures = one.produce_lines(row, lines)
-            outcome.add(one.name, figures["records"] / figures["seconds"], figures)
-        lines.unlink()
+            for _ in range(LAPS):
+                one.wait_deleted()
+                figures = one.produce(row)
+                records = figures["records"]
+                figures["broker_us"] = figures["broker_cpu_seconds"] / records * 1e6
+                figures["client_us"] = figures["load_cpu_seconds"] / records * 1e6
+                figures["per_request"] = records / figures["requests"]
+                outcome.add(one.name, records / figures["seconds"], figures)
         return outcome
 
     def run(self, wanted: set[str]) -> Iterator[Outcome]:
@@ -231,7 +239,7 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="pylog-bench-") as scratch,
         both(Path(scratch), options.kafka_against_itself) as sides,
     ):
-        for outcome in Comparison(sides, Path(scratch), options).run(wanted):
+        for outcome in Comparison(sides, options).run(wanted):
             print(outcome.line(), flush=True)
             if options.record:
                 HISTORY.parent.mkdir(exist_ok=True)

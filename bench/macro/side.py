@@ -12,6 +12,7 @@ from tests.support import confluent, peers
 from tests.support.brokers import Broker, Kafka39Broker, PylogBroker
 
 LOAD = peers.ROOT / "build" / "bench" / "load"
+RDKAFKA = peers.ROOT / "build" / "bench" / "rdkafka"
 SETTINGS = {
     # What a load wrote goes away soon after its topic, so that neither side fills the page cache for the other.
     "log.segment.delete.delay.ms": "0",
@@ -69,35 +70,20 @@ class Side:
         command += ["--warmup-ms", str(int(warmup_s * 1000))]
         if requests:
             command += ["--requests", str(requests)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=run_s + warmup_s + 60, check=False)
+        return self._run(command, row.name, run_s + warmup_s + 60)
+
+    def produce(self, row: ProducerRow) -> Figures:
+        """All records of the row into a new topic; the driver has seen that they are there."""
+        with self.topic(row.producers) as topic:
+            command = [str(RDKAFKA), "--port", str(self.broker.port), "--topic", topic, *row.arguments()]
+            return self._run([*command, "--pid", str(self.broker.pid)], row.name, 300)
+
+    def _run(self, command: list[str], name: str, timeout_s: float) -> Figures:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
         if done.returncode != 0:
-            raise RuntimeError(f"{self.name}: {row.name}: {done.stderr.strip()}")
+            raise RuntimeError(f"{self.name}: {name}: {done.stderr.strip()}")
         figures: Figures = {name: value for name, value in json.loads(done.stdout).items() if name != "mode"}
         return figures
-
-    def produce_lines(self, row: ProducerRow, lines: Path) -> Figures:
-        """All of the file by each producer, each into its own partition."""
-        with self.topic(row.producers) as topic:
-            before, started = self.cpu_seconds(), time.monotonic()
-            children = [
-                subprocess.Popen(self._kcat(row, topic, partition, lines)) for partition in range(row.producers)
-            ]
-            codes = [child.wait(300) for child in children]
-            seconds = time.monotonic() - started
-            if any(codes):
-                raise RuntimeError(f"{self.name}: kcat ended with {codes}")
-            records = row.records * row.producers
-            return {"records": records, "seconds": seconds, "broker_cpu_seconds": self.cpu_seconds() - before}
-
-    def _kcat(self, row: ProducerRow, topic: str, partition: int, lines: Path) -> list[str]:
-        settings = {
-            "linger.ms": row.linger_ms,
-            "queue.buffering.max.messages": 500_000,
-            "queue.buffering.max.kbytes": 1 << 20,
-        }
-        options = [word for name, value in settings.items() for word in ("-X", f"{name}={value}")]
-        where = ["-b", self.broker.bootstrap, "-t", topic, "-p", str(partition)]
-        return ["kcat", "-P", *where, *options, "-l", str(lines)]
 
 
 def ours(directory: Path) -> Side:
@@ -106,12 +92,3 @@ def ours(directory: Path) -> Side:
 
 def kafka(directory: Path) -> Side:
     return Side("kafka", Kafka39Broker(directory, SETTINGS, heap="1G"))
-
-
-def write_lines(path: Path, row: ProducerRow) -> None:
-    """The records kcat sends: letters that differ from line to line."""
-    alphabet = "abcdefghijklmnopqrstuvwxyz0123456789" * (row.record_bytes // 36 + 2)
-    with path.open("w") as out:
-        for number in range(row.records):
-            start = number % 36
-            out.write(f"{number:010d}{alphabet[start : start + row.record_bytes - 10]}\n")
