@@ -207,35 +207,47 @@ int32_t plog_engine_listen(plog_engine *e, const char *address, int32_t port, in
 
 /* ------------------------------------------------------------------------------------------------ partitions */
 
+#define PARTITIONS_PER_COMMAND 256 /* of a command about many: about a millisecond of the reactor's time */
+
 typedef struct {
-  const char *topic;
-  const uint8_t *topic_id;
-  int32_t index;
-  plog_log *log;
-  const plog_partition_state *state;
-  int64_t *out_partition;
+  plog_hosting *hostings;
+  int32_t count;
 } plog_add_arguments;
 
-static int32_t act_add(plog_engine *e, void *arguments) {
-  const plog_add_arguments *a = arguments;
+static int32_t add_partition(plog_engine *e, plog_hosting *h) {
   plog_partition *p;
   int32_t rc =
-      plog__partition_open(e->config.broker_id, e->config.replica_lag_time_max_ms, a->log, a->state, e->now_ms, &p);
+      plog__partition_open(e->config.broker_id, e->config.replica_lag_time_max_ms, h->log, h->state, e->now_ms, &p);
   if (rc) return rc;
-  rc = plog__topics_add(&e->topics, a->topic, a->topic_id, a->index, p);
+  rc = plog__topics_add(&e->topics, h->topic, h->topic_id, h->index, p);
   if (rc) {
     plog__partition_close(p);
     return rc;
   }
   plog__reactor_watch_lag(e, p);
-  *a->out_partition = p->number;
+  h->partition = p->number;
   return 0;
+}
+
+static int32_t act_add(plog_engine *e, void *arguments) {
+  const plog_add_arguments *a = arguments;
+  for (int32_t i = 0; i < a->count; i++) a->hostings[i].rc = add_partition(e, &a->hostings[i]);
+  return 0;
+}
+
+void plog_engine_add_partitions(plog_engine *e, plog_hosting *hostings, int32_t count) {
+  for (int32_t at = 0; at < count; at += PARTITIONS_PER_COMMAND) {
+    plog_add_arguments a = {hostings + at, PLOG_MIN(count - at, PARTITIONS_PER_COMMAND)};
+    (void)run(e, act_add, &a);
+  }
 }
 
 int32_t plog_engine_add_partition(plog_engine *e, const char *topic, const uint8_t *topic_id, int32_t index, plog_log *log,
                                   const plog_partition_state *state, int64_t *out_partition) {
-  plog_add_arguments a = {topic, topic_id, index, log, state, out_partition};
-  return run(e, act_add, &a);
+  plog_hosting hosting = {.topic = topic, .topic_id = topic_id, .log = log, .state = state, .index = index};
+  plog_engine_add_partitions(e, &hosting, 1);
+  if (hosting.rc == 0) *out_partition = hosting.partition;
+  return hosting.rc;
 }
 
 /* A command about one partition; what it means is the act's. */
@@ -254,7 +266,6 @@ typedef struct {
   int64_t result;
   int64_t second_result;
   int32_t count;
-  plog_log *log;
 } plog_partition_arguments;
 
 static plog_partition *find(const plog_engine *e, const plog_partition_arguments *a) {
@@ -281,22 +292,43 @@ int32_t plog_engine_publish(plog_engine *e, int64_t partition, const plog_partit
   return run(e, act_publish, &a);
 }
 
-static int32_t act_remove(plog_engine *e, void *arguments) {
-  plog_partition_arguments *a = arguments;
-  plog_partition *p = find(e, a);
-  if (!p) return PLOG_E_CLOSED;
-  end_waiting(e, p, a->error);
-  a->log = p->log;
+typedef struct {
+  const int64_t *partitions;
+  plog_log **logs;
+  int32_t count;
+  int32_t error;
+} plog_remove_arguments;
+
+static plog_log *remove_partition(plog_engine *e, int64_t number, int32_t error) {
+  plog_partition *p = plog__topics_by_number(&e->topics, number);
+  if (!p) return NULL;
+  end_waiting(e, p, error);
+  plog_log *log = p->log;
   plog__topics_remove(&e->topics, p);
   plog__partition_close(p);
+  return log;
+}
+
+static int32_t act_remove(plog_engine *e, void *arguments) {
+  const plog_remove_arguments *a = arguments;
+  for (int32_t i = 0; i < a->count; i++) a->logs[i] = remove_partition(e, a->partitions[i], a->error);
   return 0;
 }
 
+void plog_engine_remove_partitions(plog_engine *e, const int64_t *partitions, int32_t count, int32_t error,
+                                   plog_log **out_logs) {
+  for (int32_t at = 0; at < count; at += PARTITIONS_PER_COMMAND) {
+    plog_remove_arguments a = {partitions + at, out_logs + at, PLOG_MIN(count - at, PARTITIONS_PER_COMMAND), error};
+    (void)run(e, act_remove, &a);
+  }
+}
+
 int32_t plog_engine_remove_partition(plog_engine *e, int64_t partition, int32_t error, plog_log **out_log) {
-  plog_partition_arguments a = {.partition = partition, .error = error};
-  int32_t rc = run(e, act_remove, &a);
-  if (rc == 0) *out_log = a.log;
-  return rc;
+  plog_log *log;
+  plog_engine_remove_partitions(e, &partition, 1, error, &log);
+  if (!log) return PLOG_E_CLOSED;
+  *out_log = log;
+  return 0;
 }
 
 int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out) {

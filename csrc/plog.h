@@ -425,6 +425,23 @@ typedef struct {
  */
 int32_t plog_engine_add_partition(plog_engine *e, const char *topic, const uint8_t *topic_id, int32_t index, plog_log *log,
                                   const plog_partition_state *state, int64_t *out_partition);
+
+/** One of many partitions to host: what plog_engine_add_partition takes, and what it says. */
+typedef struct {
+  const char *topic;
+  const uint8_t *topic_id;
+  plog_log *log; /* taken when rc is 0 */
+  const plog_partition_state *state;
+  int64_t partition; /* out */
+  int32_t index;
+  int32_t rc; /* out */
+} plog_hosting;
+
+/**
+ * Host many partitions, each for itself, with a wait for the reactor per some hundreds instead of one for each; between
+ * those the reactor serves. any
+ */
+void plog_engine_add_partitions(plog_engine *e, plog_hosting *hostings, int32_t count);
 /** any; returns when the reactor has taken it up */
 int32_t plog_engine_publish(plog_engine *e, int64_t partition, const plog_partition_state *state);
 /**
@@ -432,6 +449,9 @@ int32_t plog_engine_publish(plog_engine *e, int64_t partition, const plog_partit
  * slices in flight are finished from files still open. *out_log: the caller's again. any
  */
 int32_t plog_engine_remove_partition(plog_engine *e, int64_t partition, int32_t error, plog_log **out_log);
+/** The same for many at once; out_logs: as many, NULL where none was hosted under that number. any */
+void plog_engine_remove_partitions(plog_engine *e, const int64_t *partitions, int32_t count, int32_t error,
+                                   plog_log **out_logs);
 int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out); /* any */
 /** The log behind a partition, borrowed: for the plog_log functions marked "any", while the partition is hosted. any */
 plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition);

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pylog._native import Log, LogSettings, Sys, check
+from pylog._native import Log, LogSettings, NativeError, Sys, check
 from pylog._plog import ffi, lib
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
@@ -74,6 +74,14 @@ class PartitionState(NamedTuple):
     compacted: bool
     internal: bool
     high_watermark: int
+
+
+class Hosting(NamedTuple):
+    """A partition to be hosted. log: taken when it is."""
+
+    partition: int
+    log: Log
+    state: PartitionState
 
 
 class EnginePartitionInfo(NamedTuple):
@@ -212,26 +220,57 @@ class Engine:
 
     def add_partition(self, topic: str, topic_id: bytes, index: int, log: Log, state: PartitionState) -> int:
         """Host a partition, whose log nobody else may change from now on; returns its number."""
-        out = ffi.new("int64_t *")
-        struct, _replicas, _isr = _state_struct(state)
-        check(
-            lib.plog_engine_add_partition(self.pointer, topic.encode(), topic_id, index, log.pointer, struct, out),
-            topic,
-        )
-        number = int(out[0])
-        self._logs[number] = log
-        return number
+        (result,) = self.add_partitions(topic, topic_id, [Hosting(index, log, state)])
+        if isinstance(result, int):
+            return result
+        raise result
+
+    def add_partitions(
+        self, topic: str, topic_id: bytes, hostings: Sequence[Hosting]
+    ) -> list[int | KafkaError | NativeError | OSError]:
+        """Host many partitions of a topic, each for itself: for each its number, or why it is not hosted."""
+        name = ffi.new("char[]", topic.encode())
+        identity = ffi.from_buffer(topic_id)
+        entries = ffi.new("plog_hosting[]", len(hostings))
+        structs = _StateStructs()
+        for entry, (index, log, state) in zip(entries, hostings, strict=True):
+            entry.topic = name
+            entry.topic_id = identity
+            entry.index = index
+            entry.log = log.pointer
+            entry.state = structs.of(state)
+        lib.plog_engine_add_partitions(self.pointer, entries, len(hostings))
+        results: list[int | KafkaError | NativeError | OSError] = []
+        for entry, hosting in zip(entries, hostings, strict=True):
+            try:
+                check(entry.rc, topic)
+            except (KafkaError, NativeError, OSError) as error:
+                results.append(error)
+                continue
+            number = int(entry.partition)
+            self._logs[number] = hosting.log
+            results.append(number)
+        return results
 
     def publish(self, partition: int, state: PartitionState) -> None:
         """Tell the engine what is true of a partition now; in force when this returns."""
-        struct, _replicas, _isr = _state_struct(state)
-        _check_partition(lib.plog_engine_publish(self.pointer, partition, struct), partition)
+        structs = _StateStructs()
+        _check_partition(lib.plog_engine_publish(self.pointer, partition, structs.of(state)), partition)
 
     def remove_partition(self, partition: int, error: int) -> Log:
         """Stop hosting: whoever waits gets error. The log is the caller's again."""
-        out = ffi.new("plog_log **")
-        _check_partition(lib.plog_engine_remove_partition(self.pointer, partition, error, out), partition)
-        return self._logs.pop(partition)
+        return self.remove_partitions([partition], error)[0]
+
+    def remove_partitions(self, partitions: Sequence[int], error: int) -> list[Log]:
+        """The same for many at once; when one is not hosted, it raises after the others are removed."""
+        logs = ffi.new("plog_log *[]", len(partitions))
+        numbers = ffi.new("int64_t[]", partitions)
+        lib.plog_engine_remove_partitions(self.pointer, numbers, len(partitions), error, logs)
+        removed = [self._logs.pop(number) for number, log in zip(partitions, logs, strict=True) if log]
+        if len(removed) < len(partitions):
+            missing = next(number for number, log in zip(partitions, logs, strict=True) if not log)
+            _check_partition(lib.PLOG_E_CLOSED, missing)
+        return removed
 
     def partition_info(self, partition: int) -> EnginePartitionInfo:
         out = ffi.new("plog_partition_info *")
@@ -381,16 +420,34 @@ class Engine:
         return EngineStats(*(getattr(out, field) for field in EngineStats._fields))
 
 
-def _state_struct(state: PartitionState) -> tuple[Any, Any, Any]:
-    """The C struct, and the arrays that it points to, which the caller keeps alive."""
-    replicas = ffi.new("int32_t[]", list(state.replicas))
-    isr = ffi.new("int32_t[]", list(state.isr))
-    fields = state._asdict()
-    fields["replicas"] = replicas
-    fields["replicas_count"] = len(state.replicas)
-    fields["isr"] = isr
-    fields["isr_count"] = len(state.isr)
-    return ffi.new("plog_partition_state *", fields), replicas, isr
+class _StateStructs:
+    """States as C reads them, alive as long as this is. Partitions that share one state, as the many of a topic on one
+    node do, share its struct."""
+
+    __slots__ = ("_alive", "_last", "_struct")
+
+    def __init__(self) -> None:
+        self._alive: list[Any] = []
+        self._last: PartitionState | None = None
+        self._struct: Any = None
+
+    def of(self, state: PartitionState) -> Any:
+        if state is not self._last:
+            self._last = state
+            self._struct = self._make(state)
+        return self._struct
+
+    def _make(self, state: PartitionState) -> Any:
+        replicas = ffi.new("int32_t[]", list(state.replicas))
+        isr = ffi.new("int32_t[]", list(state.isr))
+        fields = state._asdict()
+        fields["replicas"] = replicas
+        fields["replicas_count"] = len(state.replicas)
+        fields["isr"] = isr
+        fields["isr_count"] = len(state.isr)
+        struct = ffi.new("plog_partition_state *", fields)
+        self._alive += (replicas, isr, struct)
+        return struct
 
 
 def _take(engine: Any, up: Any) -> Upcall:

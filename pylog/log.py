@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pylog._native import Log as NativeLog
 from pylog._native import (
@@ -214,10 +214,9 @@ class Log:
         with self._guard:
             self.owner = owner
 
-    def unhost(self, give_back: Callable[[], object] = lambda: None) -> None:
-        """The engine gives the native log back: give_back asks it to, while no policy is at work on the log."""
+    def unhost(self) -> None:
+        """The engine, which has ended, gives the native log back."""
         with self._guard:
-            give_back()
             self.owner = LocalOwner(self.native)
 
     # ------------------------------------------------------------------------------ what happened to it. Any thread.
@@ -395,13 +394,31 @@ class Log:
                 self.native.close(clean)
 
     def condemn(self) -> str:
-        """Close it and rename its directory for deletion. Returns the new path, durably there. Raises OSError."""
+        """Close it and rename its directory for deletion. Returns the new path, which the caller makes durable, once
+        for all logs of a data directory. Raises OSError."""
         with self._guard:
             self.close(clean=False)
-            condemned = os.path.join(self.directory, renamed_directory_name(self.partition, DELETE_SUFFIX))
+            condemned = f"{self.directory}/{renamed_directory_name(self.partition, DELETE_SUFFIX)}"
             os.rename(self.path, condemned)
-            sync_directory(self.directory)
             return condemned
+
+
+def unhost_all(logs: Sequence[Log], give_back: Callable[[], object]) -> None:
+    """The engine gives native logs back: give_back asks it to, while no policy is at work on any of them.
+
+    Nobody else holds more than one log's guard at a time, so the order in which these are taken does not matter.
+    """
+    taken = 0
+    try:
+        for log in logs:
+            log._guard.acquire()
+            taken += 1
+        give_back()
+        for log in logs:
+            log.owner = LocalOwner(log.native)
+    finally:
+        for log in logs[:taken]:
+            log._guard.release()
 
 
 def create_log(
@@ -416,27 +433,43 @@ def create_log(
 ) -> Log:
     """A new, empty log in a new directory below the data directory. Raises OSError, FileExistsError when it is
     there."""
-    path = os.path.join(directory, partition.directory_name)
+    name = partition.directory_name
+    path = f"{directory}/{name}"
     os.mkdir(path, 0o755)
+    seed = crc32c(name.encode())
     try:
-        if topic_id is not None and topic_id != ZERO_TOPIC_ID:
-            create_partition_metadata(os.path.join(path, PARTITION_METADATA_FILE), topic_id)
-        os.close(os.open(os.path.join(path, LEADER_EPOCH_FILE), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-        return open_log(
+        if topic_id == ZERO_TOPIC_ID:
+            topic_id = None
+        if topic_id is not None:
+            create_partition_metadata(f"{path}/{PARTITION_METADATA_FILE}", topic_id)
+        os.close(os.open(f"{path}/{LEADER_EPOCH_FILE}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        native, report = NativeLog.open(
             sys,
-            partition,
             path,
-            config=config,
-            recovery_point=0,
+            log_settings(config, seed),
+            [],
             log_start=0,
+            recovery_point=0,
             clean=True,
-            now_ms=now_ms,
-            wall_ms=wall_ms,
-            new=True,
+            epochs=[],
+            now_ms=wall_ms,
         )
     except OSError:
         _remove_half_made(path)
         raise
+    return Log(
+        partition,
+        path,
+        native,
+        config=config,
+        seed=seed,
+        topic_id=topic_id,
+        epochs_on_disk=[],
+        open_report=report,
+        settled=Settled([], [], []),
+        entry_synced=False,
+        now_ms=now_ms,
+    )
 
 
 def _remove_half_made(path: str) -> None:
@@ -460,12 +493,11 @@ def open_log(
     clean: bool,
     now_ms: int,
     wall_ms: int,
-    new: bool = False,
 ) -> Log:
     """Open the log in a partition directory, putting right what was left half done. Raises OSError, KafkaError.
 
     clean: the data directory was closed in order, so nothing is read. Otherwise everything at or past recovery_point is
-    checked and the torn tail cut. A broken side file is told and made again from the log. new: just made.
+    checked and the torn tail cut. A broken side file is told and made again from the log.
     """
     settled = settle_directory(path, _end_of_log_file)
     log = Logger(f"Log partition={partition}, dir={os.path.dirname(path)}")
@@ -503,7 +535,7 @@ def open_log(
         epochs_on_disk=epochs,
         open_report=report,
         settled=settled,
-        entry_synced=clean and not new,
+        entry_synced=clean,
         now_ms=now_ms,
     )
     try:

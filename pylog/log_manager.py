@@ -23,7 +23,7 @@ from pylog.config import LogConfig
 from pylog.data_dir import DataDirectory, DirectoryInUse, put_clean_shutdown_marker
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
-from pylog.files import CorruptFileError, FlushError
+from pylog.files import CorruptFileError, FlushError, sync_directory
 from pylog.log import Log, create_log
 from pylog.logger import Logger
 from pylog.recovery import load_directory, run_parallel
@@ -148,8 +148,7 @@ class LogManager:
                 self._adopt(self._logs, log)
             for log in loaded.future:
                 self._adopt(self._future, log)
-            for path in loaded.condemned:
-                self._removal.remove_directory(path, self.config.log_segment_delete_delay_ms)
+            self._removal.remove_directories(loaded.condemned, self.config.log_segment_delete_delay_ms)
         self._need_a_directory()
         self._schedule_periodic_work()
 
@@ -196,18 +195,43 @@ class LogManager:
 
         Raises INCONSISTENT_TOPIC_ID, LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR.
         """
-        existing = self._logs.get(partition)
-        if existing is not None:
-            if topic_id is not None:
-                existing.assign_topic_id(topic_id)
-            return existing
-        where = self._emptiest_directory() if directory is None else self._live_directory(directory)
+        (log,) = self.create_all([partition], topic_id, directory)
+        if isinstance(log, KafkaError):
+            raise log
+        return log
+
+    def create_all(
+        self, partitions: Iterable[TopicPartition], topic_id: bytes | None, directory: str | None = None
+    ) -> list[Log | KafkaError]:
+        """The logs of a topic's partitions as `create` makes them, each for itself: for each its log, or why there is
+        none."""
+        config: LogConfig | None = None
+        counts = self._partition_counts() if directory is None else {}
+        made: list[Log | KafkaError] = []
+        for partition in partitions:
+            try:
+                log = self._logs.get(partition)
+                if log is not None:
+                    if topic_id is not None:
+                        log.assign_topic_id(topic_id)
+                else:
+                    where = self._emptiest_of(counts) if directory is None else self._live_directory(directory)
+                    config = self._config_of(partition.topic) if config is None else config
+                    log = self._create_in(where, partition, topic_id, config)
+                    if directory is None:
+                        counts[where] += 1
+                made.append(log)
+            except KafkaError as e:
+                made.append(e)
+        return made
+
+    def _create_in(self, where: str, partition: TopicPartition, topic_id: bytes | None, config: LogConfig) -> Log:
         try:
             log = create_log(
                 self._sys,
                 partition,
                 where,
-                config=self._config_of(partition.topic),
+                config=config,
                 topic_id=topic_id,
                 now_ms=self._clock.monotonic_ms(),
                 wall_ms=self._clock.wall_ms(),
@@ -228,31 +252,59 @@ class LogManager:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"log directory {path} is offline: {self._offline[path]}")
         raise KafkaError(ErrorCode.LOG_DIR_NOT_FOUND, f"{path} is not in log.dirs")
 
-    def _emptiest_directory(self) -> str:
-        """The first of those with the fewest partitions."""
+    def _partition_counts(self) -> dict[str, int]:
+        """How many partitions lie in each live directory, in the order of log.dirs. One directory is not counted."""
         with self._guard:
             counts = dict.fromkeys(self._directories, 0)
             if len(counts) > 1:
                 for log in (*self._logs.values(), *self._future.values()):
                     counts[log.directory] += 1
+        return counts
+
+    def _emptiest_of(self, counts: Mapping[str, int]) -> str:
+        """The first of those with the fewest partitions that are live still."""
+        live = [path for path in counts if path in self._directories]
         self._need_a_directory()
-        return min(counts, key=counts.__getitem__)
+        return min(live, key=counts.__getitem__)
 
     def delete(self, partition: TopicPartition) -> bool:
         """Forget the partition's log and rename its directory; its files go later. False when there is none.
 
         On return a log of the same name can be created. Not while hosted. Raises KAFKA_STORAGE_ERROR.
         """
+        return self.delete_all([partition]) > 0
+
+    def delete_all(self, partitions: Iterable[TopicPartition]) -> int:
+        """The same for many, their data directories synced once for all: how many logs there were. When it raises
+        KAFKA_STORAGE_ERROR, some may be left."""
         with self._guard:
-            logs = [log for log in (self._logs.pop(partition, None), self._future.pop(partition, None)) if log]
-        for log in logs:
+            found = [
+                log
+                for partition in partitions
+                for log in (self._logs.pop(partition, None), self._future.pop(partition, None))
+                if log
+            ]
+        condemned: dict[int, list[str]] = {}
+        error: KafkaError | None = None
+        for log in found:
             try:
-                condemned = log.condemn()
+                condemned.setdefault(log.config.file_delete_delay_ms, []).append(log.condemn())
             except OSError as e:
-                self._disk_error(log.directory, e)
-                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"cannot delete {log.path}: {e}") from e
-            self._removal.remove_directory(condemned, log.config.file_delete_delay_ms)
-        return bool(logs)
+                error = self._not_deleted(log.directory, log.path, e)
+        for directory in {log.directory for log in found}:
+            try:
+                sync_directory(directory)
+            except OSError as e:
+                error = self._not_deleted(directory, directory, e)
+        for delay_ms, paths in condemned.items():
+            self._removal.remove_directories(paths, delay_ms)
+        if error is not None:
+            raise error
+        return len(found)
+
+    def _not_deleted(self, directory: str, path: str, error: OSError) -> KafkaError:
+        self._disk_error(directory, error)
+        return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"cannot delete {path}: {error}")
 
     def configure_topic(self, topic: str) -> None:
         """The topic's settings changed: its logs take them up."""

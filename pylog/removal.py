@@ -6,11 +6,14 @@ dies before the time is up leaves names that the next start recognises. Nothing 
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from pylog.clock import Clock
 from pylog.files import unlink_if_there
 from pylog.schedule import Schedule
+
+_PATHS_PER_TASK = 64  # other work of the maintenance thread gets its turn between them
 
 
 class Removal:
@@ -28,27 +31,28 @@ class Removal:
 
     def unlink(self, paths: Iterable[str], delay_ms: int) -> None:
         """Unlink the files that do not wait already, delay_ms from now."""
+        self._later(list(paths), delay_ms, unlink_if_there)
+
+    def remove_directories(self, paths: Iterable[str], delay_ms: int) -> None:
+        """Remove the directories and the files in them, delay_ms from now."""
+        self._later(list(paths), delay_ms, _remove_directory)
+
+    def _later(self, paths: Sequence[str], delay_ms: int, remove: Callable[[str], object]) -> None:
+        with self._guard:
+            fresh = [path for path in paths if path not in self._waiting]
+            self._waiting.update(fresh)
+        due_ms = self._clock.monotonic_ms() + delay_ms
+        for at in range(0, len(fresh), _PATHS_PER_TASK):
+            self._schedule.at(due_ms, partial(self._now, fresh[at : at + _PATHS_PER_TASK], remove))
+
+    def _now(self, paths: Sequence[str], remove: Callable[[str], object]) -> None:
+        with self._guard:
+            self._waiting.difference_update(paths)
         for path in paths:
-            self._later(path, delay_ms, unlink_if_there)
-
-    def remove_directory(self, path: str, delay_ms: int) -> None:
-        """Remove the directory and the files in it, delay_ms from now."""
-        self._later(path, delay_ms, _remove_directory)
-
-    def _later(self, path: str, delay_ms: int, remove: Callable[[str], object]) -> None:
-        with self._guard:
-            if path in self._waiting:
-                return
-            self._waiting.add(path)
-        self._schedule.at(self._clock.monotonic_ms() + delay_ms, lambda: self._now(path, remove))
-
-    def _now(self, path: str, remove: Callable[[str], object]) -> None:
-        with self._guard:
-            self._waiting.discard(path)
-        try:
-            remove(path)
-        except OSError as e:
-            self._failed(path, e)
+            try:
+                remove(path)
+            except OSError as e:
+                self._failed(path, e)
 
 
 def _remove_directory(path: str) -> None:

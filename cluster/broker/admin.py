@@ -280,19 +280,11 @@ class Admin:
             leader, epoch, isr = (-1, -1, ()) if state is None else (state.leader, state.leader_epoch, state.isr)
             partitions.append(PartitionMetadata(index, leader, epoch, assignment.replicas, isr))
         topic = TopicMetadata(name, description.topic_id, tuple(partitions))
-        for partition in partitions:
-            if self.broker_id in partition.replicas:
-                self._host(topic, partition)
+        for index, error in self._broker.replicas.host(topic, [p for p in partitions if self.broker_id in p.replicas]):
+            self._log.error("partition cannot be hosted", partition=f"{name}-{index}", why=error.message)
         self._broker.metadata.put(topic)
         if topic.internal:
             self._broker.coordinators.load(topic)
-
-    def _host(self, topic: TopicMetadata, partition: PartitionMetadata) -> None:
-        try:
-            self._broker.replicas.host(topic, partition)
-        except KafkaError as error:
-            where = f"{topic.name}-{partition.partition}"
-            self._log.error("partition cannot be hosted", partition=where, why=error.message)
 
     def _finish_deletion(self, name: str) -> None:
         """Take a topic that is marked for deletion away: logs first, then the tree, the mark last."""
@@ -300,10 +292,10 @@ class Admin:
         count = 0 if description is None else len(description.partitions)
         topic = self._broker.metadata.topics.get(name)
         self._broker.metadata.drop(name)
-        for index in range(count):
-            if topic is not None and topic.internal:
+        if topic is not None and topic.internal:
+            for index in range(count):
                 self._broker.coordinators.unload(name, index)
-            self._broker.replicas.delete(name, index)
+        self._broker.replicas.delete(TopicPartition(name, index) for index in range(count))
         try:
             for ops in removals(self.store, name, self._fence):
                 self.store.multi(ops)

@@ -3,9 +3,9 @@
 What stays true:
 - a hosted partition has a log that the engine owns until the partition is removed; whoever asks for a partition that
   is not hosted, or not led here, gets Kafka's error;
-- what Python decides about a partition reaches C whole (`_state`), never a field at a time;
-- a deletion is finished when `delete` returns: parked requests are answered, the directory is renamed, the name is
-  free.
+- what Python decides about a partition reaches C whole (`_States`), never a field at a time;
+- a deletion is finished when `delete` returns: parked requests are answered, the directories are renamed, the names
+  are free.
 
 Control thread, except `checkpoint_high_watermarks` and `lost` (maintenance).
 """
@@ -13,22 +13,22 @@ Control thread, except `checkpoint_high_watermarks` and `lost` (maintenance).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from cluster.broker.metadata_cache import INTERNAL_TOPICS, PartitionMetadata, TopicMetadata
-from pylog._engine import PartitionState
+from pylog._engine import Hosting, PartitionState
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
+from pylog.log import unhost_all
 from pylog.log_owner import HostedOwner
 from pylog.logger import Logger
 from pylog.typed import TYPE_CHECKING, Final
 from pylog.types import TopicPartition
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pylog._engine import Engine, EnginePartitionInfo
-    from pylog._native import ProducerInfo
+    from pylog._native import NativeError, ProducerInfo
     from pylog.config import LogConfig
     from pylog.log import Log
     from pylog.log_manager import LogManager
@@ -39,6 +39,8 @@ _FOLLOWER: Final = 2
 _AS_SENT: Final = -1
 _DEFAULT_LEVEL: Final = -(2**31)
 _FROM_THE_LOG: Final = -1
+#: While some are given back no policy is at work on them, so not too many at once.
+_UNHOSTED_AT_ONCE: Final = 256
 
 
 class Found(NamedTuple):
@@ -99,6 +101,11 @@ class HostedPartition:
         self.leader_epoch = -1
         self.leads = False
 
+    def take_up(self, partition: PartitionMetadata, broker_id: int) -> None:
+        """What the data plane was told just now."""
+        self.leader_epoch = partition.leader_epoch
+        self.leads = partition.leader == broker_id
+
     def info(self) -> EnginePartitionInfo:
         return self._engine.partition_info(self.number)
 
@@ -121,82 +128,89 @@ class ReplicaManager:
 
     # ------------------------------------------------------------------------------------------------- hosting
 
-    def host(self, topic: TopicMetadata, partition: PartitionMetadata, high_watermark: int | None = None) -> None:
-        """Host a replica, its log made when there is none; or publish what has changed about a hosted one.
+    def host(
+        self,
+        topic: TopicMetadata,
+        partitions: Sequence[PartitionMetadata],
+        high_watermarks: Mapping[int, int] | None = None,
+    ) -> list[tuple[int, KafkaError]]:
+        """Host replicas of a topic, a log made where there is none; or publish what has changed about hosted ones.
 
-        Raises INCONSISTENT_TOPIC_ID, KAFKA_STORAGE_ERROR.
+        Each for itself: returns the partitions that are not hosted, with why. high_watermarks: by partition, where
+        they are known better than from the log.
         """
-        key = (topic.name, partition.partition)
-        state = self._state(topic, partition, high_watermark)
-        hosted = self._hosted.get(key)
-        if hosted is None:
-            log = self._logs.create(TopicPartition(*key), topic.topic_id)
-            number = self._engine.add_partition(topic.name, topic.topic_id, partition.partition, log.native, state)
-            log.host(HostedOwner(self._engine, number))
-            hosted = HostedPartition(self._engine, log, number)
-            self._hosted[key] = self._by_number[number] = hosted
-            self._offline.discard(key)
-        else:
-            self._engine.publish(hosted.number, state)
-        hosted.leader_epoch = partition.leader_epoch
-        hosted.leads = partition.leader == self._broker_id
+        known = high_watermarks or {}
+        states = _States(self._broker_id, topic, self._config_of(topic.name), known)
+        failed: list[tuple[int, KafkaError]] = []
+        fresh: list[PartitionMetadata] = []
+        for partition in partitions:
+            hosted = self._hosted.get((topic.name, partition.partition))
+            if hosted is None:
+                fresh.append(partition)
+            else:
+                self._engine.publish(hosted.number, states.of(partition))
+                hosted.take_up(partition, self._broker_id)
+        made = self._logs.create_all([TopicPartition(topic.name, each.partition) for each in fresh], topic.topic_id)
+        hostings: list[tuple[PartitionMetadata, Log]] = []
+        for partition, log in zip(fresh, made, strict=True):
+            if isinstance(log, KafkaError):
+                failed.append((partition.partition, log))
+            else:
+                hostings.append((partition, log))
+        numbers = self._engine.add_partitions(
+            topic.name,
+            topic.topic_id,
+            [Hosting(partition.partition, log.native, states.of(partition)) for partition, log in hostings],
+        )
+        for (partition, log), number in zip(hostings, numbers, strict=True):
+            if isinstance(number, int):
+                self._take_in(log, number).take_up(partition, self._broker_id)
+            else:
+                failed.append((partition.partition, _as_kafka_error(number)))
+        return failed
+
+    def _take_in(self, log: Log, number: int) -> HostedPartition:
+        log.host(HostedOwner(self._engine, number))
+        hosted = HostedPartition(self._engine, log, number)
+        key = (log.partition.topic, log.partition.partition)
+        self._hosted[key] = self._by_number[number] = hosted
+        self._offline.discard(key)
+        return hosted
 
     def configure(self, topic: TopicMetadata) -> None:
         """The topic's settings changed: logs and data plane take them up."""
         self._logs.configure_topic(topic.name)
-        for partition in topic.partitions:
-            if (topic.name, partition.partition) in self._hosted:
-                self.host(topic, partition)
+        self.host(topic, [each for each in topic.partitions if (topic.name, each.partition) in self._hosted])
 
-    def delete(self, topic: str, index: int) -> None:
-        """Stop hosting and delete the log. Nothing when it is not hosted."""
-        hosted = self._unhost(topic, index, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-        self._offline.discard((topic, index))
-        if hosted is not None:
-            self._logs.delete(hosted.source.partition)
+    def delete(self, partitions: Iterable[TopicPartition]) -> None:
+        """Stop hosting, and delete the logs of those that are hosted. Raises KAFKA_STORAGE_ERROR."""
+        keys = [(each.topic, each.partition) for each in partitions]
+        unhosted = self._unhost(keys, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        self._offline.difference_update(keys)
+        self._logs.delete_all([hosted.source.partition for hosted in unhosted])
 
     def release_all(self) -> None:
         """Take every log back from an engine that has stopped, so that it can be closed."""
-        for topic, index in list(self._hosted):
-            self._unhost(topic, index, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self._unhost(list(self._hosted), ErrorCode.NOT_LEADER_OR_FOLLOWER)
 
     def lost(self, logs: Iterable[Log]) -> None:
         """A directory failed and took these logs along: requests for them get KAFKA_STORAGE_ERROR."""
-        for log in logs:
-            key = (log.partition.topic, log.partition.partition)
-            self._offline.add(key)
-            if self._unhost(*key, ErrorCode.KAFKA_STORAGE_ERROR) is not None:
-                log.close(clean=False)
+        keys = [(log.partition.topic, log.partition.partition) for log in logs]
+        self._offline.update(keys)
+        for hosted in self._unhost(keys, ErrorCode.KAFKA_STORAGE_ERROR):
+            hosted.source.close(clean=False)
 
-    def _unhost(self, topic: str, index: int, error: ErrorCode) -> HostedPartition | None:
-        hosted = self._hosted.pop((topic, index), None)
-        if hosted is None:
-            return None
-        del self._by_number[hosted.number]
-        hosted.source.unhost(lambda: self._engine.remove_partition(hosted.number, int(error)))
-        return hosted
-
-    def _state(self, topic: TopicMetadata, partition: PartitionMetadata, high_watermark: int | None) -> PartitionState:
-        config = self._config_of(topic.name)
-        codec, level = _compression(config)
-        leads = partition.leader == self._broker_id
-        return PartitionState(
-            role=_LEADER if leads else _FOLLOWER,
-            leader_epoch=partition.leader_epoch,
-            leader_id=partition.leader,
-            replicas=partition.replicas,
-            isr=partition.isr,
-            min_insync_replicas=config.min_insync_replicas,
-            max_message_bytes=config.max_message_bytes,
-            timestamp_type=1 if config.log_append_time else 0,
-            timestamp_before_max_ms=config.timestamp_before_max_ms,
-            timestamp_after_max_ms=config.timestamp_after_max_ms,
-            compression=codec,
-            compression_level=level,
-            compacted=config.compact,
-            internal=topic.name in INTERNAL_TOPICS,
-            high_watermark=_FROM_THE_LOG if high_watermark is None else high_watermark,
-        )
+    def _unhost(self, keys: Iterable[tuple[str, int]], error: ErrorCode) -> list[HostedPartition]:
+        """Stop hosting those of them that are hosted; returns these. Their logs are ours again."""
+        unhosted = [hosted for key in keys if (hosted := self._hosted.pop(key, None)) is not None]
+        for at in range(0, len(unhosted), _UNHOSTED_AT_ONCE):
+            some = unhosted[at : at + _UNHOSTED_AT_ONCE]
+            numbers = [hosted.number for hosted in some]
+            for number in numbers:
+                del self._by_number[number]
+            give_back = partial(self._engine.remove_partitions, numbers, int(error))
+            unhost_all([hosted.source for hosted in some], give_back)
+        return unhosted
 
     # ------------------------------------------------------------------------------------------------- asking
 
@@ -244,6 +258,57 @@ class ReplicaManager:
             each.source.partition: each.info().high_watermark for each in list(self._hosted.values())
         }
         self._logs.checkpoint_high_watermarks(offsets)
+
+
+class _States:
+    """What is true of the partitions of a topic, as the data plane is told. Those that differ in nothing, as on a
+    single node, get the same object."""
+
+    __slots__ = ("_basis", "_broker_id", "_high_watermarks", "_last", "_leadership")
+
+    def __init__(
+        self, broker_id: int, topic: TopicMetadata, config: LogConfig, high_watermarks: Mapping[int, int]
+    ) -> None:
+        codec, level = _compression(config)
+        self._broker_id = broker_id
+        self._high_watermarks = high_watermarks
+        self._leadership: tuple[object, ...] = ()
+        self._last = self._basis = PartitionState(
+            role=_FOLLOWER,
+            leader_epoch=-1,
+            leader_id=-1,
+            replicas=(),
+            isr=(),
+            min_insync_replicas=config.min_insync_replicas,
+            max_message_bytes=config.max_message_bytes,
+            timestamp_type=1 if config.log_append_time else 0,
+            timestamp_before_max_ms=config.timestamp_before_max_ms,
+            timestamp_after_max_ms=config.timestamp_after_max_ms,
+            compression=codec,
+            compression_level=level,
+            compacted=config.compact,
+            internal=topic.internal,
+            high_watermark=_FROM_THE_LOG,
+        )
+
+    def of(self, partition: PartitionMetadata) -> PartitionState:
+        high_watermark = self._high_watermarks.get(partition.partition, _FROM_THE_LOG)
+        leadership = (partition.leader, partition.leader_epoch, partition.replicas, partition.isr, high_watermark)
+        if leadership != self._leadership:
+            self._leadership = leadership
+            self._last = self._basis._replace(
+                role=_LEADER if partition.leader == self._broker_id else _FOLLOWER,
+                leader_epoch=partition.leader_epoch,
+                leader_id=partition.leader,
+                replicas=partition.replicas,
+                isr=partition.isr,
+                high_watermark=high_watermark,
+            )
+        return self._last
+
+
+def _as_kafka_error(error: KafkaError | NativeError | OSError) -> KafkaError:
+    return error if isinstance(error, KafkaError) else KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error))
 
 
 def _compression(config: LogConfig) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from pylog._engine import (
     UP_REQUEST,
     UP_ROLLED,
     Engine,
+    Hosting,
     Upcall,
 )
 from pylog._native import Log, Sys
@@ -487,11 +488,7 @@ def test_numbers_are_never_used_again(host: Host) -> None:
 
 def test_names_and_ids_agree(host: Host) -> None:
     hosted = host.host()
-    directory = host.directory / "spare"
-    directory.mkdir()
-    log, _ = Log.open(
-        host.sys, str(directory), SETTINGS, [], log_start=0, recovery_point=0, clean=False, epochs=(), now_ms=WALL_MS
-    )
+    log = open_log(host, "spare")
     for name, id_of, index, code in (
         ("t", "other", 1, ErrorCode.INCONSISTENT_TOPIC_ID),
         ("other", "t", 0, ErrorCode.INCONSISTENT_TOPIC_ID),
@@ -503,6 +500,57 @@ def test_names_and_ids_agree(host: Host) -> None:
             host.engine.add_partition(name, topic_id(id_of), index, log, LEADER)
         assert raised.value.code == code
     assert host.engine.add_partition("t", topic_id("t"), 1, log, LEADER) != hosted.number
+
+
+def open_log(host: Host, name: str) -> Log:
+    directory = host.directory / name
+    directory.mkdir()
+    log, _ = Log.open(
+        host.sys, str(directory), SETTINGS, [], log_start=0, recovery_point=0, clean=False, epochs=(), now_ms=WALL_MS
+    )
+    return log
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_many_are_hosted_and_given_back_in_one_call(tmp_path: Path, started: bool) -> None:
+    """More than one command takes, and states that are shared and states that are not."""
+    host = Host(tmp_path)
+    if started:
+        host.start()
+    count = 300
+    later = LEADER._replace(leader_epoch=9)
+    logs = [open_log(host, f"m-{index}") for index in range(count)]
+    hostings = [Hosting(index, log, later if index % 3 else LEADER) for index, log in enumerate(logs)]
+    numbers = [n for n in host.engine.add_partitions("m", topic_id("m"), hostings) if isinstance(n, int)]
+    assert len(set(numbers)) == count
+    for index, number in enumerate(numbers):
+        assert host.engine.partition_info(number).leader_epoch == (9 if index % 3 else LEADER.leader_epoch)
+    client = host.client() if started else None
+    if client is not None:
+        assert client.produce(batch([b"x"]), topic="m", index=count - 1).error_code == 0
+        client.close()
+    assert host.engine.remove_partitions(numbers, 3) == logs
+    for log in logs:
+        log.close(clean=False)
+    assert host.engine.add_partitions("m", topic_id("m"), []) == []
+    assert host.engine.remove_partitions([], 3) == []
+    host.close()
+
+
+def test_one_of_many_that_is_refused_concerns_itself_alone(host: Host) -> None:
+    taken = host.host("m", 1)
+    logs = [open_log(host, f"more-{index}") for index in range(3)]
+    hostings = [Hosting(index, log, LEADER) for index, log in enumerate(logs)]
+    first, refused, last = host.engine.add_partitions("m", topic_id("m"), hostings)
+    assert isinstance(refused, KafkaError) and refused.code == ErrorCode.INVALID_TOPIC_EXCEPTION
+    assert isinstance(first, int) and isinstance(last, int)
+    logs[1].close(clean=False)
+    with pytest.raises(KafkaError) as raised:
+        host.engine.remove_partitions([first, 12345, last], 3)
+    assert raised.value.code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    logs[0].close(clean=False)
+    logs[2].close(clean=False)
+    assert host.engine.partition_info(taken.number).log_end_offset == 0
 
 
 def test_many_threads_ask_at_once(host: Host) -> None:

@@ -20,6 +20,7 @@ from pylog.types import TopicPartition
 
 A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0)
 TOPIC_ID = bytes(range(16))
+SYS_FSYNC, SYS_FDATASYNC = 5, 6
 SMALL = LogConfig(segment_bytes=1_000, index_interval_bytes=100, segment_index_bytes=1_000, file_delete_delay_ms=60_000)
 
 MakeBatch = Callable[..., bytes]
@@ -103,6 +104,48 @@ def test_creating_twice_is_once_and_checks_the_topic_id(store: Store) -> None:
     with pytest.raises(KafkaError) as caught:
         manager.create(A0, bytes(15) + b"x")
     assert caught.value.code == ErrorCode.INCONSISTENT_TOPIC_ID
+
+
+def test_many_are_made_and_deleted_at_once(store: Store) -> None:
+    manager = store.open()
+    partitions = [TopicPartition("many", i) for i in range(10)]
+    os.makedirs(os.path.join(store.paths[0], "many-4"))  # in the way of one of them
+    made = manager.create_all(partitions, TOPIC_ID)
+    refused = made.pop(4)
+    assert isinstance(refused, KafkaError) and refused.code == ErrorCode.KAFKA_STORAGE_ERROR
+    logs = [log for log in made if isinstance(log, Log)]
+    assert len(logs) == 9 and manager.logs() == logs
+    in_first = sum(os.path.dirname(log.path) == store.paths[0] for log in logs)
+    assert in_first in (4, 5), "spread as single ones are"
+    assert manager.create_all(partitions[:2], TOPIC_ID) == logs[:2], "those that are there are there"
+    assert manager.delete_all([*partitions, B0]) == 9
+    assert manager.logs() == []
+    left = [name for path in store.paths for name in os.listdir(path) if name.endswith("-delete")]
+    assert len(left) == 9
+    store.pass_time(60_000)
+    left = [name for path in store.paths for name in os.listdir(path) if name.startswith("many-")]
+    assert left == ["many-4"]
+
+
+def test_a_new_log_has_what_kafka_puts_there_and_nothing_is_synced(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka too syncs a log's files with the first flush; until then nothing in it is promised."""
+    manager = store.open()
+    before = store.system.count(SYS_FSYNC) + store.system.count(SYS_FDATASYNC)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    log = manager.create(A0, TOPIC_ID)
+    assert store.system.count(SYS_FSYNC) + store.system.count(SYS_FDATASYNC) == before and not synced
+    zeros = "0" * 20
+    assert sorted(os.listdir(log.path)) == [
+        f"{zeros}.index",
+        f"{zeros}.log",
+        f"{zeros}.timeindex",
+        "leader-epoch-checkpoint",
+        "partition.metadata",
+    ]
+    assert log.topic_id == TOPIC_ID and log.epochs() == []
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -1,0 +1,163 @@
+"""python -m bench.profiles.partitions: what many partitions cost: to create, to ask about, to start with, to delete.
+
+--partitions N,...   numbers of partitions (1000)
+--topics             N topics of one partition, instead of one topic of N
+--rounds N           how often all of it is done; the best counts, for what disturbs a machine only adds (3)
+--directory DIR      where the data go; /dev/shm leaves the file system out
+
+Beware: ext4 without a journal takes up to a millisecond for each new file while many were deleted in the last minutes.
+
+A client sends one request and waits: one CreateTopics, one Metadata, one DeleteTopics for all. A start is one after a
+clean stop, from exec to the ready line. CPU is the broker's, per partition as the wall time is.
+"""
+
+import argparse
+import socket
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.profiles.startup import resident_mb
+from cluster.protocol import messages as m
+from cluster.protocol.headers import request_header_version, response_header_version
+from tests.support.brokers import PylogBroker
+
+TIMEOUT_S = 300
+SETTINGS = {"log.segment.delete.delay.ms": "0", "auto.create.topics.enable": "false"}
+METADATA_VERSION = 12
+
+
+class Cost(NamedTuple):
+    """Seconds of wall time and of the broker's CPU."""
+
+    wall: float
+    cpu: float
+
+
+class Client:
+    """One blocking connection."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
+
+    def ask(self, request: Any, version: int) -> bytes:
+        """The answer as it came, so that no time goes into reading it."""
+        key = request.api_key
+        header = struct.pack(">hhih", key, version, 1, -1)
+        frame = header + (b"\0" if request_header_version(key, version) >= 2 else b"") + request.encode(version)
+        self._socket.sendall(struct.pack(">i", len(frame)) + frame)
+        (size,) = struct.unpack(">i", self._receive(4))
+        return self._receive(size)
+
+    def _receive(self, size: int) -> bytes:
+        pieces = bytearray()
+        while len(pieces) < size:
+            piece = self._socket.recv(size - len(pieces))
+            if not piece:
+                raise ConnectionResetError("the broker closed the connection")
+            pieces += piece
+        return bytes(pieces)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def decoded(request: Any, version: int, answer: bytes) -> Any:
+    response = getattr(m, type(request).__name__.removesuffix("Request") + "Response")
+    return response.decode(answer, version, 5 if response_header_version(request.api_key, version) >= 1 else 4)
+
+
+class Lap:
+    """A broker of its own, and what each step of its life costs."""
+
+    def __init__(self, directory: Path, partitions: int, topics: bool) -> None:
+        self._partitions = partitions
+        self._names = [f"topic-{i}" for i in range(partitions)] if topics else ["topic"]
+        self._broker = PylogBroker(directory, SETTINGS)
+        self.costs: dict[str, Cost] = {}
+        self.megabytes: dict[str, float] = {}
+
+    def run(self) -> None:
+        with self._broker.start():
+            each = self._partitions // len(self._names)
+            entry = m.CreateTopicsRequest.CreatableTopic
+            asked = [entry(name=name, num_partitions=each, replication_factor=1) for name in self._names]
+            self.megabytes["empty"] = resident_mb(self._broker.pid)
+            answer = self._ask("create", m.CreateTopicsRequest(topics=asked, timeout_ms=TIMEOUT_S * 1000), 5)
+            assert all(topic.error_code == 0 for topic in answer.topics)
+            self._metadata("metadata")
+            self.megabytes["created"] = resident_mb(self._broker.pid)
+            self._timed("stop", self._broker.stop, cpu=False)
+            self._timed("start", self._broker.start, cpu=True, new=True)
+            self.megabytes["started"] = resident_mb(self._broker.pid)
+            self._metadata("metadata again")
+            gone = m.DeleteTopicsRequest(topic_names=self._names, timeout_ms=TIMEOUT_S * 1000)
+            answer = self._ask("delete", gone, 4)
+            assert all(topic.error_code == 0 for topic in answer.responses)
+            self._broker.stop()
+
+    def _metadata(self, step: str) -> None:
+        answer = self._ask(step, m.MetadataRequest(topics=None), METADATA_VERSION)
+        found = sum(len(topic.partitions) for topic in answer.topics)
+        assert found == self._partitions, f"{found} of {self._partitions} partitions"
+
+    def _ask(self, step: str, request: Any, version: int) -> Any:
+        client = Client(self._broker.port)
+        answer = self._timed(step, lambda: client.ask(request, version))
+        client.close()
+        return decoded(request, version, answer)
+
+    def _timed(self, step: str, action: Callable[[], Any], cpu: bool = True, new: bool = False) -> Any:
+        before = self._cpu() if cpu and not new else 0.0
+        began = time.monotonic()
+        result = action()
+        wall = time.monotonic() - began
+        self.costs[step] = Cost(wall, self._cpu() - before if cpu else float("nan"))
+        return result
+
+    def _cpu(self) -> float:
+        return time.clock_gettime(~self._broker.pid << 3 | 2)  # the process's clock, see clock_getcpuclockid
+
+
+def show(partitions: int, laps: list[Lap]) -> None:
+    for step in laps[0].costs:
+        wall = min(lap.costs[step].wall for lap in laps)
+        cpu = min(lap.costs[step].cpu for lap in laps)
+        per_ms = (1000 * wall / partitions, 1000 * cpu / partitions)
+        print(
+            f"{partitions:>6} {step:<15} wall {wall * 1000:8.1f} ms {per_ms[0]:7.4f} each"
+            f"   cpu {cpu * 1000:8.1f} ms {per_ms[1]:7.4f} each",
+            flush=True,
+        )
+    for when in ("created", "started"):
+        grown = min(lap.megabytes[when] - lap.megabytes["empty"] for lap in laps)
+        print(
+            f"{partitions:>6} resident, {when:<8} {grown:6.1f} MB above an empty broker"
+            f" {grown * 1000 / partitions:6.2f} KB each"
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.profiles.partitions")
+    parser.add_argument("--partitions", default="1000")
+    parser.add_argument("--topics", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--directory")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pylog-partitions-", dir=options.directory) as directory:
+        for partitions in map(int, options.partitions.split(",")):
+            laps = []
+            for number in range(options.rounds):
+                lap = Lap(Path(directory) / f"{partitions}-{number}", partitions, options.topics)
+                lap.run()
+                laps.append(lap)
+            show(partitions, laps)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
