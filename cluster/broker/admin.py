@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 _TOPIC: Final = 2
 _BROKER: Final = 4
+_CLIENT_METRICS: Final = 16
 
 
 class Created(NamedTuple):
@@ -317,6 +318,7 @@ class Admin:
         elif kind == _BROKER:
             plan = config_plans.replace_broker(self.context, self._broker.config, self.broker_id, name, settings)
         else:
+            config_plans.check_changes([config_plans.ConfigChange(key, 0, value) for key, value in settings])
             raise _unsupported(kind)
         self._configure(plan, validate_only)
 
@@ -330,6 +332,7 @@ class Admin:
         elif kind == _BROKER:
             plan = config_plans.alter_broker(self.context, self._broker.config, self.broker_id, name, wanted)
         else:
+            config_plans.check_changes(wanted)
             raise _unsupported(kind)
         self._configure(plan, validate_only)
 
@@ -389,4 +392,7 @@ class Admin:
 
 
 def _unsupported(kind: int) -> KafkaError:
-    return KafkaError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {kind}")
+    text = f"Unknown resource type {kind}"
+    if kind == _CLIENT_METRICS:
+        text = "AlterConfigs is only supported for topics and brokers, but resource type is CLIENT_METRICS"
+    return KafkaError(ErrorCode.INVALID_REQUEST, text)

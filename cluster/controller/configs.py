@@ -54,17 +54,19 @@ class ConfigPlan(NamedTuple):
 
 def alter_topic(context: ControllerContext, config: Config, name: str, changes: Sequence[ConfigChange]) -> ConfigPlan:
     """Change some settings. Raises KafkaError."""
-    _check_changes(changes)
+    check_changes(changes)
+    _check_named(name)
+    settings = _changed(context.topic_configs.get(name, {}), changes, _topic_default)
     _check_topic(context, name)
-    old = context.topic_configs.get(name, {})
-    return _plan_topic(context, config, name, _changed(old, changes, _topic_default))
+    return _plan_topic(context, config, name, settings)
 
 
 def replace_topic(
     context: ControllerContext, config: Config, name: str, settings: Sequence[tuple[str, str | None]]
 ) -> ConfigPlan:
     """Set these settings and no others. Raises KafkaError."""
-    _check_changes([ConfigChange(key, SET, value) for key, value in settings])
+    check_changes([ConfigChange(key, SET, value) for key, value in settings])
+    _check_named(name)
     _check_topic(context, name)
     return _plan_topic(context, config, name, {key: value for key, value in settings if value is not None})
 
@@ -73,7 +75,7 @@ def alter_broker(
     context: ControllerContext, config: Config, own_id: int, name: str, changes: Sequence[ConfigChange]
 ) -> ConfigPlan:
     """`own_id`: the broker that was asked; `name`: its id, or empty for all brokers. Raises KafkaError."""
-    _check_changes(changes)
+    check_changes(changes)
     entity = _broker_entity(own_id, name)
     settings = _changed(context.broker_configs.get(entity, {}), changes, _broker_default)
     return _plan_broker(context, config, entity, settings)
@@ -83,7 +85,7 @@ def replace_broker(
     context: ControllerContext, config: Config, own_id: int, name: str, settings: Sequence[tuple[str, str | None]]
 ) -> ConfigPlan:
     """Likewise, these settings and no others. Raises KafkaError."""
-    _check_changes([ConfigChange(key, SET, value) for key, value in settings])
+    check_changes([ConfigChange(key, SET, value) for key, value in settings])
     entity = _broker_entity(own_id, name)
     return _plan_broker(context, config, entity, {key: value for key, value in settings if value is not None})
 
@@ -91,19 +93,20 @@ def replace_broker(
 # ------------------------------------------------------------------------------------------------ the changes
 
 
-def _check_changes(changes: Sequence[ConfigChange]) -> None:
+def check_changes(changes: Sequence[ConfigChange]) -> None:
+    """What holds for any kind of resource. Raises INVALID_REQUEST."""
     names = [change.name for change in changes]
     if len(set(names)) < len(names):
         raise KafkaError(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
     nulls = [change.name for change in changes if change.value is None and change.operation != DELETE]
     if nulls:
         raise KafkaError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {','.join(nulls)}")
-    unknown = [change.operation for change in changes if not SET <= change.operation <= SUBTRACT]
-    if unknown:
-        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unknown operations type {unknown[0]}")
 
 
 def _changed(old: Mapping[str, str], changes: Sequence[ConfigChange], default_of: _DefaultOf) -> dict[str, str]:
+    unknown = [change.operation for change in changes if not SET <= change.operation <= SUBTRACT]
+    if unknown:
+        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unknown operations type {unknown[0]}")
     settings = dict(old)
     for name, operation, value in changes:
         if operation == DELETE:
@@ -149,9 +152,12 @@ def _list_default(name: str, operation: int, kind: str | None, default: str | No
 # ------------------------------------------------------------------------------------------------ topics
 
 
-def _check_topic(context: ControllerContext, name: str) -> None:
+def _check_named(name: str) -> None:
     if not name:
         raise KafkaError(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
+
+
+def _check_topic(context: ControllerContext, name: str) -> None:
     if name not in context.topics:
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
 
@@ -175,14 +181,23 @@ def _plan_topic(context: ControllerContext, config: Config, name: str, settings:
 def _broker_entity(own_id: int, name: str) -> str:
     if not name:
         return DEFAULT_ENTITY
-    digits = name.removeprefix("-")
-    if not (digits.isascii() and digits.isdecimal()):
+    number = parse_id(name)
+    if number is None:
         raise KafkaError(ErrorCode.INVALID_REQUEST, f"Node id must be an integer, but it is: {name}")
-    if int(name) != own_id:
+    if number != own_id:
         raise KafkaError(
             ErrorCode.INVALID_REQUEST, f"Unexpected broker id, expected {own_id} or empty string, but received {name}"
         )
-    return name
+    return str(own_id)
+
+
+def parse_id(text: str) -> int | None:
+    """A broker's id as people may write it, 00 and +0 too; None when it is no number of 32 bits."""
+    digits = text[1:] if text[:1] in ("-", "+") else text
+    if not (digits.isascii() and digits.isdecimal()):
+        return None
+    number = int(text)
+    return number if -(1 << 31) <= number < 1 << 31 else None
 
 
 def _plan_broker(context: ControllerContext, config: Config, entity: str, settings: dict[str, str]) -> ConfigPlan:

@@ -32,6 +32,7 @@ from pylog.facts import NamedTuple
 MAX_NAME_LENGTH = 249
 _NAME_CHARACTERS = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-")
 _STATES_PER_GROUP = 200
+_NOT_CONSECUTIVE = "partitions should be a consecutive 0-based integer sequence"
 
 
 class NewTopic(NamedTuple):
@@ -70,7 +71,8 @@ def plan_creation(
     if new.assignment:
         check_name(name)
         check_collisions(context, name)
-        replicas = _check_assignment(context, new.assignment)
+        _check_shape(new.assignment)
+        replicas = []
     else:
         replicas = assign_replicas(
             context.live_brokers(),
@@ -86,6 +88,8 @@ def plan_creation(
         validate_overrides(settings, config.log_config)
     except ConfigError as error:
         raise KafkaError(ErrorCode.INVALID_CONFIG, str(error)) from error
+    if new.assignment:
+        replicas = _check_assignment(context, new.assignment)
     description = TopicDescription(name, topic_id, tuple(map(PartitionAssignment, replicas)))
     head: list[Write] = [
         PutConfig("topics", name, settings, is_new=name not in context.topic_configs, announce=False),
@@ -193,7 +197,8 @@ def _refuse_assignment(message: str) -> KafkaError:
     return KafkaError(ErrorCode.INVALID_REPLICA_ASSIGNMENT, message)
 
 
-def _check_assignment(context: ControllerContext, assignment: Mapping[int, Sequence[int]]) -> list[tuple[int, ...]]:
+def _check_shape(assignment: Mapping[int, Sequence[int]]) -> None:
+    """What Kafka 3.9 looks at, before it looks at the settings: a negative partition goes unnoticed."""
     if len({len(replicas) for replicas in assignment.values()}) != 1:
         raise _refuse_assignment("All partitions should have the same number of replicas")
     if any(len(set(replicas)) < len(replicas) for replicas in assignment.values()):
@@ -201,8 +206,14 @@ def _check_assignment(context: ControllerContext, assignment: Mapping[int, Seque
             f"{index} -> ArrayBuffer({', '.join(map(str, replicas))})" for index, replicas in sorted(assignment.items())
         )
         raise _refuse_assignment(f"Duplicate replica assignment found: HashMap({shown})")
+    count = len(assignment)
+    if sum(index for index in assignment if index >= 0) != count * (count - 1) // 2:
+        raise _refuse_assignment(_NOT_CONSECUTIVE)
+
+
+def _check_assignment(context: ControllerContext, assignment: Mapping[int, Sequence[int]]) -> list[tuple[int, ...]]:
     if sorted(assignment) != list(range(len(assignment))):
-        raise _refuse_assignment("partitions should be a consecutive 0-based integer sequence")
+        raise _refuse_assignment(_NOT_CONSECUTIVE)
     for index in sorted(assignment):
         if not assignment[index]:
             raise _refuse_assignment("The manual partition assignment includes an empty replica list.")
@@ -221,13 +232,13 @@ def _check_growth(
     count: int,
     replication_factor: int,
 ) -> list[tuple[int, ...]]:
+    unknown = [str(replica) for replicas in assignments for replica in replicas if replica not in context.brokers]
+    if unknown:
+        raise _refuse_assignment(f"Unknown broker(s) in replica assignment: {', '.join(dict.fromkeys(unknown))}.")
     if len(assignments) != count - old_count:
         raise _refuse_assignment(
             f"Increasing the number of partitions by {count - old_count} but {len(assignments)} assignments provided."
         )
-    unknown = [str(replica) for replicas in assignments for replica in replicas if replica not in context.brokers]
-    if unknown:
-        raise _refuse_assignment(f"Unknown broker(s) in replica assignment: {', '.join(dict.fromkeys(unknown))}.")
     for index, replicas in enumerate(assignments, old_count):
         if not replicas:
             raise _refuse_assignment(f"Cannot have replication factor of 0 for partition id {index}.")

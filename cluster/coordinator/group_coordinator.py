@@ -10,7 +10,7 @@ What stays true:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from functools import partial
 
 from cluster.coordinator import answers
@@ -182,26 +182,24 @@ class GroupCoordinator:
     def _fetch_group(
         self, ctx: RequestContext, asked: m.OffsetFetchRequest.OffsetFetchRequestGroup, *, require_stable: bool
     ) -> m.OffsetFetchResponse.OffsetFetchResponseGroup:
-        """Offsets are told in any state: many groups only keep offsets."""
+        """Offsets are told in any state: many groups only keep offsets. Each partition is answered once."""
         group = self._groups.get(asked.group_id)
         if group is not None and group.state is GroupState.DEAD:
             group = None
         by_id = ctx.api_version >= _TOPIC_IDS_SINCE
         answer = m.OffsetFetchResponse.OffsetFetchResponseGroup(group_id=asked.group_id)
-        wanted: list[tuple[str | None, bytes, Iterable[int]]] = []
+        wanted: dict[tuple[str | None, bytes], dict[int, None]] = {}
         if asked.topics is not None:
             for topic in asked.topics:
                 name = self._topics.topic_name(topic.topic_id) if by_id else topic.name
-                wanted.append((name, topic.topic_id, topic.partition_indexes))
+                if topic.partition_indexes:
+                    wanted.setdefault((name, topic.topic_id), {}).update(dict.fromkeys(topic.partition_indexes))
         elif group is not None:
-            by_topic: dict[str, list[int]] = {}
             for name, partition in group.offsets.committed:
-                by_topic.setdefault(name, []).append(partition)
-            for name, partitions in by_topic.items():
                 topic_id = self._topics.topic_id(name) if by_id else b""
                 if topic_id is not None:  # an offset of a topic without an id cannot be said by id
-                    wanted.append((name, topic_id, partitions))
-        for name, topic_id, numbers in wanted:
+                    wanted.setdefault((name, topic_id), {})[partition] = None
+        for (name, topic_id), numbers in wanted.items():
             entry = m.OffsetFetchResponse.OffsetFetchResponseTopics(
                 name=name or "",
                 partitions=[
@@ -242,25 +240,16 @@ class GroupCoordinator:
             error = ErrorCode.NON_EMPTY_GROUP
         if group is None or error:
             return [Reply(ctx.reply_to, m.OffsetDeleteResponse(error_code=error))]
-        response = m.OffsetDeleteResponse()
+        response, asked_of = self._offset_delete_entries(request)
         doomed: list[TopicPartition] = []
         doomed_entries = []
         known = set(group.offsets.known())
-        for topic in request.topics:
-            count = self._topics.partition_count(topic.name)
-            is_read = group.state is not GroupState.EMPTY and group.reads(topic.name)
-            entries = m.OffsetDeleteResponse.OffsetDeleteResponseTopic(name=topic.name)
-            response.topics.append(entries)
-            for asked in topic.partitions:
-                entry = m.OffsetDeleteResponse.OffsetDeleteResponsePartition(partition_index=asked.partition_index)
-                entries.partitions.append(entry)
-                if not 0 <= asked.partition_index < count:
-                    entry.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-                elif is_read:
-                    entry.error_code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
-                elif (topic.name, asked.partition_index) in known:
-                    doomed.append((topic.name, asked.partition_index))
-                    doomed_entries.append(entry)
+        for partition, entry in asked_of.items():
+            if group.state is not GroupState.EMPTY and group.reads(partition[0]):
+                entry.error_code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+            elif partition in known:
+                doomed.append(partition)
+                doomed_entries.append(entry)
 
         def done(error: ErrorCode, done_ms: int) -> list[Step]:
             for entry in doomed_entries:
@@ -268,6 +257,32 @@ class GroupCoordinator:
             return [Reply(ctx.reply_to, response)]
 
         return self._remove(group, doomed, now_ms, done)
+
+    def _offset_delete_entries(
+        self, request: m.OffsetDeleteRequest
+    ) -> tuple[m.OffsetDeleteResponse, dict[TopicPartition, m.OffsetDeleteResponse.OffsetDeleteResponsePartition]]:
+        """The answer with what is there and what is not, each topic once; and the entries of partitions that exist,
+        each once however often it is named."""
+        named: dict[str, m.OffsetDeleteResponse.OffsetDeleteResponseTopic] = {}
+        found: dict[TopicPartition, m.OffsetDeleteResponse.OffsetDeleteResponsePartition] = {}
+        for topic in request.topics:
+            count = self._topics.partition_count(topic.name)
+            if count and not topic.partitions:
+                continue
+            entries = named.get(topic.name)
+            if entries is None:
+                entries = named[topic.name] = m.OffsetDeleteResponse.OffsetDeleteResponseTopic(name=topic.name)
+            for asked in topic.partitions:
+                index = asked.partition_index
+                if (topic.name, index) in found:
+                    continue
+                entry = m.OffsetDeleteResponse.OffsetDeleteResponsePartition(partition_index=index)
+                entries.partitions.append(entry)
+                if 0 <= index < count:
+                    found[topic.name, index] = entry
+                else:
+                    entry.error_code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return m.OffsetDeleteResponse(topics=list(named.values())), found
 
     # Deletion -----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from pylog.errors import ErrorCode
 from pylog.typed import Protocol, cast
 
 _SYNC_PROTOCOL_SINCE = 5
+#: Bit n set: AclOperation n is allowed. Without an authorizer that is READ, DELETE and DESCRIBE.
+_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8
 _GROUP_ID_REQUIRED = frozenset(
     {ApiKey.HEARTBEAT, ApiKey.JOIN_GROUP, ApiKey.SYNC_GROUP, ApiKey.LEAVE_GROUP, ApiKey.OFFSET_DELETE}
 )
@@ -95,7 +97,11 @@ class GroupKind:
             return m.OffsetFetchResponse(groups=[group for part in fetched for group in part.groups])
         if isinstance(message, m.DescribeGroupsRequest):
             described = cast("list[m.DescribeGroupsResponse]", parts)
-            return m.DescribeGroupsResponse(groups=[group for part in described for group in part.groups])
+            groups = [group for part in described for group in part.groups]
+            if message.include_authorized_operations:
+                for group in groups:
+                    group.authorized_operations = group.authorized_operations if group.error_code else _OPERATIONS
+            return m.DescribeGroupsResponse(groups=groups)
         if isinstance(message, m.DeleteGroupsRequest):
             deleted = cast("list[m.DeleteGroupsResponse]", parts)
             return m.DeleteGroupsResponse(results=[result for part in deleted for result in part.results])

@@ -1,11 +1,11 @@
-"""A broker process on a port of its own: ours, or Apache Kafka 3.9.1 with its ZooKeeper as the oracle.
+"""A broker process on a port of its own: ours, or Apache Kafka as the oracle, 3.9.1 with its ZooKeeper or 4.3.1.
 
-Both have the same face, so that a test written against Kafka runs against ours without change:
+All have the same face, so that a test written against Kafka runs against ours without change:
 
     with start_broker(tmp_path, {"num.partitions": "4"}) as broker:
         broker.bootstrap; broker.kill(); broker.start()
 
-PYLOG_TEST_BROKER chooses: `pylog` (when not set) or `kafka39`. The data directory outlives kill and stop.
+PYLOG_TEST_BROKER chooses: `pylog` (when not set), `kafka39` or `kafka4`. The data directory outlives kill and stop.
 """
 
 import os
@@ -23,6 +23,7 @@ from tests.support.ports import free_port
 from tests.support.process import ProcessError, ServerProcess
 
 START_TIMEOUT_S = 90
+CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"  # any: a KRaft directory is formatted with one
 
 # Small and quick, for both kinds of broker.
 TEST_SETTINGS = {
@@ -235,7 +236,61 @@ class Kafka39Broker(Broker):
             self._zookeeper.kill()
 
 
-KINDS: dict[str, type[Broker]] = {"pylog": PylogBroker, "kafka39": Kafka39Broker}
+class Kafka4Broker(Broker):
+    """Apache Kafka 4.3.1, one node that is broker and controller. Its directory is formatted at the first start."""
+
+    kind = "kafka4"
+    ready_line = r"\[KafkaRaftServer nodeId=\d+\] Kafka Server started"
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        port: int | None = None,
+        heap: str = "512M",
+    ) -> None:
+        super().__init__(directory, settings, port=port)
+        self._heap = heap
+        self._controller_port = free_port()
+
+    def _settings(self) -> dict[str, str]:
+        settings = super()._settings()
+        node, listeners = settings.pop("broker.id"), settings.pop("listeners")
+        controller = f"127.0.0.1:{self._controller_port}"
+        kraft = {
+            "process.roles": "broker,controller",
+            "node.id": node,
+            "controller.quorum.voters": f"{node}@{controller}",
+            "listeners": f"{listeners},CONTROLLER://{controller}",
+            "advertised.listeners": listeners,
+            "controller.listener.names": "CONTROLLER",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+        }
+        return {**kraft, **settings}
+
+    def _command(self) -> list[str]:
+        return peers.java("kafka4", "kafka.Kafka", [str(self._write_properties())], heap=self._heap, server=True)
+
+    def launch(self) -> ServerProcess:
+        if not (self.data / "meta.properties").exists():
+            self._format()
+        return super().launch()
+
+    def _format(self) -> None:
+        words = ["format", "-t", CLUSTER_ID, "-c", str(self._write_properties())]
+        tool = peers.java("kafka4", "kafka.tools.StorageTool", words)
+        done = subprocess.run(tool, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+        if done.returncode != 0:
+            raise ProcessError(f"not formatted: {done.stdout[-1000:]}{done.stderr[-2000:]}")
+
+    def wait_ready(self) -> None:
+        super().wait_ready()
+        self.wait_cluster([], lambda cluster: bool(cluster.brokers))
+
+
+KINDS: dict[str, type[Broker]] = {"pylog": PylogBroker, "kafka39": Kafka39Broker, "kafka4": Kafka4Broker}
 
 
 def chosen_kind() -> str:
@@ -247,9 +302,8 @@ def chosen_kind() -> str:
 
 def unavailable() -> str | None:
     """Why the chosen broker cannot be started here, or None."""
-    if chosen_kind() == "kafka39":
-        return peers.unavailable("kafka39")
-    return None
+    kind = chosen_kind()
+    return None if kind == "pylog" else peers.unavailable(kind)
 
 
 def new_broker(directory: Path, settings: Mapping[str, str] | None = None) -> Broker:

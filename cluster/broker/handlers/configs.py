@@ -3,10 +3,13 @@ brokers."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from cluster.broker.apis import Handler, Request
 from cluster.config.describe import describe_broker, describe_cluster_defaults, describe_topic
+from cluster.controller.configs import parse_id
+from cluster.controller.topics import check_name
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from pylog.errors import ErrorCode, KafkaError
@@ -18,10 +21,15 @@ if TYPE_CHECKING:
 
 TOPIC: Final = 2
 BROKER: Final = 4
+BROKER_LOGGER: Final = 8
+CLIENT_METRICS: Final = 16
+_DESCRIBED: Final = frozenset({TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS})
 
 
 def _describe(broker: Broker, request: Request) -> m.DescribeConfigsResponse:
     message: m.DescribeConfigsRequest = request.message
+    if any(resource.resource_type not in _DESCRIBED for resource in message.resources):
+        raise KafkaError(ErrorCode.INVALID_REQUEST)
     result = m.DescribeConfigsResponse.DescribeConfigsResult
     results = []
     for resource in message.resources:
@@ -39,23 +47,34 @@ def _describe(broker: Broker, request: Request) -> m.DescribeConfigsResponse:
 
 
 def _entries(broker: Broker, kind: int, name: str, keys: list[str] | None) -> list[ConfigEntry]:
+    """Of loggers there are none here."""
     if kind == TOPIC:
+        check_name(name)
         if name not in broker.metadata.topics:
-            raise KafkaError(broker.admin.unknown_topic(name))
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         return describe_topic(broker.config, broker.admin.topic_overrides(name), keys)
-    if kind != BROKER:
-        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unsupported resource type: {kind}")
+    if kind == CLIENT_METRICS:
+        if name == "":
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "Client metrics subscription name must not be empty")
+        raise KafkaError(ErrorCode.INVALID_REQUEST, "Config type client-metrics is only supported on KRaft clusters")
+    if kind == BROKER_LOGGER:
+        if name == "":
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "Broker id must not be empty")
+        _check_own_id(broker, name, "")
+        return []
     if name == "":
         return describe_cluster_defaults(broker.config, keys)
-    if name != str(broker.broker_id):
-        raise KafkaError(ErrorCode.INVALID_REQUEST, _other_broker(broker, name))
+    _check_own_id(broker, name, " or empty string")
     return describe_broker(broker.config, keys)
 
 
-def _other_broker(broker: Broker, name: str) -> str:
-    if not name.lstrip("-").isdecimal():
-        return f"Broker id must be an integer, but it is: {name}"
-    return f"Unexpected broker id, expected {broker.broker_id} or empty string, but received {name}"
+def _check_own_id(broker: Broker, name: str, otherwise: str) -> None:
+    number = parse_id(name)
+    if number is None:
+        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Broker id must be an integer, but it is: {name}")
+    if number != broker.broker_id:
+        text = f"Unexpected broker id, expected {broker.broker_id}{otherwise}, but received {name}"
+        raise KafkaError(ErrorCode.INVALID_REQUEST, text)
 
 
 def _shown(entry: ConfigEntry, synonyms: bool) -> m.DescribeConfigsResponse.DescribeConfigsResourceResult:
@@ -87,6 +106,12 @@ def _refuse_describe(request: Request, code: int) -> m.DescribeConfigsResponse:
     )
 
 
+_TWICE: Final[tuple[int, str | None]] = (
+    int(ErrorCode.INVALID_REQUEST),
+    "Each resource must appear at most once.",
+)
+
+
 def _outcome(change: Callable[[], None]) -> tuple[int, str | None]:
     """Error code and message of a change; a null message when it worked."""
     try:
@@ -99,10 +124,13 @@ def _outcome(change: Callable[[], None]) -> tuple[int, str | None]:
 def _alter(broker: Broker, request: Request) -> m.AlterConfigsResponse:
     message: m.AlterConfigsRequest = request.message
     responses = []
+    counts = Counter((resource.resource_type, resource.resource_name) for resource in message.resources)
     for resource in message.resources:
         kind, name = resource.resource_type, resource.resource_name
         wanted = [(config.name, config.value) for config in resource.configs]
-        code, text = _outcome(lambda: broker.admin.alter_configs(kind, name, wanted, message.validate_only))  # noqa: B023
+        code, text = _TWICE
+        if counts[kind, name] == 1:
+            code, text = _outcome(lambda: broker.admin.alter_configs(kind, name, wanted, message.validate_only))  # noqa: B023
         responses.append(
             m.AlterConfigsResponse.AlterConfigsResourceResponse(
                 error_code=code, error_message=text, resource_type=kind, resource_name=name
@@ -114,11 +142,14 @@ def _alter(broker: Broker, request: Request) -> m.AlterConfigsResponse:
 def _alter_incrementally(broker: Broker, request: Request) -> m.IncrementalAlterConfigsResponse:
     message: m.IncrementalAlterConfigsRequest = request.message
     responses = []
+    counts = Counter((resource.resource_type, resource.resource_name) for resource in message.resources)
     for resource in message.resources:
         kind, name = resource.resource_type, resource.resource_name
         changes = [(config.name, config.config_operation, config.value) for config in resource.configs]
         validate_only = message.validate_only
-        code, text = _outcome(lambda: broker.admin.change_configs(kind, name, changes, validate_only))  # noqa: B023
+        code, text = _TWICE
+        if counts[kind, name] == 1:
+            code, text = _outcome(lambda: broker.admin.change_configs(kind, name, changes, validate_only))  # noqa: B023
         responses.append(
             m.IncrementalAlterConfigsResponse.AlterConfigsResourceResponse(
                 error_code=code, error_message=text, resource_type=kind, resource_name=name

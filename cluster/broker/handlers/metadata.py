@@ -28,15 +28,12 @@ _Partition = m.MetadataResponse.MetadataResponsePartition
 def _metadata(broker: Broker, request: Request) -> m.MetadataResponse | Answer:
     message: m.MetadataRequest = request.message
     version = request.api_version
-    topics: list[m.MetadataResponse.MetadataResponseTopic] = []
     settled = True
     if message.topics is None or (version == 0 and not message.topics):
         topics = [_known(topic, message, version) for topic in broker.metadata.topics.values()]
     else:
-        for asked in message.topics:
-            answer = _one(broker, asked, message, version)
-            settled = settled and answer.error_code == 0
-            topics.append(answer)
+        topics = _asked(broker, message, version)
+        settled = all(topic.error_code == 0 for topic in topics)
     brokers = [
         m.MetadataResponse.MetadataResponseBroker(node_id=b.node_id, host=b.host, port=b.port, rack=b.rack)
         for b in broker.endpoints(request)
@@ -52,25 +49,51 @@ def _metadata(broker: Broker, request: Request) -> m.MetadataResponse | Answer:
     return Answer(response) if settled else response
 
 
-def _one(
-    broker: Broker, asked: m.MetadataRequest.MetadataRequestTopic, message: m.MetadataRequest, version: int
+def _asked(broker: Broker, message: m.MetadataRequest, version: int) -> list[m.MetadataResponse.MetadataResponseTopic]:
+    """Each topic once, however often it is named. Where any is named by id, names are not looked at."""
+    asked = message.topics or []
+    if version < 12 and any(topic.name is None or topic.topic_id != _NO_ID for topic in asked):
+        raise KafkaError(ErrorCode.INVALID_REQUEST)
+    ids = dict.fromkeys(topic.topic_id for topic in asked if topic.topic_id != _NO_ID)
+    if ids:
+        return [_by_id(broker, topic_id, message, version) for topic_id in ids]
+    names = dict.fromkeys(topic.name for topic in asked)
+    if None in names:
+        raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
+    return [_by_name(broker, name, message, version) for name in names if name is not None]
+
+
+def _by_id(
+    broker: Broker, topic_id: bytes, message: m.MetadataRequest, version: int
 ) -> m.MetadataResponse.MetadataResponseTopic:
-    by_id = asked.topic_id != _NO_ID
-    name = broker.metadata.topic_name(asked.topic_id) if by_id else asked.name
-    if name is None:
-        if not by_id:
-            raise KafkaError(ErrorCode.INVALID_REQUEST, "Topic name can not be null for version " + str(version))
-        code = ErrorCode.UNKNOWN_TOPIC_ID
-        return _Topic(error_code=int(code), topic_id=asked.topic_id, name=None if version >= 12 else "")
+    name = broker.metadata.topic_name(topic_id)
+    topic = None if name is None else broker.metadata.topics.get(name)
+    if topic is None:
+        return _Topic(error_code=int(ErrorCode.UNKNOWN_TOPIC_ID), topic_id=topic_id, name=None)
+    return _known(topic, message, version)
+
+
+def _by_name(
+    broker: Broker, name: str, message: m.MetadataRequest, version: int
+) -> m.MetadataResponse.MetadataResponseTopic:
     topic = broker.metadata.topics.get(name)
-    if topic is None and not by_id:
+    if topic is None:
         create = version < 4 or message.allow_auto_topic_creation
         code = broker.admin.auto_create(name) if create else broker.admin.unknown_topic(name)
         topic = broker.metadata.topics.get(name)
         if topic is None:
-            return _Topic(error_code=int(code), name=name, is_internal=broker.is_internal(name))
-    assert topic is not None
+            return _Topic(
+                error_code=int(code),
+                name=name,
+                is_internal=broker.is_internal(name),
+                topic_authorized_operations=_operations(message, version),
+            )
     return _known(topic, message, version)
+
+
+def _operations(message: m.MetadataRequest, version: int) -> int:
+    """What the client may do with a topic, when it asks; said of topics that are not there too."""
+    return TOPIC_OPERATIONS if version >= 8 and message.include_topic_authorized_operations else _NOT_ASKED
 
 
 def _known(topic: TopicMetadata, message: m.MetadataRequest, version: int) -> m.MetadataResponse.MetadataResponseTopic:
@@ -88,13 +111,12 @@ def _known(topic: TopicMetadata, message: m.MetadataRequest, version: int) -> m.
                 offline_replicas=list(p.offline),
             )
         )
-    asked = version >= 8 and message.include_topic_authorized_operations
     return _Topic(
         name=topic.name,
         topic_id=topic.topic_id,
         is_internal=topic.internal,
         partitions=partitions,
-        topic_authorized_operations=TOPIC_OPERATIONS if asked else _NOT_ASKED,
+        topic_authorized_operations=_operations(message, version),
     )
 
 
@@ -106,7 +128,8 @@ def _refuse_metadata(request: Request, code: int) -> m.MetadataResponse:
 def _describe_cluster(broker: Broker, request: Request) -> m.DescribeClusterResponse | Answer:
     message: m.DescribeClusterRequest = request.message
     if request.api_version >= 1 and message.endpoint_type != 1:
-        code, text = ErrorCode.MISMATCHED_ENDPOINT_TYPE, "The request was sent to an endpoint of the wrong type."
+        code = ErrorCode.MISMATCHED_ENDPOINT_TYPE
+        text = "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
         if message.endpoint_type != 2:
             code, text = ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, "Unsupported endpoint type " + str(message.endpoint_type)
         return m.DescribeClusterResponse(error_code=int(code), error_message=text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from cluster.broker.apis import Handler, Request
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
@@ -29,8 +31,11 @@ _SINCE: Final = {
     EARLIEST_PENDING_UPLOAD: 11,
 }
 
+_UNKNOWN_EPOCH: Final = -1
 _CONSUMER: Final = -1
 _DEBUG: Final = -2
+_UNCOMMITTED: Final = 0
+_COMMITTED: Final = 1
 
 
 class Found(NamedTuple):
@@ -43,20 +48,24 @@ class Found(NamedTuple):
 
 def check_epoch(partition: HostedPartition, current: int) -> None:
     """Raise FENCED_LEADER_EPOCH or UNKNOWN_LEADER_EPOCH when a client knows another epoch than ours (KIP-320)."""
-    if current < 0 or current == partition.leader_epoch:
+    if current in (_UNKNOWN_EPOCH, partition.leader_epoch):
         return
     older = current < partition.leader_epoch
     raise KafkaError(ErrorCode.FENCED_LEADER_EPOCH if older else ErrorCode.UNKNOWN_LEADER_EPOCH)
 
 
 def _list_offsets(broker: Broker, request: Request) -> m.ListOffsetsResponse:
+    """A partition that is asked about twice is refused, each time."""
     message: m.ListOffsetsRequest = request.message
+    counts = Counter((topic.name, asked.partition_index) for topic in message.topics for asked in topic.partitions)
     entry = m.ListOffsetsResponse.ListOffsetsPartitionResponse
     topics = []
     for topic in message.topics:
         partitions = []
         for asked in topic.partitions:
             try:
+                if counts[topic.name, asked.partition_index] > 1:
+                    raise KafkaError(ErrorCode.INVALID_REQUEST)
                 found = _find(broker, message, topic.name, asked, request.api_version)
                 answer = entry(
                     partition_index=asked.partition_index,
@@ -81,11 +90,13 @@ def _find(
     timestamp = asked.timestamp
     if timestamp < 0 and version < _SINCE.get(timestamp, 1 << 15):
         raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
+    if message.isolation_level not in (_UNCOMMITTED, _COMMITTED):
+        raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
     partition = broker.replicas.leader(topic, asked.partition_index, any_replica=message.replica_id == _DEBUG)
     check_epoch(partition, asked.current_leader_epoch if version >= 4 else -1)
     info = partition.info()
     consumer = message.replica_id == _CONSUMER
-    committed = version >= 2 and message.isolation_level == 1
+    committed = version >= 2 and message.isolation_level == _COMMITTED
     end = info.log_end_offset
     if consumer:
         end = info.last_stable_offset if committed else info.high_watermark
@@ -115,6 +126,27 @@ def _refuse_list(request: Request, code: int) -> m.ListOffsetsResponse:
     )
 
 
+def end_of_epoch(partition: HostedPartition, wanted: int) -> tuple[int, int]:
+    """The newest epoch up to the wanted one and where it ends; -1, -1 when that is not known.
+
+    The epoch that we lead in begins here though nothing may have been written in it yet.
+    """
+    epochs = [(epoch, start) for epoch, start in partition.source.epochs()]
+    end = partition.info().log_end_offset
+    if not epochs or epochs[-1][0] < partition.leader_epoch:
+        epochs = [*epochs, (partition.leader_epoch, end)]
+    if wanted == epochs[-1][0]:
+        return wanted, end
+    if wanted == _UNKNOWN_EPOCH or wanted > epochs[-1][0]:
+        return _UNKNOWN_EPOCH, -1
+    floor = wanted
+    for epoch, start in epochs:
+        if epoch > wanted:
+            return floor, start
+        floor = epoch
+    raise AssertionError("the newest epoch is above the wanted one")
+
+
 def _epoch_ends(broker: Broker, request: Request) -> m.OffsetForLeaderEpochResponse:
     message: m.OffsetForLeaderEpochRequest = request.message
     entry = m.OffsetForLeaderEpochResponse.EpochEndOffset
@@ -125,7 +157,7 @@ def _epoch_ends(broker: Broker, request: Request) -> m.OffsetForLeaderEpochRespo
             try:
                 partition = broker.replicas.leader(topic.topic, asked.partition)
                 check_epoch(partition, asked.current_leader_epoch)
-                epoch, end = partition.log.end_offset_for_epoch(asked.leader_epoch)
+                epoch, end = end_of_epoch(partition, asked.leader_epoch)
                 ends.append(entry(partition=asked.partition, leader_epoch=epoch, end_offset=end))
             except KafkaError as error:
                 ends.append(entry(partition=asked.partition, error_code=int(error.code)))
@@ -146,19 +178,23 @@ def _refuse_epoch_ends(request: Request, code: int) -> m.OffsetForLeaderEpochRes
 
 
 def _delete_records(broker: Broker, request: Request) -> m.DeleteRecordsResponse:
+    """Of a partition that is named twice the last offset counts."""
     message: m.DeleteRecordsRequest = request.message
+    wanted: dict[str, dict[int, int]] = {}
+    for topic in message.topics:
+        for asked in topic.partitions:
+            wanted.setdefault(topic.name, {})[asked.partition_index] = asked.offset
     entry = m.DeleteRecordsResponse.DeleteRecordsPartitionResult
     topics = []
-    for topic in message.topics:
+    for name, offsets in wanted.items():
         partitions = []
-        for asked in topic.partitions:
+        for index, offset in offsets.items():
             try:
-                low = broker.replicas.delete_records(topic.name, asked.partition_index, asked.offset)
-                partitions.append(entry(partition_index=asked.partition_index, low_watermark=low))
+                low = broker.replicas.delete_records(name, index, offset)
+                partitions.append(entry(partition_index=index, low_watermark=low))
             except KafkaError as error:
-                code = int(error.code)
-                partitions.append(entry(partition_index=asked.partition_index, low_watermark=-1, error_code=code))
-        topics.append(m.DeleteRecordsResponse.DeleteRecordsTopicResult(name=topic.name, partitions=partitions))
+                partitions.append(entry(partition_index=index, low_watermark=-1, error_code=int(error.code)))
+        topics.append(m.DeleteRecordsResponse.DeleteRecordsTopicResult(name=name, partitions=partitions))
     return m.DeleteRecordsResponse(topics=topics)
 
 

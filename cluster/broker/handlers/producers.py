@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cluster.broker.apis import Handler, Request
+from cluster.controller.topics import check_name
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from pylog.errors import ErrorCode, KafkaError
@@ -37,13 +38,16 @@ def _describe_producers(broker: Broker, request: Request) -> m.DescribeProducers
     topics = []
     for topic in message.topics:
         partitions = []
+        refused = _refused(broker, topic.name)
         for index in topic.partition_indexes:
+            if refused is not None:
+                code = int(refused.code)
+                partitions.append(entry(partition_index=index, error_code=code, error_message=refused.message))
+                continue
             try:
                 producers = broker.replicas.leader(topic.name, index).log.producers()
             except KafkaError as error:
-                partitions.append(
-                    entry(partition_index=index, error_code=int(error.code), error_message=error.code.message)
-                )
+                partitions.append(entry(partition_index=index, error_code=int(error.code)))
                 continue
             active = [
                 m.DescribeProducersResponse.ProducerState(
@@ -59,6 +63,15 @@ def _describe_producers(broker: Broker, request: Request) -> m.DescribeProducers
             partitions.append(entry(partition_index=index, active_producers=active))
         topics.append(m.DescribeProducersResponse.TopicResponse(name=topic.name, partitions=partitions))
     return m.DescribeProducersResponse(topics=topics)
+
+
+def _refused(broker: Broker, topic: str) -> KafkaError | None:
+    """Why nothing of a topic can be described."""
+    try:
+        check_name(topic)
+    except KafkaError as error:
+        return error
+    return None if topic in broker.metadata.topics else KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
 
 
 def _refuse_describe(request: Request, code: int) -> m.DescribeProducersResponse:

@@ -21,17 +21,17 @@ _Result = m.CreateTopicsResponse.CreatableTopicResult
 _Deleted = m.DeleteTopicsResponse.DeletableTopicResult
 _Grown = m.CreatePartitionsResponse.CreatePartitionsTopicResult
 
-_TWICE = "Create topics request from client contains multiple entries for the following topics: "
+_TWICE = "Found multiple entries for this topic."
 
 
 def _create(broker: Broker, request: Request) -> m.CreateTopicsResponse:
-    """A topic that is asked for twice is refused once. Without time to wait Kafka creates and does not tell."""
+    """A topic that is asked for twice is not made. Without time to wait Kafka creates and does not tell."""
     message: m.CreateTopicsRequest = request.message
     counts = Counter(topic.name for topic in message.topics)
-    twice = sorted(name for name, count in counts.items() if count > 1)
-    results = [_failed(name, ErrorCode.INVALID_REQUEST, _TWICE + ",".join(twice)) for name in twice]
+    results = []
     for topic in message.topics:
         if counts[topic.name] > 1:
+            results.append(_failed(topic.name, ErrorCode.INVALID_REQUEST, _TWICE))
             continue
         new = NewTopic(
             topic.name,
@@ -86,33 +86,32 @@ def _delete(broker: Broker, request: Request) -> m.DeleteTopicsResponse:
     asked: list[tuple[str | None, bytes]] = [(name, ZERO_TOPIC_ID) for name in message.topic_names]
     if request.api_version >= 6:
         asked = [(topic.name, topic.topic_id) for topic in message.topics]
+    if any(name is not None and topic_id != ZERO_TOPIC_ID for name, topic_id in asked):
+        raise KafkaError(ErrorCode.INVALID_REQUEST, "Topic name and topic ID can not both be specified.")
     results = []
+    gone: set[str] = set()
     for name, topic_id in asked:
+        if name is None:
+            name = broker.metadata.topic_name(topic_id)
         try:
-            found, known_id = _resolve(broker, name, topic_id)
-            broker.admin.delete_topic(found)
-            late = message.timeout_ms <= 0
-            code = ErrorCode.REQUEST_TIMED_OUT if late else ErrorCode.NONE
-            text = code.message if late else None
-            results.append(_Deleted(name=found, topic_id=known_id, error_code=int(code), error_message=text))
+            code = _delete_one(broker, name, gone, message.timeout_ms)
         except KafkaError as error:
             code = error.code
-            results.append(_Deleted(name=name, topic_id=topic_id, error_code=int(code), error_message=error.message))
+        results.append(_Deleted(name=name, topic_id=topic_id, error_code=int(code)))
     return m.DeleteTopicsResponse(responses=results)
 
 
-def _resolve(broker: Broker, name: str | None, topic_id: bytes) -> tuple[str, bytes]:
-    """A topic's name and id, from either."""
-    if name is not None and topic_id != ZERO_TOPIC_ID:
-        raise KafkaError(ErrorCode.INVALID_REQUEST, "Topic name and topic ID can not both be specified.")
+def _delete_one(broker: Broker, name: str | None, gone: set[str], timeout_ms: int) -> ErrorCode:
+    """`gone`: what this request deleted before; it may name a topic again. Raises KafkaError."""
     if name is None:
-        name = broker.metadata.topic_name(topic_id)
-        if name is None:
-            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
-    topic = broker.metadata.topics.get(name)
-    if topic is None:
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+    if name in gone:
+        return ErrorCode.NONE
+    if name not in broker.metadata.topics:
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-    return name, topic.topic_id
+    broker.admin.delete_topic(name)
+    gone.add(name)
+    return ErrorCode.REQUEST_TIMED_OUT if timeout_ms <= 0 else ErrorCode.NONE
 
 
 def _refuse_delete(request: Request, code: int) -> m.DeleteTopicsResponse:
