@@ -73,6 +73,15 @@ static void set_buffers(plog_engine *e, int fd) {
   if (e->config.receive_buffer_bytes > 0) set_option(e, fd, SOL_SOCKET, SO_RCVBUF, e->config.receive_buffer_bytes);
 }
 
+static void avoid_pacing(plog_engine *e, plog_listener *listener) {
+  char name[PLOG_CONGESTION_BYTES] = "";
+  socklen_t name_bytes = sizeof name - 1;
+  if (plog__sys_getsockopt(e->sys, listener->fd, IPPROTO_TCP, TCP_CONGESTION, name, &name_bytes)) return;
+  if (strncmp(name, "bbr", 3) != 0) return;
+  if (plog__sys_setsockopt(e->sys, listener->fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4)) return; /* every kernel has it */
+  memcpy(listener->paced, name, sizeof name);
+}
+
 static int32_t open_socket(plog_engine *e, const char *text, int32_t port, int *out_fd) {
   struct sockaddr_storage address;
   socklen_t address_bytes;
@@ -121,6 +130,7 @@ int32_t plog__listener_open(plog_engine *e, const char *address, int32_t port, i
     free(listener);
     return rc;
   }
+  avoid_pacing(e, listener);
   rc = local_port(e, listener->fd, out_port);
   if (rc == 0) rc = watch(e, listener, EPOLL_CTL_ADD, e->accepting);
   if (rc) {
@@ -176,6 +186,10 @@ static void welcome(plog_engine *e, const plog_listener *listener, int fd, const
   set_option(e, fd, IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(e, fd, SOL_SOCKET, SO_KEEPALIVE, 1);
   set_buffers(e, fd);
+  bool same_host = memcmp(conn->peer, conn->local, 16) == 0;
+  if (listener->paced[0] && !same_host)
+    (void)plog__sys_setsockopt(e->sys, fd, IPPROTO_TCP, TCP_CONGESTION, listener->paced,
+                               (socklen_t)strlen(listener->paced));
 }
 
 void plog__listener_accept(plog_engine *e, plog_listener *listener) {

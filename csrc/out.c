@@ -11,8 +11,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define GATHER_MAX 64                    /* pieces in one sendmsg */
-#define CHUNK_BYTES (256u * 1024u)       /* of a slice in one call, so that a probe for coldness stays near its use */
+#define GATHER_MAX 64 /* pieces in one sendmsg */
+#define PAGE_BYTES 4096
+#define CHUNK_BYTES (1024u * 1024u)      /* of a slice in one call, so that a probe for coldness stays near its use */
 #define SCRATCH_BYTES (256u * 1024u)     /* small enough to stay in the processor's cache */
 #define SMALL_SLICE_BYTES (128u * 1024u) /* up to here a slice is read and sent with what is before and behind it */
 #define PROBE_STEP_BYTES (64u * 1024u)
@@ -145,8 +146,15 @@ static void consume(plog_out *out, plog_buffers *buffers, int64_t sent_bytes) {
   plog_assert(sent_bytes == 0);
 }
 
-/* 0: this range is in the page cache as far as probes at every PROBE_STEP_BYTES tell. */
+static bool is_cached(plog_sender *s, int fd, int64_t position, uint32_t size_bytes) {
+  int64_t first = position / PAGE_BYTES;
+  int64_t last = (position + size_bytes - 1) / PAGE_BYTES;
+  return plog__sys_cachestat(s->sys, fd, position, size_bytes) > last - first;
+}
+
+/* 0: this range is in the page cache, as far as probes at every PROBE_STEP_BYTES tell when the kernel has no word for it. */
 static int32_t probe(plog_sender *s, int fd, int64_t position, uint32_t size_bytes, plog_cold *cold) {
+  if (is_cached(s, fd, position, size_bytes)) return 0;
   uint8_t byte;
   struct iovec one = {&byte, 1};
   for (uint32_t at = 0;; at = PLOG_MIN(at + PROBE_STEP_BYTES, size_bytes - 1)) {
@@ -163,6 +171,8 @@ static int32_t probe(plog_sender *s, int fd, int64_t position, uint32_t size_byt
 }
 
 static int64_t send_pieces(plog_sender *s, int socket, struct iovec *pieces, int count, int more) {
+  if (count == 1)
+    return plog__sys_send(s->sys, socket, pieces->iov_base, pieces->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT | more);
   struct msghdr message;
   memset(&message, 0, sizeof message);
   message.msg_iov = pieces;

@@ -57,9 +57,25 @@ static int64_t kernel_preadv2(void *context, int fd, const struct iovec *pieces,
   (void)context;
   KERNEL_RETRY(int64_t, preadv2(fd, pieces, count, position, flags));
 }
+static int64_t kernel_cachestat(void *context, int fd, int64_t position, int64_t size_bytes) {
+  (void)context;
+  enum { NUMBER = 451 }; /* the same on every architecture; libc has no name for it yet */
+  struct {
+    uint64_t offset, length;
+  } range = {(uint64_t)position, (uint64_t)size_bytes};
+  struct {
+    uint64_t cached, dirty, written, evicted, lately_evicted;
+  } pages;
+  KERNEL_RETRY(int64_t, syscall(NUMBER, fd, &range, &pages, 0) ? -1 : (int64_t)pages.cached);
+}
 static int kernel_ftruncate(void *context, int fd, int64_t size_bytes) {
   (void)context;
   KERNEL_RETRY(int, ftruncate(fd, size_bytes));
+}
+static int kernel_set_modified(void *context, int fd, int64_t wall_ms) {
+  (void)context;
+  const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {wall_ms / 1000, wall_ms % 1000 * 1000000}};
+  return futimens(fd, times) < 0 ? -errno : 0;
 }
 static int kernel_fallocate(void *context, int fd, int mode, int64_t position, int64_t size_bytes) {
   (void)context;
@@ -197,8 +213,10 @@ static const plog_sys_calls kernel_calls = {
     .pwrite = kernel_pwrite,
     .pread = kernel_pread,
     .preadv2 = kernel_preadv2,
+    .cachestat = kernel_cachestat,
     .ftruncate = kernel_ftruncate,
     .fallocate = kernel_fallocate,
+    .set_modified = kernel_set_modified,
     .fsync = kernel_fsync,
     .fdatasync = kernel_fdatasync,
     .rename = kernel_rename,
@@ -353,6 +371,9 @@ int64_t plog__sys_preadv2(plog_sys *sys, int fd, const struct iovec *pieces, int
   }
   return sys->calls.preadv2(sys->calls.context, fd, pieces, count, position, flags);
 }
+int64_t plog__sys_cachestat(plog_sys *sys, int fd, int64_t position, int64_t size_bytes) {
+  return sys->calls.cachestat(sys->calls.context, fd, position, size_bytes);
+}
 int plog__sys_ftruncate(plog_sys *sys, int fd, int64_t size_bytes) {
   int error = enter(sys, PLOG_SYS_FTRUNCATE, NULL);
   return error ? error : sys->calls.ftruncate(sys->calls.context, fd, size_bytes);
@@ -379,6 +400,9 @@ int plog__sys_unlink(plog_sys *sys, const char *path) {
 }
 int plog__sys_fstat(plog_sys *sys, int fd, struct stat *out) {
   return sys->calls.fstat(sys->calls.context, fd, out);
+}
+int plog__sys_set_modified(plog_sys *sys, int fd, int64_t wall_ms) {
+  return sys->calls.set_modified(sys->calls.context, fd, wall_ms);
 }
 int plog__sys_stat(plog_sys *sys, const char *path, struct stat *out) {
   return sys->calls.stat(sys->calls.context, path, out);

@@ -34,6 +34,7 @@ typedef struct {
   int64_t (*pwrite)(void *context, int fd, const void *data, size_t size_bytes, int64_t position);
   int64_t (*pread)(void *context, int fd, void *data, size_t size_bytes, int64_t position);
   int64_t (*preadv2)(void *context, int fd, const struct iovec *pieces, int count, int64_t position, int flags);
+  int64_t (*cachestat)(void *context, int fd, int64_t position, int64_t size_bytes);
   int (*ftruncate)(void *context, int fd, int64_t size_bytes);
   int (*fallocate)(void *context, int fd, int mode, int64_t position, int64_t size_bytes);
   int (*fsync)(void *context, int fd);
@@ -42,6 +43,7 @@ typedef struct {
   int (*unlink)(void *context, const char *path);
   int (*fstat)(void *context, int fd, struct stat *out);
   int (*stat)(void *context, const char *path, struct stat *out);
+  int (*set_modified)(void *context, int fd, int64_t wall_ms);
   int (*mmap)(void *context, size_t size_bytes, int protection, int flags, int fd, int64_t position, void **out);
   int (*munmap)(void *context, void *address, size_t size_bytes);
   int (*madvise)(void *context, void *address, size_t size_bytes, int advice);
@@ -91,6 +93,8 @@ int64_t plog__sys_pwrite(plog_sys *sys, int fd, const void *data, size_t size_by
 int64_t plog__sys_pread(plog_sys *sys, int fd, void *data, size_t size_bytes, int64_t position);
 /* flags: RWF_NOWAIT; -EAGAIN when the first byte is not in the page cache. Counted as PLOG_SYS_PREAD. */
 int64_t plog__sys_preadv2(plog_sys *sys, int fd, const struct iovec *pieces, int count, int64_t position, int flags);
+/* How many pages of a range are in the page cache; -ENOSYS before Linux 6.5. Not counted: it transfers nothing. */
+int64_t plog__sys_cachestat(plog_sys *sys, int fd, int64_t position, int64_t size_bytes);
 int plog__sys_ftruncate(plog_sys *sys, int fd, int64_t size_bytes);
 int plog__sys_fallocate(plog_sys *sys, int fd, int mode, int64_t position, int64_t size_bytes);
 int plog__sys_fsync(plog_sys *sys, int fd);
@@ -99,6 +103,8 @@ int plog__sys_rename(plog_sys *sys, const char *from, const char *to);
 int plog__sys_unlink(plog_sys *sys, const char *path);
 int plog__sys_fstat(plog_sys *sys, int fd, struct stat *out);
 int plog__sys_stat(plog_sys *sys, const char *path, struct stat *out);
+/* When a file was last modified, in ms since the epoch. */
+int plog__sys_set_modified(plog_sys *sys, int fd, int64_t wall_ms);
 int plog__sys_mmap(plog_sys *sys, size_t size_bytes, int protection, int flags, int fd, int64_t position, void **out);
 int plog__sys_munmap(plog_sys *sys, void *address, size_t size_bytes);
 int plog__sys_madvise(plog_sys *sys, void *address, size_t size_bytes, int advice);
