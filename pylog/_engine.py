@@ -79,6 +79,8 @@ class PartitionState(NamedTuple):
 class Hosting(NamedTuple):
     """A partition to be hosted. log: taken when it is."""
 
+    topic: str
+    topic_id: bytes
     partition: int
     log: Log
     state: PartitionState
@@ -220,22 +222,24 @@ class Engine:
 
     def add_partition(self, topic: str, topic_id: bytes, index: int, log: Log, state: PartitionState) -> int:
         """Host a partition, whose log nobody else may change from now on; returns its number."""
-        (result,) = self.add_partitions(topic, topic_id, [Hosting(index, log, state)])
+        (result,) = self.add_partitions([Hosting(topic, topic_id, index, log, state)])
         if isinstance(result, int):
             return result
         raise result
 
-    def add_partitions(
-        self, topic: str, topic_id: bytes, hostings: Sequence[Hosting]
-    ) -> list[int | KafkaError | NativeError | OSError]:
-        """Host many partitions of a topic, each for itself: for each its number, or why it is not hosted."""
-        name = ffi.new("char[]", topic.encode())
-        identity = ffi.from_buffer(topic_id)
+    def add_partitions(self, hostings: Sequence[Hosting]) -> list[int | KafkaError | NativeError | OSError]:
+        """Host many partitions, each for itself: for each its number, or why it is not hosted."""
         entries = ffi.new("plog_hosting[]", len(hostings))
         structs = _StateStructs()
-        for entry, (index, log, state) in zip(entries, hostings, strict=True):
-            entry.topic = name
-            entry.topic_id = identity
+        names: dict[str, Any] = {}
+        ids: dict[bytes, Any] = {}
+        for entry, (topic, topic_id, index, log, state) in zip(entries, hostings, strict=True):
+            if topic not in names:
+                names[topic] = ffi.new("char[]", topic.encode())
+            if topic_id not in ids:
+                ids[topic_id] = ffi.from_buffer(topic_id)
+            entry.topic = names[topic]
+            entry.topic_id = ids[topic_id]
             entry.index = index
             entry.log = log.pointer
             entry.state = structs.of(state)
@@ -243,7 +247,7 @@ class Engine:
         results: list[int | KafkaError | NativeError | OSError] = []
         for entry, hosting in zip(entries, hostings, strict=True):
             try:
-                check(entry.rc, topic)
+                check(entry.rc, hosting.topic)
             except (KafkaError, NativeError, OSError) as error:
                 results.append(error)
                 continue

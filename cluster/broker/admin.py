@@ -12,7 +12,7 @@ Control thread; `open_tree` and `load` on the starting thread, before it runs.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from cluster.broker import identity
 from cluster.broker.metadata_cache import (
@@ -30,8 +30,8 @@ from cluster.metadata import paths
 from cluster.metadata.local import FILE_NAME, LocalStore
 from cluster.metadata.reader import read_brokers, read_cluster
 from cluster.metadata.startup import become_controller, outdated_changes, register_broker, tidy_up
-from cluster.metadata.store import Store, StoreError
-from cluster.metadata.writes import operations, removals
+from cluster.metadata.store import Op, Store, StoreError
+from cluster.metadata.writes import operations, removals, transactions
 from cluster.model import (
     EndPoint,
     LeaderAndIsr,
@@ -40,6 +40,7 @@ from cluster.model import (
     PutPartitionState,
     PutTopic,
     TopicDescription,
+    Write,
     WriteGroup,
 )
 from pylog.errors import ErrorCode, KafkaError
@@ -61,6 +62,7 @@ _CLIENT_METRICS: Final = 16
 class Created(NamedTuple):
     """A topic that was made, or would be (`topic_id` all zero)."""
 
+    name: str
     topic_id: bytes
     partitions: int
     replication_factor: int
@@ -116,12 +118,10 @@ class Admin:
         except StoreError as error:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"metadata tree: {error}") from error
         self._adopt_logs()
-        for topic in sorted(self.context.deleting):
-            self._finish_deletion(topic)
+        self._finish_deletions(sorted(self.context.deleting))
         self._write_all(settle(self.context, {self.broker_id}, self._unclean))
         self._refresh_brokers()
-        for name in self.context.topics:
-            self._publish(name)
+        self._publish(self.context.topics)
 
     def close(self) -> None:
         """End the session: the broker's registration and the controller's node go."""
@@ -196,16 +196,51 @@ class Admin:
 
     # ------------------------------------------------------------------------------------------------- topics
 
+    def create_topics(self, wanted: Sequence[NewTopic], validate_only: bool = False) -> list[Created | KafkaError]:
+        """Make topics, each for itself but written and hosted together: for each what was made, or why it was not.
+
+        With validate_only nothing is made, and the ids are all zero.
+        """
+        results: list[Created | KafkaError] = []
+        plans: dict[str, TopicPlan] = {}
+        for new in wanted:
+            key = new.name.replace(".", "_")
+            if key in plans:  # this one may collide with that one, once it is there
+                self._make(plans, results)
+            try:
+                plan = self._plan(new)
+            except KafkaError as error:
+                results.append(error)
+                continue
+            count, factor = len(plan.description.partitions), len(plan.description.partitions[0].replicas)
+            topic_id = ZERO_TOPIC_ID if validate_only else plan.description.topic_id
+            results.append(Created(new.name, topic_id, count, factor, plan.settings))
+            if not validate_only:
+                plans[key] = plan
+        self._make(plans, results)
+        return results
+
     def create_topic(self, new: NewTopic, validate_only: bool = False) -> Created:
-        """Make a topic, hosted and led here when it returns. Raises KafkaError."""
+        """One of them. Raises KafkaError."""
+        (made,) = self.create_topics([new], validate_only)
+        if isinstance(made, KafkaError):
+            raise made
+        return made
+
+    def _plan(self, new: NewTopic) -> TopicPlan:
         start = int.from_bytes(os.urandom(2), "big")
-        plan = plan_creation(self.context, self._broker.config, new, topic_id=new_topic_id(), start_index=start)
-        count, factor = len(plan.description.partitions), len(plan.description.partitions[0].replicas)
-        if validate_only:
-            return Created(ZERO_TOPIC_ID, count, factor, plan.settings)
-        self._carry_out(plan)
-        self._log.info("topic created", topic=new.name, partitions=count, replication_factor=factor)
-        return Created(plan.description.topic_id, count, factor, plan.settings)
+        return plan_creation(self.context, self._broker.config, new, topic_id=new_topic_id(), start_index=start)
+
+    def _make(self, plans: dict[str, TopicPlan], results: list[Created | KafkaError]) -> None:
+        """Carry out the plans collected; the results of those that cannot be become the error."""
+        errors = self._carry_out(plans.values())
+        plans.clear()
+        for at, made in enumerate(results):
+            if isinstance(made, KafkaError):
+                continue
+            error = errors.pop(made.name, None)
+            if error is not None:
+                results[at] = error
 
     def create_partitions(
         self, name: str, count: int, assignments: Sequence[Sequence[int]] | None, validate_only: bool
@@ -213,15 +248,36 @@ class Admin:
         """Give a topic more partitions, `count` in all. Raises KafkaError."""
         plan = plan_growth(self.context, name, count, assignments)
         if not validate_only:
-            self._carry_out(plan)
-            self._log.info("partitions created", topic=name, partitions=count)
+            for error in self._carry_out([plan]).values():
+                raise error
+
+    def delete_topics(self, names: Sequence[str]) -> list[KafkaError | None]:
+        """Delete topics, their names free when it returns: for each None, or why it is not deleted."""
+        results: list[KafkaError | None] = []
+        marks: list[WriteGroup] = []
+        doomed: list[str] = []
+        for name in names:
+            try:
+                marks += plan_deletion(self.context, self._broker.config, name)
+                doomed.append(name)
+                results.append(None)
+            except KafkaError as error:
+                results.append(error)
+        try:
+            self._write_all(marks)
+            self._finish_deletions(doomed)
+        except KafkaError as error:
+            return [error if result is None else result for result in results]
+        self._broker.engine.invalidate()
+        for name in doomed:
+            self._log.info("topic deleted", topic=name)
+        return results
 
     def delete_topic(self, name: str) -> None:
-        """Delete a topic; its name is free when it returns. Raises KafkaError."""
-        self._write_all(plan_deletion(self.context, self._broker.config, name))
-        self._finish_deletion(name)
-        self._broker.engine.invalidate()
-        self._log.info("topic deleted", topic=name)
+        """One of them. Raises KafkaError."""
+        for error in self.delete_topics([name]):
+            if error is not None:
+                raise error
 
     def auto_create(self, name: str, internal: bool = False) -> ErrorCode:
         """Make a topic that somebody asks about, if it may be; NONE when it is there now. `internal`: the broker
@@ -265,47 +321,75 @@ class Admin:
             name, config.int(f"{prefix}.num.partitions"), config.int(f"{prefix}.replication.factor"), {}, settings
         )
 
-    def _carry_out(self, plan: TopicPlan) -> None:
-        self._write_all(plan.groups)
-        name = plan.description.name
-        self._log_configs.pop(name, None)
-        self._publish(name)
+    def _carry_out(self, plans: Collection[TopicPlan]) -> dict[str, KafkaError]:
+        """Write plans, and let everybody know what is written. Returns the topics that could not be written whole; the
+        next start finishes what there is of them."""
+        failed: dict[str, KafkaError] = {}
+        try:
+            self._write_all(group for plan in plans for group in plan.groups)
+        except KafkaError as error:
+            failed = {plan.description.name: error for plan in plans if not self._is_written(plan)}
+        written = [plan for plan in plans if plan.description.name not in failed]
+        for plan in written:
+            self._log_configs.pop(plan.description.name, None)
+        self._publish(plan.description.name for plan in written)
         self._broker.engine.invalidate()
+        for plan in written:
+            count = len(plan.description.partitions)
+            text = "topic created" if len(plan.states) == count else "partitions created"
+            self._log.info(text, topic=plan.description.name, partitions=count)
+        return failed
 
-    def _publish(self, name: str) -> None:
-        """Let everybody here know a topic as the tree has it: hosted, shown to clients, its coordinators loaded."""
+    def _is_written(self, plan: TopicPlan) -> bool:
+        name = plan.description.name
+        states = self.context.states
+        return self.context.topics.get(name) == plan.description and all(
+            TopicPartition(name, index) in states for index in plan.states
+        )
+
+    def _publish(self, names: Iterable[str]) -> None:
+        """Let everybody here know topics as the tree has them: hosted, shown to clients, their coordinators loaded."""
+        topics = [self._as_published(name) for name in names]
+        for partition, error in self._broker.replicas.host(topics):
+            self._log.error("partition cannot be hosted", partition=partition, why=error.message)
+        for topic in topics:
+            self._broker.metadata.put(topic)
+            if topic.internal:
+                self._broker.coordinators.load(topic)
+
+    def _as_published(self, name: str) -> TopicMetadata:
         description = self.context.topics[name]
         partitions = []
         for index, assignment in enumerate(description.partitions):
             state = self.context.states.get(TopicPartition(name, index))
             leader, epoch, isr = (-1, -1, ()) if state is None else (state.leader, state.leader_epoch, state.isr)
             partitions.append(PartitionMetadata(index, leader, epoch, assignment.replicas, isr))
-        topic = TopicMetadata(name, description.topic_id, tuple(partitions))
-        for index, error in self._broker.replicas.host(topic, [p for p in partitions if self.broker_id in p.replicas]):
-            self._log.error("partition cannot be hosted", partition=f"{name}-{index}", why=error.message)
-        self._broker.metadata.put(topic)
-        if topic.internal:
-            self._broker.coordinators.load(topic)
+        return TopicMetadata(name, description.topic_id, tuple(partitions))
 
-    def _finish_deletion(self, name: str) -> None:
-        """Take a topic that is marked for deletion away: logs first, then the tree, the mark last."""
-        description = self.context.topics.get(name)
-        count = 0 if description is None else len(description.partitions)
-        topic = self._broker.metadata.topics.get(name)
-        self._broker.metadata.drop(name)
-        if topic is not None and topic.internal:
-            for index in range(count):
-                self._broker.coordinators.unload(name, index)
-        self._broker.replicas.delete(TopicPartition(name, index) for index in range(count))
+    def _finish_deletions(self, names: Sequence[str]) -> None:
+        """Take topics that are marked for deletion away: logs first, then the tree, the marks last."""
+        shown = [topic for name in names if (topic := self._broker.metadata.topics.get(name)) is not None]
+        partitions = []
+        for name in names:
+            self._broker.metadata.drop(name)
+            description = self.context.topics.get(name)
+            count = 0 if description is None else len(description.partitions)
+            partitions += [TopicPartition(name, index) for index in range(count)]
+        for topic in shown:
+            if topic.internal:
+                for partition in topic.partitions:
+                    self._broker.coordinators.unload(topic.name, partition.partition)
+        self._broker.replicas.delete(partitions)
         try:
-            for ops in removals(self.store, name, self._fence):
+            for ops in removals(self.store, names, self._fence):
                 self.store.multi(ops)
         except StoreError as error:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"metadata tree: {error}") from error
-        self.context.forget_topic(name)
-        self._log_configs.pop(name, None)
-        if topic is not None:
-            self._broker.topics_deleted([name])
+        for name in names:
+            self.context.forget_topic(name)
+            self._log_configs.pop(name, None)
+        if shown:
+            self._broker.topics_deleted([topic.name for topic in shown])
 
     # ------------------------------------------------------------------------------------------------- settings
 
@@ -370,16 +454,22 @@ class Admin:
     # ------------------------------------------------------------------------------------------------- writing
 
     def _write_all(self, groups: Iterable[WriteGroup]) -> None:
-        for group in groups:
-            self._write(group)
+        """Write groups as the controller, as few at a time as the tree takes. Raises KAFKA_STORAGE_ERROR; what was
+        written before that is."""
+        for ops, writes in transactions(groups, self._fence):
+            self._apply(ops, writes)
 
     def _write(self, group: WriteGroup, fenced: bool = True) -> None:
-        """Write a group to the tree, and only then to the context. Raises KAFKA_STORAGE_ERROR."""
+        """Write a group. Raises KAFKA_STORAGE_ERROR."""
+        self._apply(operations(group, self._fence if fenced else None), group)
+
+    def _apply(self, ops: Sequence[Op], writes: Iterable[Write]) -> None:
+        """Do it to the tree, and only then to the context. Raises KAFKA_STORAGE_ERROR."""
         try:
-            self.store.multi(operations(group, self._fence if fenced else None))
+            self.store.multi(ops)
         except StoreError as error:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"metadata tree: {error}") from error
-        for write in group:
+        for write in writes:
             if isinstance(write, PutTopic):
                 self.context.put_topic(write.description)
             elif isinstance(write, PutPartitionState):

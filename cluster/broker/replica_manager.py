@@ -87,24 +87,26 @@ class HostedLog:
 
 
 class HostedPartition:
-    """One replica of ours. `number`: what the engine calls it."""
+    """One replica of ours. `number`: what the engine calls it; `state`: what it was told last."""
 
-    __slots__ = ("_engine", "index", "leader_epoch", "leads", "log", "number", "source", "topic")
+    __slots__ = ("_engine", "index", "log", "number", "source", "state", "topic")
 
-    def __init__(self, engine: Engine, source: Log, number: int) -> None:
+    def __init__(self, engine: Engine, source: Log, number: int, state: PartitionState) -> None:
         self._engine = engine
         self.topic = source.partition.topic
         self.index = source.partition.partition
         self.source = source
         self.log = HostedLog(source)
         self.number = number
-        self.leader_epoch = -1
-        self.leads = False
+        self.state = state
 
-    def take_up(self, partition: PartitionMetadata, broker_id: int) -> None:
-        """What the data plane was told just now."""
-        self.leader_epoch = partition.leader_epoch
-        self.leads = partition.leader == broker_id
+    @property
+    def leader_epoch(self) -> int:
+        return self.state.leader_epoch
+
+    @property
+    def leads(self) -> bool:
+        return self.state.role == _LEADER
 
     def info(self) -> EnginePartitionInfo:
         return self._engine.partition_info(self.number)
@@ -129,58 +131,60 @@ class ReplicaManager:
     # ------------------------------------------------------------------------------------------------- hosting
 
     def host(
-        self,
-        topic: TopicMetadata,
-        partitions: Sequence[PartitionMetadata],
-        high_watermarks: Mapping[int, int] | None = None,
-    ) -> list[tuple[int, KafkaError]]:
-        """Host replicas of a topic, a log made where there is none; or publish what has changed about hosted ones.
+        self, topics: Iterable[TopicMetadata], high_watermarks: Mapping[TopicPartition, int] | None = None
+    ) -> list[tuple[TopicPartition, KafkaError]]:
+        """Host our replicas of these topics, a log made where there is none; publish what has changed about those that
+        are hosted.
 
-        Each for itself: returns the partitions that are not hosted, with why. high_watermarks: by partition, where
-        they are known better than from the log.
+        Each for itself: returns those that are not hosted, with why. high_watermarks: where they are known better than
+        from the log.
         """
-        known = high_watermarks or {}
-        states = _States(self._broker_id, topic, self._config_of(topic.name), known)
-        failed: list[tuple[int, KafkaError]] = []
-        fresh: list[PartitionMetadata] = []
-        for partition in partitions:
-            hosted = self._hosted.get((topic.name, partition.partition))
-            if hosted is None:
-                fresh.append(partition)
-            else:
-                self._engine.publish(hosted.number, states.of(partition))
-                hosted.take_up(partition, self._broker_id)
-        made = self._logs.create_all([TopicPartition(topic.name, each.partition) for each in fresh], topic.topic_id)
-        hostings: list[tuple[PartitionMetadata, Log]] = []
-        for partition, log in zip(fresh, made, strict=True):
-            if isinstance(log, KafkaError):
-                failed.append((partition.partition, log))
-            else:
-                hostings.append((partition, log))
-        numbers = self._engine.add_partitions(
-            topic.name,
-            topic.topic_id,
-            [Hosting(partition.partition, log.native, states.of(partition)) for partition, log in hostings],
-        )
-        for (partition, log), number in zip(hostings, numbers, strict=True):
+        failed: list[tuple[TopicPartition, KafkaError]] = []
+        fresh: list[tuple[Hosting, Log]] = []
+        for topic in topics:
+            states = _States(self._broker_id, topic, self._config_of(topic.name), high_watermarks or {})
+            missing = []
+            for partition in topic.partitions:
+                hosted = self._hosted.get((topic.name, partition.partition))
+                if hosted is not None:
+                    if hosted.state != states.of(partition):
+                        self._publish(hosted, states.of(partition))
+                elif self._broker_id in partition.replicas:
+                    missing.append(partition)
+            names = [TopicPartition(topic.name, partition.partition) for partition in missing]
+            for partition, log in zip(missing, self._logs.create_all(names, topic.topic_id), strict=True):
+                if isinstance(log, KafkaError):
+                    failed.append((TopicPartition(topic.name, partition.partition), log))
+                    continue
+                hosting = Hosting(topic.name, topic.topic_id, partition.partition, log.native, states.of(partition))
+                fresh.append((hosting, log))
+        numbers = self._engine.add_partitions([hosting for hosting, _ in fresh])
+        for (hosting, log), number in zip(fresh, numbers, strict=True):
             if isinstance(number, int):
-                self._take_in(log, number).take_up(partition, self._broker_id)
+                self._take_in(log, number, hosting.state)
             else:
-                failed.append((partition.partition, _as_kafka_error(number)))
+                failed.append((log.partition, _as_kafka_error(number)))
         return failed
 
-    def _take_in(self, log: Log, number: int) -> HostedPartition:
+    def _publish(self, hosted: HostedPartition, state: PartitionState) -> None:
+        self._engine.publish(hosted.number, state)
+        hosted.state = state
+
+    def _take_in(self, log: Log, number: int, state: PartitionState) -> None:
         log.host(HostedOwner(self._engine, number))
-        hosted = HostedPartition(self._engine, log, number)
+        hosted = HostedPartition(self._engine, log, number, state)
         key = (log.partition.topic, log.partition.partition)
         self._hosted[key] = self._by_number[number] = hosted
         self._offline.discard(key)
-        return hosted
 
     def configure(self, topic: TopicMetadata) -> None:
         """The topic's settings changed: logs and data plane take them up."""
         self._logs.configure_topic(topic.name)
-        self.host(topic, [each for each in topic.partitions if (topic.name, each.partition) in self._hosted])
+        states = _States(self._broker_id, topic, self._config_of(topic.name), {})
+        for partition in topic.partitions:
+            hosted = self._hosted.get((topic.name, partition.partition))
+            if hosted is not None:
+                self._publish(hosted, states.of(partition))
 
     def delete(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop hosting, and delete the logs of those that are hosted. Raises KAFKA_STORAGE_ERROR."""
@@ -264,13 +268,14 @@ class _States:
     """What is true of the partitions of a topic, as the data plane is told. Those that differ in nothing, as on a
     single node, get the same object."""
 
-    __slots__ = ("_basis", "_broker_id", "_high_watermarks", "_last", "_leadership")
+    __slots__ = ("_basis", "_broker_id", "_high_watermarks", "_last", "_leadership", "_topic")
 
     def __init__(
-        self, broker_id: int, topic: TopicMetadata, config: LogConfig, high_watermarks: Mapping[int, int]
+        self, broker_id: int, topic: TopicMetadata, config: LogConfig, high_watermarks: Mapping[TopicPartition, int]
     ) -> None:
         codec, level = _compression(config)
         self._broker_id = broker_id
+        self._topic = topic.name
         self._high_watermarks = high_watermarks
         self._leadership: tuple[object, ...] = ()
         self._last = self._basis = PartitionState(
@@ -292,7 +297,9 @@ class _States:
         )
 
     def of(self, partition: PartitionMetadata) -> PartitionState:
-        high_watermark = self._high_watermarks.get(partition.partition, _FROM_THE_LOG)
+        known = self._high_watermarks
+        name = TopicPartition(self._topic, partition.partition)
+        high_watermark = known.get(name, _FROM_THE_LOG) if known else _FROM_THE_LOG
         leadership = (partition.leader, partition.leader_epoch, partition.replicas, partition.isr, high_watermark)
         if leadership != self._leadership:
             self._leadership = leadership

@@ -43,8 +43,8 @@ class ControllerContext:
 
     def forget_topic(self, topic: str) -> None:
         """Every trace of it is gone from the tree."""
-        self.topics.pop(topic, None)
+        description = self.topics.pop(topic, None)
         self.topic_configs.pop(topic, None)
         self.deleting.discard(topic)
-        for partition in [each for each in self.states if each.topic == topic]:
-            del self.states[partition]
+        for index in range(0 if description is None else len(description.partitions)):
+            self.states.pop(TopicPartition(topic, index), None)

@@ -118,11 +118,14 @@ class LocalStore(TreeStore):
             database.execute("BEGIN IMMEDIATE")
             if not self._counted:
                 database.execute("UPDATE epoch SET openings = openings + 1")
+            gone, there = [], []
             for path, node in rows:
                 if node is None or node.owner:
-                    database.execute("DELETE FROM node WHERE path = ?", (path,))
+                    gone.append((path,))
                 else:
-                    database.execute("REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _row(path, node))
+                    there.append(_row(path, node))
+            database.executemany("DELETE FROM node WHERE path = ?", gone)
+            database.executemany("REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", there)
             database.execute("COMMIT")
             self._counted = True
         except sqlite3.Error as error:

@@ -1,16 +1,18 @@
 """Decisions turned into operations on the tree.
 
 What stays true: whatever a controller writes carries a check of /controller_epoch, so that one which has been replaced
-without noticing writes nothing. Creations expect that nothing is there, changes that something is.
+without noticing writes nothing. Creations expect that nothing is there, changes that something is. A multi stays well
+below what ZooKeeper takes in one request (jute.maxbuffer, 1 MB), but for a single group that is larger.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from cluster.metadata import paths
 from cluster.metadata.store import Check, Create, Delete, NoNode, Op, SetData, Store
-from cluster.model import MarkTopicDeleted, PutConfig, PutPartitionState, PutTopic, Write
+from cluster.model import MarkTopicDeleted, PutConfig, PutPartitionState, PutTopic, Write, WriteGroup
 
-_NODES_PER_MULTI = 500
+_MULTI_BYTES = 512 << 10
+_OP_BYTES = 64  # what an operation takes in a request besides its path and data: its header, ACL, flags
 
 
 def operations(writes: Iterable[Write], fence: int | None = None) -> list[Op]:
@@ -31,15 +33,44 @@ def operations(writes: Iterable[Write], fence: int | None = None) -> list[Op]:
     return ops
 
 
-def removals(store: Store, topic: str, fence: int) -> list[list[Op]]:
-    """The multis that take away every trace of a deleted topic; its mark goes last. What is there is looked up: a
+def transactions(groups: Iterable[WriteGroup], fence: int) -> Iterator[tuple[list[Op], list[Write]]]:
+    """As few multis as hold the groups, in order and none of them split; with each what it writes."""
+    ops: list[Op] = []
+    writes: list[Write] = []
+    size = 0
+    for group in groups:
+        more = operations(group)
+        more_bytes = _size(more)
+        if writes and size + more_bytes > _MULTI_BYTES:
+            yield [Check(paths.CONTROLLER_EPOCH, fence), *ops], writes
+            ops, writes, size = [], [], 0
+        ops += more
+        writes += group
+        size += more_bytes
+    if writes:
+        yield [Check(paths.CONTROLLER_EPOCH, fence), *ops], writes
+
+
+def removals(store: Store, topics: Iterable[str], fence: int) -> Iterator[list[Op]]:
+    """The multis that take away every trace of deleted topics; each one's mark goes last. What is there is looked up: a
     creation or a deletion before may have been cut short."""
-    gone = [*_below(store, paths.topic(topic)), paths.config("topics", topic), paths.delete_topic(topic)]
-    found = [path for path in gone if store.exists(path) is not None]
-    return [
-        [Check(paths.CONTROLLER_EPOCH, fence), *(Delete(path) for path in found[start : start + _NODES_PER_MULTI])]
-        for start in range(0, len(found), _NODES_PER_MULTI)
-    ]
+    ops: list[Op] = []
+    size = 0
+    for topic in topics:
+        gone = [*_below(store, paths.topic(topic)), paths.config("topics", topic), paths.delete_topic(topic)]
+        for op in [Delete(path) for path in gone if store.exists(path) is not None]:
+            if size > _MULTI_BYTES:
+                yield [Check(paths.CONTROLLER_EPOCH, fence), *ops]
+                ops, size = [], 0
+            ops.append(op)
+            size += _OP_BYTES + len(op.path)
+    if ops:
+        yield [Check(paths.CONTROLLER_EPOCH, fence), *ops]
+
+
+def _size(ops: Sequence[Op]) -> int:
+    """About the bytes of a request with these operations."""
+    return sum(_OP_BYTES + len(op.path) + len(getattr(op, "data", None) or b"") for op in ops)
 
 
 def _below(store: Store, path: str) -> list[str]:

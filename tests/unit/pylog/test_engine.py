@@ -520,8 +520,10 @@ def test_many_are_hosted_and_given_back_in_one_call(tmp_path: Path, started: boo
     count = 300
     later = LEADER._replace(leader_epoch=9)
     logs = [open_log(host, f"m-{index}") for index in range(count)]
-    hostings = [Hosting(index, log, later if index % 3 else LEADER) for index, log in enumerate(logs)]
-    numbers = [n for n in host.engine.add_partitions("m", topic_id("m"), hostings) if isinstance(n, int)]
+    hostings = [
+        Hosting("m", topic_id("m"), index, log, later if index % 3 else LEADER) for index, log in enumerate(logs)
+    ]
+    numbers = [n for n in host.engine.add_partitions(hostings) if isinstance(n, int)]
     assert len(set(numbers)) == count
     for index, number in enumerate(numbers):
         assert host.engine.partition_info(number).leader_epoch == (9 if index % 3 else LEADER.leader_epoch)
@@ -532,7 +534,7 @@ def test_many_are_hosted_and_given_back_in_one_call(tmp_path: Path, started: boo
     assert host.engine.remove_partitions(numbers, 3) == logs
     for log in logs:
         log.close(clean=False)
-    assert host.engine.add_partitions("m", topic_id("m"), []) == []
+    assert host.engine.add_partitions([]) == []
     assert host.engine.remove_partitions([], 3) == []
     host.close()
 
@@ -540,8 +542,8 @@ def test_many_are_hosted_and_given_back_in_one_call(tmp_path: Path, started: boo
 def test_one_of_many_that_is_refused_concerns_itself_alone(host: Host) -> None:
     taken = host.host("m", 1)
     logs = [open_log(host, f"more-{index}") for index in range(3)]
-    hostings = [Hosting(index, log, LEADER) for index, log in enumerate(logs)]
-    first, refused, last = host.engine.add_partitions("m", topic_id("m"), hostings)
+    hostings = [Hosting("m", topic_id("m"), index, log, LEADER) for index, log in enumerate(logs)]
+    first, refused, last = host.engine.add_partitions(hostings)
     assert isinstance(refused, KafkaError) and refused.code == ErrorCode.INVALID_TOPIC_EXCEPTION
     assert isinstance(first, int) and isinstance(last, int)
     logs[1].close(clean=False)
