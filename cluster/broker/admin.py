@@ -220,13 +220,6 @@ class Admin:
         self._make(plans, results)
         return results
 
-    def create_topic(self, new: NewTopic, validate_only: bool = False) -> Created:
-        """One of them. Raises KafkaError."""
-        (made,) = self.create_topics([new], validate_only)
-        if isinstance(made, KafkaError):
-            raise made
-        return made
-
     def _plan(self, new: NewTopic) -> TopicPlan:
         start = int.from_bytes(os.urandom(2), "big")
         return plan_creation(self.context, self._broker.config, new, topic_id=new_topic_id(), start_index=start)
@@ -273,12 +266,6 @@ class Admin:
             self._log.info("topic deleted", topic=name)
         return results
 
-    def delete_topic(self, name: str) -> None:
-        """One of them. Raises KafkaError."""
-        for error in self.delete_topics([name]):
-            if error is not None:
-                raise error
-
     def auto_create(self, name: str, internal: bool = False) -> ErrorCode:
         """Make a topic that somebody asks about, if it may be; NONE when it is there now. `internal`: the broker
         itself asks."""
@@ -291,11 +278,10 @@ class Admin:
         if not internal and not self._broker.config.bool("auto.create.topics.enable"):
             return code
         new = NewTopic(name) if settings is None else self._internal_topic(name, settings)
-        try:
-            self.create_topic(new)
-        except KafkaError as error:
-            self._log.warn("topic not created", topic=name, why=error.message)
-            return error.code
+        (made,) = self.create_topics([new])
+        if isinstance(made, KafkaError):
+            self._log.warn("topic not created", topic=name, why=made.message)
+            return made.code
         return ErrorCode.NONE
 
     def _internal_settings(self, name: str) -> dict[str, str] | None:

@@ -28,48 +28,72 @@ def _create(broker: Broker, request: Request) -> m.CreateTopicsResponse:
     """A topic that is asked for twice is not made. Without time to wait Kafka creates and does not tell."""
     message: m.CreateTopicsRequest = request.message
     counts = Counter(topic.name for topic in message.topics)
+    wanted = [_wanted(topic) for topic in message.topics if counts[topic.name] == 1]
+    made_or_not = broker.admin.create_topics(wanted, message.validate_only)
+    outcomes = {new.name: outcome for new, outcome in zip(wanted, made_or_not, strict=True)}
+    described = _Described(broker, request.api_version)
     results = []
     for topic in message.topics:
-        if counts[topic.name] > 1:
+        made = outcomes.get(topic.name)
+        if made is None:
             results.append(_failed(topic.name, ErrorCode.INVALID_REQUEST, _TWICE))
-            continue
-        new = NewTopic(
-            topic.name,
-            topic.num_partitions,
-            topic.replication_factor,
-            {each.partition_index: each.broker_ids for each in topic.assignments},
-            {each.name: each.value for each in topic.configs},
-        )
-        try:
-            made = broker.admin.create_topic(new, message.validate_only)
-        except KafkaError as error:
-            results.append(_failed(topic.name, error.code, error.message))
-            continue
-        if message.timeout_ms <= 0 and not message.validate_only:
+        elif isinstance(made, KafkaError):
+            results.append(_failed(topic.name, made.code, made.message))
+        elif message.timeout_ms <= 0 and not message.validate_only:
             results.append(_failed(topic.name, ErrorCode.REQUEST_TIMED_OUT))
         else:
-            results.append(_made(broker, topic.name, made))
+            results.append(_made(made, described))
     return m.CreateTopicsResponse(topics=results)
 
 
-def _made(broker: Broker, name: str, made: Created) -> m.CreateTopicsResponse.CreatableTopicResult:
-    config = m.CreateTopicsResponse.CreatableTopicConfigs
+def _wanted(topic: m.CreateTopicsRequest.CreatableTopic) -> NewTopic:
+    return NewTopic(
+        topic.name,
+        topic.num_partitions,
+        topic.replication_factor,
+        {each.partition_index: each.broker_ids for each in topic.assignments},
+        {each.name: each.value for each in topic.configs},
+    )
+
+
+class _Described:
+    """The settings of new topics as an answer shows them; topics that override the same share them. Answers before
+    version 5 show none."""
+
+    __slots__ = ("_broker", "_known", "_shown")
+
+    def __init__(self, broker: Broker, version: int) -> None:
+        self._broker = broker
+        self._shown = version >= 5
+        self._known: dict[tuple[tuple[str, str], ...], list[m.CreateTopicsResponse.CreatableTopicConfigs]] = {}
+
+    def of(self, overrides: dict[str, str]) -> list[m.CreateTopicsResponse.CreatableTopicConfigs]:
+        if not self._shown:
+            return []
+        key = tuple(sorted(overrides.items()))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = [
+                m.CreateTopicsResponse.CreatableTopicConfigs(
+                    name=entry.name,
+                    value=entry.value,
+                    read_only=entry.read_only,
+                    config_source=entry.source,
+                    is_sensitive=entry.sensitive,
+                )
+                for entry in describe_topic(self._broker.config, overrides)
+            ]
+        return found
+
+
+def _made(made: Created, described: _Described) -> m.CreateTopicsResponse.CreatableTopicResult:
     return _Result(
-        name=name,
+        name=made.name,
         topic_id=made.topic_id,
         error_message=None,
         num_partitions=made.partitions,
         replication_factor=made.replication_factor,
-        configs=[
-            config(
-                name=entry.name,
-                value=entry.value,
-                read_only=entry.read_only,
-                config_source=entry.source,
-                is_sensitive=entry.sensitive,
-            )
-            for entry in describe_topic(broker.config, made.overrides)
-        ],
+        configs=described.of(made.overrides),
     )
 
 
@@ -88,30 +112,26 @@ def _delete(broker: Broker, request: Request) -> m.DeleteTopicsResponse:
         asked = [(topic.name, topic.topic_id) for topic in message.topics]
     if any(name is not None and topic_id != ZERO_TOPIC_ID for name, topic_id in asked):
         raise KafkaError(ErrorCode.INVALID_REQUEST, "Topic name and topic ID can not both be specified.")
+    named = [(broker.metadata.topic_name(topic_id) if name is None else name, topic_id) for name, topic_id in asked]
+    there = list(dict.fromkeys(name for name, _ in named if name is not None and name in broker.metadata.topics))
+    errors = dict(zip(there, broker.admin.delete_topics(there), strict=True))
     results = []
-    gone: set[str] = set()
-    for name, topic_id in asked:
+    told: set[str] = set()
+    for name, topic_id in named:
         if name is None:
-            name = broker.metadata.topic_name(topic_id)
-        try:
-            code = _delete_one(broker, name, gone, message.timeout_ms)
-        except KafkaError as error:
+            code = ErrorCode.UNKNOWN_TOPIC_ID
+        elif name not in errors:
+            code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        elif (error := errors[name]) is not None:
             code = error.code
+        elif message.timeout_ms <= 0 and name not in told:  # named again, it is just gone
+            code = ErrorCode.REQUEST_TIMED_OUT
+        else:
+            code = ErrorCode.NONE
+        if name is not None:
+            told.add(name)
         results.append(_Deleted(name=name, topic_id=topic_id, error_code=int(code)))
     return m.DeleteTopicsResponse(responses=results)
-
-
-def _delete_one(broker: Broker, name: str | None, gone: set[str], timeout_ms: int) -> ErrorCode:
-    """`gone`: what this request deleted before; it may name a topic again. Raises KafkaError."""
-    if name is None:
-        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
-    if name in gone:
-        return ErrorCode.NONE
-    if name not in broker.metadata.topics:
-        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-    broker.admin.delete_topic(name)
-    gone.add(name)
-    return ErrorCode.REQUEST_TIMED_OUT if timeout_ms <= 0 else ErrorCode.NONE
 
 
 def _refuse_delete(request: Request, code: int) -> m.DeleteTopicsResponse:
