@@ -195,6 +195,22 @@ int32_t plog_batch_check(const uint8_t *data, size_t size_bytes, plog_batch_head
 int32_t plog_batch_records(const uint8_t *data, size_t size_bytes, uint8_t *scratch, size_t scratch_bytes, plog_record *out,
                            int32_t capacity, int32_t *count);
 
+/** One batch as plog_batches_scan met it. */
+typedef struct {
+  plog_batch_header header;
+  int64_t position; /* in the bytes scanned */
+  int32_t crc_ok;   /* 1 also when it was not asked for */
+  int32_t reserved;
+} plog_scanned_batch;
+
+/**
+ * The headers of the batches in data, up to capacity of them; CRCs are summed when check != 0. *used_bytes: of those batches.
+ *   returns  0: all bytes are used or all room is; or why there is none at *used_bytes: PLOG_E_SHORT (*needed_bytes: its whole
+ *            size, 0 when even that is cut), PLOG_CORRUPT_MESSAGE. The results are written in every case. any
+ */
+int32_t plog_batches_scan(const uint8_t *data, size_t size_bytes, int32_t check, plog_scanned_batch *out, int32_t capacity,
+                          int32_t *count, size_t *used_bytes, uint32_t *needed_bytes);
+
 /** Builds one record batch v2. Not thread-safe. */
 typedef struct plog_batch_builder plog_batch_builder;
 plog_batch_builder *plog_batch_builder_open(void);

@@ -220,6 +220,38 @@ def _record(r: Any) -> NativeRecord:
     )
 
 
+def scanned_fields() -> tuple[list[tuple[str, str, int]], int]:
+    """Name, NumPy format and offset of each field of what `scan_batches` fills, and the size of the whole."""
+    formats = {"int64_t": "i8", "int32_t": "i4", "uint32_t": "u4"}
+    batch = ffi.typeof("plog_scanned_batch")
+    fields: list[tuple[str, str, int]] = []
+    for name, field in batch.fields:
+        if name == "header":
+            fields += [(inner, formats[f.type.cname], field.offset + f.offset) for inner, f in field.type.fields]
+        else:
+            fields.append((name, formats[field.type.cname], field.offset))
+    return fields, ffi.sizeof(batch)
+
+
+class Scanned(NamedTuple):
+    """Where `scan_batches` stopped. condition: 0, or the return code that says why there is no batch at used_bytes."""
+
+    batches: int
+    used_bytes: int
+    condition: int
+    needed_bytes: int
+
+
+def scan_batches(data: Any, size_bytes: int, out: Any, *, check_crc: bool) -> Scanned:
+    """Fill out (a writable buffer of scanned batches) with the headers of the batches in data[:size_bytes]."""
+    room = ffi.from_buffer("plog_scanned_batch[]", out, require_writable=True)
+    count, used, needed = ffi.new("int32_t *"), ffi.new("size_t *"), ffi.new("uint32_t *")
+    rc = lib.plog_batches_scan(
+        ffi.from_buffer("uint8_t[]", data), size_bytes, check_crc, room, len(room), count, used, needed
+    )
+    return Scanned(count[0], used[0], rc, needed[0])
+
+
 class BatchBuilder:
     """Builds record batches, one after the other. One thread at a time."""
 

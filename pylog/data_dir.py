@@ -94,6 +94,11 @@ class DirectoryLock:
         pid = _FLOCK.unpack(answer)[4]
         return f"process {pid}" if pid > 0 else "another process"
 
+    @classmethod
+    def is_ours(cls, identity: tuple[int, int]) -> bool:
+        """Whether this process holds the lock file of this device and inode."""
+        return identity in cls._held
+
     def release(self) -> None:
         """Remove the file and let go; once is enough."""
         with self._held_guard:
@@ -105,6 +110,27 @@ class DirectoryLock:
             except OSError:
                 pass  # a directory that failed: the lock ends with the descriptor, the file stands in nobody's way
             os.close(self._fd)
+
+
+def lock_holder(directory: str) -> int | None:
+    """The id of the process that holds the directory (0: it cannot be told), None when nobody does. Takes no lock.
+
+    Raises OSError.
+    """
+    path = os.path.join(directory, LOCK_FILE)
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    if DirectoryLock.is_ours((found.st_dev, found.st_ino)):
+        return os.getpid()  # and to open the file and close it again would drop our lock
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    finally:
+        os.close(fd)
+    kind, _, _, _, pid = _FLOCK.unpack(answer)
+    return None if kind == fcntl.F_UNLCK else max(int(pid), 0)
 
 
 def take_clean_shutdown_marker(directory: str) -> bool:
