@@ -186,12 +186,13 @@ class ReplicaManager:
             if hosted is not None:
                 self._publish(hosted, states.of(partition))
 
-    def delete(self, partitions: Iterable[TopicPartition]) -> None:
-        """Stop hosting, and delete the logs of those that are hosted. Raises KAFKA_STORAGE_ERROR."""
+    def delete(self, partitions: Sequence[TopicPartition]) -> None:
+        """Delete logs, hosted or not: a deletion that was cut short is finished before anything is hosted. Raises
+        KAFKA_STORAGE_ERROR."""
         keys = [(each.topic, each.partition) for each in partitions]
-        unhosted = self._unhost(keys, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        self._unhost(keys, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         self._offline.difference_update(keys)
-        self._logs.delete_all([hosted.source.partition for hosted in unhosted])
+        self._logs.delete_all(partitions)
 
     def release_all(self) -> None:
         """Take every log back from an engine that has stopped, so that it can be closed."""
