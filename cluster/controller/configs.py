@@ -104,11 +104,10 @@ def check_changes(changes: Sequence[ConfigChange]) -> None:
 
 
 def _changed(old: Mapping[str, str], changes: Sequence[ConfigChange], default_of: _DefaultOf) -> dict[str, str]:
-    unknown = [change.operation for change in changes if not SET <= change.operation <= SUBTRACT]
-    if unknown:
-        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unknown operations type {unknown[0]}")
     settings = dict(old)
     for name, operation, value in changes:
+        if not SET <= operation <= SUBTRACT:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unknown operations type {operation}")
         if operation == DELETE:
             settings.pop(name, None)
         elif operation == SET:
@@ -185,9 +184,7 @@ def _broker_entity(own_id: int, name: str) -> str:
     if number is None:
         raise KafkaError(ErrorCode.INVALID_REQUEST, f"Node id must be an integer, but it is: {name}")
     if number != own_id:
-        raise KafkaError(
-            ErrorCode.INVALID_REQUEST, f"Unexpected broker id, expected {own_id} or empty string, but received {name}"
-        )
+        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Unexpected broker id, expected {own_id}, but received {name}")
     return str(own_id)
 
 

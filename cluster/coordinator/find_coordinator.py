@@ -16,6 +16,7 @@ from pylog.errors import ErrorCode
 from pylog.facts import NamedTuple
 
 _TOPIC_OF_KEY_TYPE = {0: "__consumer_offsets", 1: "__transaction_state"}
+_SHARE = 2  # a type of keys that there is, and that is not served
 _MANY_KEYS_SINCE = 4
 _NO_NODE = -1
 
@@ -53,6 +54,7 @@ def find_coordinators(
 
     `partition_count`: of an internal topic, or what it will have once it is there. `locate`: where a key's shard is
     led, or the error to give (no right to know, topic not there yet); creating the topic is the caller's business too.
+    Of several keys Kafka puts an error into words only when it is the request's.
     """
     if ctx.api_version >= _MANY_KEYS_SINCE:
         coordinators = []
@@ -61,7 +63,8 @@ def find_coordinators(
             entry = m.FindCoordinatorResponse.Coordinator(key=key, node_id=_NO_NODE, host="", port=_NO_NODE)
             if isinstance(found, ErrorCode):
                 entry.error_code = found
-                entry.error_message = found.message
+                if found is ErrorCode.INVALID_REQUEST and request.key_type != _SHARE:
+                    entry.error_message = found.message
             else:
                 entry.node_id, entry.host, entry.port = found
             coordinators.append(entry)

@@ -35,7 +35,7 @@ def _describe(broker: Broker, request: Request) -> m.DescribeConfigsResponse:
     for resource in message.resources:
         kind, name = resource.resource_type, resource.resource_name
         try:
-            entries = _entries(broker, kind, name, resource.configuration_keys)
+            entries = _entries(broker, kind, name, resource.configuration_keys or None)
         except KafkaError as error:
             text = "" if error.code is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION else error.message
             code = int(error.code)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def _describe(broker: Broker, request: Request) -> m.DescribeLogDirsResponse:
     """Asked about topics, only directories and topics that hold some of them are shown in full; null asks for all."""
     message: m.DescribeLogDirsRequest = request.message
-    asked = None if message.topics is None else {t.topic: set(t.partitions) for t in message.topics}
+    asked: dict[str, set[int]] | None = None if message.topics is None else {}
+    for topic in message.topics or []:
+        assert asked is not None
+        asked.setdefault(topic.topic, set()).update(topic.partitions)
     results = []
     for directory in broker.replicas.directories():
         if not directory.online:

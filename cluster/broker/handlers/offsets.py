@@ -90,21 +90,21 @@ def _find(
     timestamp = asked.timestamp
     if timestamp < 0 and version < _SINCE.get(timestamp, 1 << 15):
         raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
-    if message.isolation_level not in (_UNCOMMITTED, _COMMITTED):
+    consumer = message.replica_id == _CONSUMER
+    if consumer and message.isolation_level not in (_UNCOMMITTED, _COMMITTED):
         raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
     partition = broker.replicas.leader(topic, asked.partition_index, any_replica=message.replica_id == _DEBUG)
     check_epoch(partition, asked.current_leader_epoch if version >= 4 else -1)
     info = partition.info()
-    consumer = message.replica_id == _CONSUMER
     committed = version >= 2 and message.isolation_level == _COMMITTED
     end = info.log_end_offset
     if consumer:
         end = info.last_stable_offset if committed else info.high_watermark
     log = partition.log
     if timestamp == LATEST:
-        return Found(end, epoch=log.latest_epoch())
+        return Found(end, epoch=_epochs(partition)[-1][0])
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
-        return Found(info.log_start_offset, epoch=log.epoch_at(info.log_start_offset))
+        return Found(info.log_start_offset, epoch=_epoch_at(partition, info.log_start_offset))
     if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
         return Found()  # nothing is tiered here, which is what Kafka says without remote storage
     hit = log.max_timestamp() if timestamp == MAX_TIMESTAMP else log.offset_for_timestamp(timestamp, end)
@@ -126,15 +126,23 @@ def _refuse_list(request: Request, code: int) -> m.ListOffsetsResponse:
     )
 
 
-def end_of_epoch(partition: HostedPartition, wanted: int) -> tuple[int, int]:
-    """The newest epoch up to the wanted one and where it ends; -1, -1 when that is not known.
-
-    The epoch that we lead in begins here though nothing may have been written in it yet.
-    """
+def _epochs(partition: HostedPartition) -> list[tuple[int, int]]:
+    """Leader epochs with their start offsets, never none: ours begins though nothing was written in it yet."""
     epochs = [(epoch, start) for epoch, start in partition.source.epochs()]
-    end = partition.info().log_end_offset
     if not epochs or epochs[-1][0] < partition.leader_epoch:
-        epochs = [*epochs, (partition.leader_epoch, end)]
+        epochs.append((partition.leader_epoch, partition.info().log_end_offset))
+    return epochs
+
+
+def _epoch_at(partition: HostedPartition, offset: int) -> int:
+    """The epoch that the record at offset was, or will be, written in; -1 when that is not known."""
+    return max((epoch for epoch, start in _epochs(partition) if start <= offset), default=-1)
+
+
+def end_of_epoch(partition: HostedPartition, wanted: int) -> tuple[int, int]:
+    """The newest epoch up to the wanted one and where it ends; -1, -1 when that is not known."""
+    epochs = _epochs(partition)
+    end = partition.info().log_end_offset
     if wanted == epochs[-1][0]:
         return wanted, end
     if wanted == _UNKNOWN_EPOCH or wanted > epochs[-1][0]:

@@ -7,10 +7,13 @@ from cluster.controller.topics import check_name
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from pylog.errors import ErrorCode, KafkaError
-from pylog.typed import TYPE_CHECKING
+from pylog.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker
+
+
+_OLD_ID_SINCE: Final = 3  # a producer tells the id and epoch that it had, both or none
 
 
 def _init_producer_id(broker: Broker, request: Request) -> m.InitProducerIdResponse:
@@ -19,6 +22,8 @@ def _init_producer_id(broker: Broker, request: Request) -> m.InitProducerIdRespo
     A transactional id needs a transaction coordinator, and none is available: COORDINATOR_NOT_AVAILABLE.
     """
     message: m.InitProducerIdRequest = request.message
+    if request.api_version >= _OLD_ID_SINCE and (message.producer_id == -1) != (message.producer_epoch == -1):
+        raise KafkaError(ErrorCode.INVALID_REQUEST)
     if message.transactional_id is not None:
         if message.transactional_id == "":
             raise KafkaError(ErrorCode.INVALID_REQUEST)

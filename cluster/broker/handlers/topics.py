@@ -52,8 +52,17 @@ def _wanted(topic: m.CreateTopicsRequest.CreatableTopic) -> NewTopic:
         topic.num_partitions,
         topic.replication_factor,
         {each.partition_index: each.broker_ids for each in topic.assignments},
-        {each.name: each.value for each in topic.configs},
+        _settings(topic),
     )
+
+
+def _settings(topic: m.CreateTopicsRequest.CreatableTopic) -> dict[str, str | None]:
+    """Of a setting that is given twice the last value counts, but null, which is refused, always does."""
+    settings: dict[str, str | None] = {}
+    for each in topic.configs:
+        if settings.get(each.name, "") is not None:
+            settings[each.name] = each.value
+    return settings
 
 
 class _Described:

@@ -126,7 +126,7 @@ def test_what_is_written(cluster: Cluster) -> None:
 
 
 OURS = [
-    ("9", "SET log.cleaner.threads=2", "Unexpected broker id, expected 1 or empty string, but received 9"),
+    ("9", "SET log.cleaner.threads=2", "Unexpected broker id, expected 1, but received 9"),
     ("x", "SET log.cleaner.threads=2", "Node id must be an integer, but it is: x"),
     ("1", "SET sasl.jaas.config=secret", "Passwords cannot be kept in the metadata tree by this broker: "
      "Set(sasl.jaas.config)"),
