@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base.h"
 #include "wire.h"
+
+/* What one look into a sealed index reads: a page of the file or a little more. */
+enum { WINDOW_BYTES = 4096 };
 
 void plog__index_init(plog_index *index, uint32_t entry_bytes) {
   memset(index, 0, sizeof *index);
@@ -15,47 +17,37 @@ void plog__index_init(plog_index *index, uint32_t entry_bytes) {
   index->fd = -1;
 }
 
-static void drop_entries(plog_index *index, plog_sys *sys) {
-  if (index->mapped_bytes)
-    (void)plog__sys_munmap(sys, index->entries, index->mapped_bytes);
-  else
-    free(index->entries);
-  index->entries = NULL;
-  index->mapped_bytes = 0;
-  index->capacity_bytes = 0;
-  index->count = 0;
-  index->written_count = 0;
-}
-
 void plog__index_deinit(plog_index *index, plog_sys *sys) {
-  drop_entries(index, sys);
+  free(index->entries);
   if (index->fd >= 0) (void)plog__sys_close(sys, index->fd);
-  index->fd = -1;
+  plog__index_init(index, index->entry_bytes);
 }
 
 /* ---------------------------------------------------------------------------------------------- entries */
 
-uint32_t plog__index_relative_offset(const plog_index *index, uint32_t i) {
-  plog_assert(i < index->count);
-  return plog_get_u32(index->entries + (size_t)i * index->entry_bytes +
-                      (index->entry_bytes == PLOG_TIME_ENTRY_BYTES ? 8 : 0));
+static plog_index_entry decode(const plog_index *index, const uint8_t *p) {
+  if (index->entry_bytes == PLOG_TIME_ENTRY_BYTES) return (plog_index_entry){plog_get_u32(p + 8), 0, plog_get_i64(p)};
+  return (plog_index_entry){plog_get_u32(p), plog_get_u32(p + 4), 0};
 }
 
-uint32_t plog__index_position(const plog_index *index, uint32_t i) {
-  plog_assert(i < index->count && index->entry_bytes == PLOG_OFFSET_ENTRY_BYTES);
-  return plog_get_u32(index->entries + (size_t)i * PLOG_OFFSET_ENTRY_BYTES + 4);
+plog_index_entry plog__index_last(const plog_index *index) {
+  plog_assert(index->count > 0);
+  return index->sealed ? index->last : decode(index, index->entries + plog__index_bytes(index) - index->entry_bytes);
 }
 
-int64_t plog__index_timestamp(const plog_index *index, uint32_t i) {
-  plog_assert(i < index->count && index->entry_bytes == PLOG_TIME_ENTRY_BYTES);
-  return plog_get_i64(index->entries + (size_t)i * PLOG_TIME_ENTRY_BYTES);
+/* What a search goes by. */
+typedef enum { BY_OFFSET, BY_TIMESTAMP } key_kind;
+
+static int64_t key_of(plog_index_entry entry, key_kind kind) {
+  return kind == BY_OFFSET ? (int64_t)entry.relative_offset : entry.timestamp;
 }
 
-uint32_t plog__index_count_upto_offset(const plog_index *index, int64_t relative_offset) {
-  uint32_t low = 0, high = index->count; /* entries below low are at most it, those from high on are above */
+/* How many of the entries at p have a key at most this. */
+static uint32_t count_upto(const plog_index *index, const uint8_t *p, uint32_t count, key_kind kind, int64_t key) {
+  uint32_t low = 0, high = count; /* entries below low are at most it, those from high on are above */
   while (low < high) {
     uint32_t middle = low + (high - low) / 2;
-    if ((int64_t)plog__index_relative_offset(index, middle) <= relative_offset)
+    if (key_of(decode(index, p + (size_t)middle * index->entry_bytes), kind) <= key)
       low = middle + 1;
     else
       high = middle;
@@ -63,23 +55,75 @@ uint32_t plog__index_count_upto_offset(const plog_index *index, int64_t relative
   return low;
 }
 
-uint32_t plog__index_count_upto_timestamp(const plog_index *index, int64_t timestamp) {
-  uint32_t low = 0, high = index->count;
-  while (low < high) {
-    uint32_t middle = low + (high - low) / 2;
-    if (plog__index_timestamp(index, middle) <= timestamp)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
+/* Where the key would be if entries rose evenly, as they nearly do. */
+static uint32_t guess(const plog_index *index, key_kind kind, int64_t key) {
+  int64_t first = key_of(index->first, kind), last = key_of(index->last, kind);
+  if (key <= first) return 0;
+  if (key >= last) return index->count - 1;
+  double part = ((double)key - (double)first) / ((double)last - (double)first);
+  return (uint32_t)(part * (double)(index->count - 1));
 }
 
-/* ---------------------------------------------------------------------------------------------- appending */
+static int32_t read_window(const plog_index *index, plog_sys *sys, uint32_t from, uint32_t n, uint8_t *window) {
+  return plog__sys_pread_all(sys, index->fd, window, (size_t)n * index->entry_bytes, (int64_t)from * index->entry_bytes);
+}
+
+/* The same in the file: a window where the key should be, then, when it is not there, windows that halve what is left. */
+static int32_t floor_in_file(const plog_index *index, plog_sys *sys, key_kind kind, int64_t key, uint32_t *count,
+                             plog_index_entry *out) {
+  uint8_t window[WINDOW_BYTES];
+  const uint32_t window_entries = WINDOW_BYTES / index->entry_bytes;
+  uint32_t low = 0, high = index->count; /* entries below low are at most the key, those from high on are above */
+  uint32_t middle = guess(index, kind, key);
+  while (low < high) {
+    uint32_t from = middle - PLOG_MIN(middle - low, window_entries / 2);
+    uint32_t n = PLOG_MIN(high - from, window_entries);
+    int32_t rc =
+        plog__sys_pread_all(sys, index->fd, window, (size_t)n * index->entry_bytes, (int64_t)from * index->entry_bytes);
+    if (rc != 0) return rc;
+    uint32_t found = count_upto(index, window, n, kind, key);
+    if (found > 0) {
+      *out = decode(index, window + (size_t)(found - 1) * index->entry_bytes);
+      low = from + found;
+    }
+    if (found < n) high = from + found;
+    middle = low + (high - low) / 2;
+  }
+  *count = low;
+  return 0;
+}
+
+static int32_t find_floor(const plog_index *index, plog_sys *sys, key_kind kind, int64_t key, uint32_t *count,
+                          plog_index_entry *out) {
+  *count = 0;
+  if (index->sealed && index->count > 0) {
+    if (key < key_of(index->first, kind)) return 0;
+    if (key < key_of(index->last, kind)) return floor_in_file(index, sys, kind, key, count, out);
+    *count = index->count;
+    *out = index->last;
+    return 0;
+  }
+  *count = count_upto(index, index->entries, index->count, kind, key);
+  if (*count > 0) *out = decode(index, index->entries + (size_t)(*count - 1) * index->entry_bytes);
+  return 0;
+}
+
+int32_t plog__index_floor_offset(const plog_index *index, plog_sys *sys, int64_t relative_offset, uint32_t *count,
+                                 plog_index_entry *out) {
+  return find_floor(index, sys, BY_OFFSET, relative_offset, count, out);
+}
+
+int32_t plog__index_floor_timestamp(const plog_index *index, plog_sys *sys, int64_t timestamp, uint32_t *count,
+                                    plog_index_entry *out) {
+  plog_assert(index->entry_bytes == PLOG_TIME_ENTRY_BYTES);
+  return find_floor(index, sys, BY_TIMESTAMP, timestamp, count, out);
+}
+
+/* ---------------------------------------------------------------------------------------------- growing */
 
 int32_t plog__index_reserve(plog_index *index, uint32_t entries_count) {
   size_t wanted = plog__index_bytes(index) + (size_t)entries_count * index->entry_bytes;
-  plog_assert(index->mapped_bytes == 0);
+  plog_assert(!index->sealed);
   if (index->capacity_bytes >= wanted) return 0;
   size_t capacity = PLOG_MAX(index->capacity_bytes * 2, PLOG_MAX(wanted, (size_t)96));
   uint8_t *entries = realloc(index->entries, capacity);
@@ -109,6 +153,12 @@ int32_t plog__index_append_time(plog_index *index, int64_t timestamp, uint32_t r
   return 0;
 }
 
+void plog__index_truncate(plog_index *index, uint32_t count) {
+  plog_assert(!index->sealed && count <= index->count);
+  index->count = count;
+  index->written_count = PLOG_MIN(index->written_count, count);
+}
+
 /* ---------------------------------------------------------------------------------------------- the file */
 
 bool plog__index_write_due(const plog_index *index) {
@@ -116,7 +166,7 @@ bool plog__index_write_due(const plog_index *index) {
 }
 
 int32_t plog__index_write(plog_index *index, plog_sys *sys) {
-  plog_assert(index->fd >= 0 && index->written_count <= index->count);
+  plog_assert(index->fd >= 0 && !index->sealed && index->written_count <= index->count);
   size_t from = (size_t)index->written_count * index->entry_bytes, to = plog__index_bytes(index);
   if (from == to) return 0;
   int32_t rc = plog__sys_pwrite_all(sys, index->fd, index->entries + from, to - from, (int64_t)from);
@@ -129,80 +179,126 @@ int32_t plog__index_trim(plog_index *index, plog_sys *sys) {
   return rc != 0 ? rc : plog__sys_ftruncate(sys, index->fd, (int64_t)plog__index_bytes(index));
 }
 
-void plog__index_close_file(plog_index *index, plog_sys *sys) {
-  if (index->fd >= 0) (void)plog__sys_close(sys, index->fd);
-  index->fd = -1;
+void plog__index_seal(plog_index *index) {
+  plog_assert(index->fd >= 0 && !index->sealed && index->written_count == index->count);
+  if (index->count > 0) {
+    index->first = decode(index, index->entries);
+    index->last = plog__index_last(index);
+  }
+  free(index->entries);
+  index->entries = NULL;
+  index->capacity_bytes = 0;
+  index->sealed = true;
 }
 
-/* Copy mapped entries to the heap, count of them. */
-static int32_t unmap(plog_index *index, plog_sys *sys, uint32_t count) {
-  if (index->mapped_bytes == 0) {
-    index->count = count;
-    return 0;
-  }
-  size_t used = (size_t)count * index->entry_bytes, capacity = PLOG_MAX(used * 2, (size_t)96);
-  uint8_t *entries = malloc(capacity);
+/* Bring the entries of a sealed index into memory. */
+static int32_t read_entries(plog_index *index, plog_sys *sys, uint8_t **out, size_t *capacity_bytes) {
+  size_t used = plog__index_bytes(index);
+  *capacity_bytes = PLOG_MAX(used + used / 2, (size_t)96);
+  uint8_t *entries = malloc(*capacity_bytes);
   if (!entries) return -ENOMEM;
-  if (used) memcpy(entries, index->entries, used);
-  drop_entries(index, sys);
-  index->entries = entries;
-  index->capacity_bytes = capacity;
-  index->count = count;
-  index->written_count = count;
+  int32_t rc = used > 0 ? plog__sys_pread_all(sys, index->fd, entries, used, 0) : 0;
+  if (rc != 0) {
+    free(entries);
+    return rc;
+  }
+  *out = entries;
   return 0;
 }
 
-int32_t plog__index_truncate(plog_index *index, plog_sys *sys, uint32_t count) {
-  plog_assert(count <= index->count);
-  int32_t rc = unmap(index, sys, count);
-  if (rc == 0) index->written_count = PLOG_MIN(index->written_count, count);
-  return rc;
-}
-
 int32_t plog__index_open_writable(plog_index *index, plog_sys *sys, const char *path, int64_t file_bytes) {
-  int32_t rc = unmap(index, sys, index->count);
+  uint8_t *entries = NULL;
+  size_t capacity_bytes = 0;
+  int32_t rc = index->sealed ? read_entries(index, sys, &entries, &capacity_bytes) : 0;
   if (rc != 0) return rc;
-  int fd = index->fd >= 0 ? index->fd : plog__sys_open(sys, path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return fd;
-  index->fd = fd;
+  if (index->sealed || index->fd < 0) {
+    int fd = plog__sys_open(sys, path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0) {
+      free(entries);
+      return fd;
+    }
+    if (index->fd >= 0) (void)plog__sys_close(sys, index->fd); /* that one was for reading */
+    index->fd = fd;
+  }
+  if (index->sealed) {
+    index->entries = entries;
+    index->capacity_bytes = capacity_bytes;
+    index->sealed = false;
+  }
   /* what the file holds behind our entries is not ours to keep: cut first, then lengthen with zeros */
   index->written_count = 0;
-  rc = plog__sys_ftruncate(sys, fd, 0);
-  if (rc == 0) rc = plog__sys_ftruncate(sys, fd, PLOG_MAX(file_bytes, (int64_t)plog__index_bytes(index)));
+  rc = plog__sys_ftruncate(sys, index->fd, 0);
+  if (rc == 0) rc = plog__sys_ftruncate(sys, index->fd, PLOG_MAX(file_bytes, (int64_t)plog__index_bytes(index)));
   if (rc == 0) rc = plog__index_write(index, sys);
   return rc;
 }
 
-static bool all_zero(const uint8_t *p, size_t size_bytes) {
-  for (size_t i = 0; i < size_bytes; i++)
+/* ---------------------------------------------------------------------------------------------- opening */
+
+static bool is_zero(const uint8_t *p, uint32_t size_bytes) {
+  for (uint32_t i = 0; i < size_bytes; i++)
     if (p[i]) return false;
   return true;
+}
+
+/* Of count entries at p, those before the zeros, which are all at the end. */
+static uint32_t count_nonzero(const plog_index *index, const uint8_t *p, uint32_t count) {
+  uint32_t low = 0, high = count; /* entries below low are there, those from high on are zeros */
+  while (low < high) {
+    uint32_t middle = low + (high - low) / 2;
+    if (is_zero(p + (size_t)middle * index->entry_bytes, index->entry_bytes))
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return low;
+}
+
+/* Find the first and the last entry of a file that has room for count. */
+static int32_t find_ends(plog_index *index, plog_sys *sys, uint32_t count) {
+  uint8_t window[WINDOW_BYTES];
+  const uint32_t window_entries = WINDOW_BYTES / index->entry_bytes;
+  bool first_seen = false;
+  uint32_t low = 0, high = count; /* entries below low are there, those from high on are zeros */
+  /* the last window first: it has the last entry, if the file is sealed */
+  for (uint32_t from = count - PLOG_MIN(count, window_entries); low < high;
+       from = low + (high - low) / 2 - PLOG_MIN((high - low) / 2, window_entries / 2)) {
+    uint32_t n = PLOG_MIN(high - from, window_entries);
+    int32_t rc = read_window(index, sys, from, n, window);
+    if (rc != 0) return rc;
+    uint32_t found = count_nonzero(index, window, n);
+    if (found > 0) {
+      index->last = decode(index, window + (size_t)(found - 1) * index->entry_bytes);
+      low = from + found;
+    }
+    if (found < n) high = from + found;
+    if (from == 0) {
+      index->first = decode(index, window);
+      first_seen = true;
+    }
+  }
+  index->count = low;
+  if (first_seen || low == 0) return 0;
+  int32_t rc = read_window(index, sys, 0, 1, window);
+  if (rc == 0) index->first = decode(index, window);
+  return rc;
 }
 
 int32_t plog__index_load(plog_index *index, plog_sys *sys, const char *path) {
   plog_assert(index->entries == NULL && index->fd < 0);
   int fd = plog__sys_open(sys, path, O_RDONLY | O_CLOEXEC, 0);
   if (fd < 0) return fd;
+  index->fd = fd;
   struct stat st;
   int32_t rc = plog__sys_fstat(sys, fd, &st);
-  if (rc == 0 && st.st_size % index->entry_bytes != 0) rc = PLOG_E_MALFORMED;
-  if (rc == 0 && (uint64_t)st.st_size / index->entry_bytes > UINT32_MAX) rc = PLOG_E_MALFORMED;
-  void *address = NULL;
-  if (rc == 0 && st.st_size > 0) rc = plog__sys_mmap(sys, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0, &address);
-  (void)plog__sys_close(sys, fd);
-  if (rc != 0 || st.st_size == 0) return rc;
-  plog_assert(address != NULL);
-  index->entries = address;
-  index->mapped_bytes = (size_t)st.st_size;
-  uint32_t low = 0, high = (uint32_t)((uint64_t)st.st_size / index->entry_bytes); /* zeros, if any, are all at the end */
-  while (low < high) {
-    uint32_t middle = low + (high - low) / 2;
-    if (all_zero(index->entries + (size_t)middle * index->entry_bytes, index->entry_bytes))
-      high = middle;
-    else
-      low = middle + 1;
+  if (rc == 0 && (st.st_size % index->entry_bytes != 0 || (uint64_t)st.st_size / index->entry_bytes > UINT32_MAX))
+    rc = PLOG_E_MALFORMED;
+  if (rc == 0 && st.st_size > 0) rc = find_ends(index, sys, (uint32_t)((uint64_t)st.st_size / index->entry_bytes));
+  if (rc == PLOG_E_SHORT) rc = PLOG_E_MALFORMED; /* cut while we looked */
+  if (rc != 0) {
+    plog__index_deinit(index, sys);
+    return rc;
   }
-  index->count = low;
-  index->written_count = low;
+  index->sealed = true;
   return 0;
 }

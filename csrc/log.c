@@ -180,7 +180,7 @@ int32_t plog__log_start_segment(plog_log *log, int64_t base, int64_t now_ms) {
   if (rc == 0) rc = plog__log_push_segment(log, fresh);
   plog__log_unlock(log);
   if (rc != 0) {
-    plog__segment_release(fresh);
+    plog__segment_drop(fresh);
     log->leftover_base = base;
     (void)remove_leftover(log);
     return rc;
@@ -287,6 +287,16 @@ static int32_t enter_epoch(plog_log *log, const plog_batch_header *header) {
   return rc;
 }
 
+/* The first batch after a start, or after a cut: the active segment's indexes are not in memory yet. */
+static int32_t make_writable(plog_log *log) {
+  plog_segment *s = plog__log_active(log);
+  if (s->writable) return 0;
+  plog__log_lock(log);
+  int32_t rc = plog__segment_make_writable(s, &log->config);
+  plog__log_unlock(log);
+  return rc;
+}
+
 static int32_t stage(plog_log *log, const uint8_t *data, const plog_batch_header *header, int64_t max_ts_offset,
                      plog_origin origin, int64_t now_ms, plog_duplicate *duplicate) {
   plog_assert(header->base_offset >= log->staged_end);
@@ -294,7 +304,8 @@ static int32_t stage(plog_log *log, const uint8_t *data, const plog_batch_header
   if (origin != PLOG_ORIGIN_REPLICATION && header->size_bytes > (uint64_t)log->config.segment_bytes)
     return PLOG_RECORD_LIST_TOO_LARGE;
   bool roll;
-  int32_t rc = should_roll(log, header, now_ms, &roll);
+  int32_t rc = make_writable(log);
+  if (rc == 0) rc = should_roll(log, header, now_ms, &roll);
   if (rc == 0 && roll && log->staged_count > 0) {
     rc = plog__log_commit(log, now_ms);
     if (rc != 0) log->turn_error = rc;
@@ -433,9 +444,9 @@ int32_t plog__log_commit(plog_log *log, int64_t now_ms) {
   }
   plog_segment *s = plog__log_active(log);
   int32_t rc = 0;
+  plog_assert(s->writable); /* since the first batch was staged */
   plog__log_lock(log);
-  if (!s->writable) rc = plog__segment_make_writable(s, &log->config);
-  if (rc == 0) rc = plog__segment_reserve(s, (uint32_t)log->staged_count);
+  rc = plog__segment_reserve(s, (uint32_t)log->staged_count);
   plog__log_unlock(log);
   if (rc == 0) rc = remove_leftover(log);
   if (rc == 0 && log->tail_dirty) {
@@ -524,6 +535,8 @@ int32_t plog_log_set_start(plog_log *log, int64_t offset) {
 
 int32_t plog_log_delete_segments(plog_log *log, int64_t upto, int32_t *count) {
   int32_t rc = 0, gone = 0;
+  plog__log_forget_recent(log);
+  plog__log_lock(log); /* a segment whose files are shut is opened by name: while it is listed it must have it */
   while (gone + 1 < log->segments_count) {
     plog_segment *s = log->segments[gone];
     if (log->segments[gone + 1]->base_offset > upto) break; /* that is where s ends, whatever gap compaction left */
@@ -531,11 +544,10 @@ int32_t plog_log_delete_segments(plog_log *log, int64_t upto, int32_t *count) {
     if (rc != 0) break;
     gone++;
   }
-  plog__log_forget_recent(log);
-  plog__log_lock(log);
-  for (int32_t i = 0; i < gone; i++) plog__segment_release(log->segments[i]);
+  for (int32_t i = 0; i < gone; i++) plog__segment_drop(log->segments[i]);
   memmove(log->segments, log->segments + gone, (size_t)(log->segments_count - gone) * sizeof(plog_segment *));
   log->segments_count -= gone;
+  if (gone > 0) plog__log_segments_changed(log, 0);
   plog__log_unlock(log);
   if (gone > 0) raise_start(log, log->segments[0]->base_offset);
   if (rc == 0) *count = gone;
@@ -572,27 +584,36 @@ static int32_t settle_after_cut(plog_log *log, int64_t end) {
   return plog__log_load_producers(log, end, &replayed);
 }
 
+/* The files of a segment, first those that make it one. */
+static int32_t unlink_files(plog_log *log, const plog_segment *s) {
+  static const char *const suffixes[] = {".snapshot", ".log", ".txnindex", ".index", ".timeindex"};
+  enum { ESSENTIAL = 2 };
+  for (size_t i = 0; i < PLOG_COUNT_OF(suffixes); i++) {
+    char path[PLOG_PATH_BYTES];
+    int32_t rc = plog__segment_path(log->dir, s->base_offset, suffixes[i], path);
+    if (rc == 0) rc = plog__sys_unlink(log->sys, path);
+    if (rc != 0 && rc != -ENOENT && i < ESSENTIAL) return rc;
+  }
+  return 0;
+}
+
 /*
  * Unlink the segments from index `from` on, newest first, so that what a crash leaves is a log without a hole. With its .log a
  * segment is gone; its snapshot goes before, lest it be taken for one of other records later.
  */
 static int32_t drop_segments(plog_log *log, int32_t from) {
-  static const char *const suffixes[] = {".snapshot", ".log", ".txnindex", ".index", ".timeindex"};
-  enum { ESSENTIAL = 2 };
+  int32_t rc = 0;
+  plog__log_lock(log);
   while (log->segments_count > from) {
     plog_segment *s = plog__log_active(log);
-    for (size_t i = 0; i < PLOG_COUNT_OF(suffixes); i++) {
-      char path[PLOG_PATH_BYTES];
-      int32_t rc = plog__segment_path(log->dir, s->base_offset, suffixes[i], path);
-      if (rc == 0) rc = plog__sys_unlink(log->sys, path);
-      if (rc != 0 && rc != -ENOENT && i < ESSENTIAL) return rc;
-    }
-    plog__log_lock(log);
+    rc = unlink_files(log, s);
+    if (rc != 0) break;
     log->segments_count--;
-    plog__log_unlock(log);
-    plog__segment_release(s);
+    plog__log_segments_changed(log, log->segments_count - 1); /* what is last now is not closed any more */
+    plog__segment_drop(s);
   }
-  return 0;
+  plog__log_unlock(log);
+  return rc;
 }
 
 int32_t plog_log_truncate(plog_log *log, int64_t offset, int64_t now_ms) {
@@ -606,7 +627,7 @@ int32_t plog_log_truncate(plog_log *log, int64_t offset, int64_t now_ms) {
   int64_t end = 0;
   if (rc == 0) {
     plog__log_lock(log);
-    if (!s->writable) rc = plog__segment_make_writable(s, &log->config);
+    rc = plog__segment_make_writable(s, &log->config);
     if (rc == 0) rc = plog__segment_truncate(s, offset, &end);
     plog__log_unlock(log);
   }
@@ -622,23 +643,25 @@ static int32_t replace_segment(plog_log *log, int64_t offset, int64_t now_ms) {
   if (old->base_offset == offset) {
     int64_t end;
     plog__log_lock(log);
-    int32_t rc = old->writable ? 0 : plog__segment_make_writable(old, &log->config);
+    int32_t rc = plog__segment_make_writable(old, &log->config);
     if (rc == 0) rc = plog__segment_truncate(old, offset, &end);
     plog__log_unlock(log);
     return rc;
   }
+  plog__log_lock(log);
   /* the old one goes first: with both there, a start after a crash would see one log with a hole */
   int32_t rc = plog__log_set_aside(log, old);
   if (rc == 0) {
     rc = create_segment(log, offset, now_ms, &fresh);
     if (rc != 0) (void)rename_files(log, old, ".deleted", "");
   }
-  if (rc != 0) return rc;
-  plog__log_lock(log);
-  log->segments[0] = fresh;
+  if (rc == 0) {
+    log->segments[0] = fresh;
+    plog__log_segments_changed(log, 0);
+    plog__segment_drop(old);
+  }
   plog__log_unlock(log);
-  plog__segment_release(old);
-  return 0;
+  return rc;
 }
 
 int32_t plog_log_truncate_fully(plog_log *log, int64_t offset, int64_t now_ms) {

@@ -31,6 +31,7 @@ typedef struct {
   uint8_t *buffer;   /* READ_BYTES of it */
   int64_t buffer_at; /* position in the file of its first byte */
   size_t buffer_bytes;
+  int64_t read_upto; /* as far as the file was read, for the progress */
 } checker;
 
 /* At least wanted (<= READ_BYTES) bytes of the file from `position` on, if the file has them; else NULL and *rc. */
@@ -42,6 +43,9 @@ static const uint8_t *check_bytes(checker *c, int64_t position, size_t wanted, i
     c->buffer_bytes = 0;
     *rc = n < wanted ? PLOG_E_SHORT : plog__sys_pread_all(c->log->sys, c->segment->fd, c->buffer, n, position);
     if (*rc != 0) return NULL;
+    int64_t news = position + (int64_t)n - PLOG_MAX(c->read_upto, position); /* the rest was read before */
+    if (news > 0) atomic_fetch_add_explicit(&c->log->sys->checked_bytes, news, memory_order_relaxed);
+    c->read_upto = PLOG_MAX(c->read_upto, position + (int64_t)n);
     c->buffer_at = position;
     c->buffer_bytes = n;
   }
@@ -231,22 +235,13 @@ static int32_t take_up(plog_log *log, plog_segment *s, const plog_batch_header *
   return rc;
 }
 
-/* Check all of segment i. *cut: bytes behind its last good batch. */
-static int32_t recover_segment(plog_log *log, int32_t i, int64_t *cut) {
-  plog_segment *s = log->segments[i];
-  int32_t rc = 0;
-  if (!atomic_load(&s->is_open)) { /* its indexes, good or bad, are not wanted */
-    char path[PLOG_PATH_BYTES];
-    rc = plog__segment_path(s->dir, s->base_offset, ".log", path);
-    if (rc == 0) s->fd = plog__sys_open(s->sys, path, O_RDWR | O_CLOEXEC, 0);
-    if (rc == 0 && s->fd < 0) rc = s->fd;
-    if (rc == 0) atomic_store(&s->is_open, true);
-  }
+/* Check all of a segment, whose files are open. *cut: bytes behind its last good batch. */
+static int32_t check_segment(plog_log *log, plog_segment *s, int64_t *cut) {
   struct stat st;
-  if (rc == 0) rc = plog__sys_fstat(s->sys, s->fd, &st);
-  if (rc == 0) rc = plog__segment_reset_indexes(s);
+  int32_t rc = plog__sys_fstat(s->sys, s->fd, &st);
+  if (rc == 0) rc = plog__segment_reset_indexes(s); /* good or bad, they are not wanted */
   if (rc != 0) return rc;
-  checker c = {log, s, st.st_size, 0, malloc(READ_BYTES), 0, 0};
+  checker c = {log, s, st.st_size, 0, malloc(READ_BYTES), 0, 0, 0};
   if (!c.buffer) return -ENOMEM;
   plog_batch_header header;
   for (;;) {
@@ -279,27 +274,33 @@ static int32_t set_aside_behind(plog_log *log, int32_t i, plog_log_open_report *
     report->truncated_bytes += s->size_bytes;
     report->deleted_segments++;
     log->segments_count--;
-    plog__segment_release(s);
+    plog__segment_drop(s);
   }
+  return 0;
+}
+
+/* Check segment i, and cut the log where it is damaged. */
+static int32_t recover_segment(plog_log *log, int32_t i, plog_log_open_report *report) {
+  plog_segment *s = log->segments[i];
+  int64_t cut;
+  int32_t rc = plog__segment_acquire_bare(s);
+  if (rc != 0) return rc;
+  rc = check_segment(log, s, &cut);
+  if (rc == 0 && cut > 0) rc = set_aside_behind(log, i, report);
+  if (rc == 0) rc = settle_segment(log, s, cut, i + 1 == log->segments_count);
+  plog__segment_release(s);
+  if (rc != 0) return rc;
+  report->recovered_segments++;
+  report->recovered_bytes += s->size_bytes;
+  report->truncated_bytes += cut;
+  if (i + 1 < log->segments_count) s->next_offset = log->segments[i + 1]->base_offset;
   return 0;
 }
 
 static int32_t recover(plog_log *log, int32_t from, plog_log_open_report *report) {
   plog__epochs_cut_end(&log->epochs, log->segments[from]->base_offset);
   int32_t rc = plog__log_load_producers(log, log->segments[from]->base_offset, &report->replayed_batches);
-  for (int32_t i = from; rc == 0 && i < log->segments_count; i++) {
-    plog_segment *s = log->segments[i];
-    int64_t cut;
-    rc = recover_segment(log, i, &cut);
-    if (rc == 0 && cut > 0) rc = set_aside_behind(log, i, report);
-    if (rc == 0) rc = settle_segment(log, s, cut, i + 1 == log->segments_count);
-    if (rc != 0) return rc;
-    report->recovered_segments++;
-    report->recovered_bytes += s->size_bytes;
-    report->truncated_bytes += cut;
-    report->rebuilt_indexes += 2;
-    if (i + 1 < log->segments_count) s->next_offset = log->segments[i + 1]->base_offset;
-  }
+  for (int32_t i = from; rc == 0 && i < log->segments_count; i++) rc = recover_segment(log, i, report);
   return rc;
 }
 
@@ -310,7 +311,7 @@ static int32_t recover(plog_log *log, int32_t from, plog_log_open_report *report
 static int32_t find_end(plog_segment *s) {
   int32_t rc = plog__segment_acquire(s);
   if (rc != 0) return rc;
-  int64_t from = s->offsets.count > 0 ? plog__index_position(&s->offsets, s->offsets.count - 1) : 0;
+  int64_t from = s->offsets.count > 0 ? plog__index_last(&s->offsets).position : 0;
   rc = plog__segment_load_max(s);
   plog_scan scan;
   plog_batch_header header;
@@ -356,8 +357,9 @@ static int32_t rebuild_epochs(plog_log *log, int32_t upto) {
 /* ---------------------------------------------------------------------------------------------- opening */
 
 static void free_log(plog_log *log) {
-  for (int32_t i = 0; i < log->segments_count; i++) plog__segment_release(log->segments[i]);
+  for (int32_t i = 0; i < log->segments_count; i++) plog__segment_drop(log->segments[i]);
   free(log->segments);
+  free(log->latest);
   plog__producers_close(log->producers);
   plog__epochs_deinit(&log->epochs);
   plog__epochs_deinit(&log->epochs_before);
@@ -400,7 +402,7 @@ static int32_t open_segments(plog_log *log, const int64_t *bases, int32_t count,
     if (rc != 0) return rc;
     rc = plog__log_push_segment(log, s);
     if (rc != 0) {
-      plog__segment_release(s);
+      plog__segment_drop(s);
       return rc;
     }
   }
@@ -409,8 +411,22 @@ static int32_t open_segments(plog_log *log, const int64_t *bases, int32_t count,
   int32_t rc = plog__segment_create(log->sys, log->dir, log_start, &log->config, now_ms, &s);
   if (rc != 0) return rc;
   rc = plog__log_push_segment(log, s);
-  if (rc != 0) plog__segment_release(s);
+  if (rc != 0) plog__segment_drop(s);
   return rc;
+}
+
+/* Build anew what is missing beside the segments that nothing else looks into: those before index `upto`. */
+static int32_t check_closed(plog_log *log, int32_t upto) {
+  for (int32_t i = 0; i < upto; i++) {
+    int32_t broken;
+    int32_t rc = plog__segment_check_files(log->segments[i], &broken);
+    if (rc == 0 && broken > 0) {
+      rc = plog__segment_acquire(log->segments[i]); /* which sees it too, and does it */
+      if (rc == 0) plog__segment_release(log->segments[i]);
+    }
+    if (rc != 0) return rc;
+  }
+  return 0;
 }
 
 static int32_t load_epochs(plog_log *log, const int64_t *epochs, int32_t count, int32_t first_checked) {
@@ -432,7 +448,7 @@ static int32_t start_over(plog_log *log, int64_t log_start, int64_t now_ms, plog
   if (rc != 0) return rc;
   report->deleted_segments++;
   report->truncated_bytes += old->size_bytes;
-  plog__segment_release(old);
+  plog__segment_drop(old);
   log->segments[0] = fresh;
   log->epochs.count = 0;
   plog__producers_clear(log->producers);
@@ -462,6 +478,7 @@ int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *con
       first_checked = plog__log_find_segment(log, recovery_point);
     }
   }
+  if (rc == 0) rc = check_closed(log, PLOG_MIN(first_checked, last));
   if (rc == 0) rc = load_epochs(log, epochs, epochs_count, first_checked);
   if (rc == 0 && first_checked <= last) {
     rc = recover(log, first_checked, &found);
@@ -476,6 +493,7 @@ int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *con
     return rc;
   }
 
+  found.rebuilt_indexes += plog_log_take_rebuilt_indexes(log);
   plog_segment *active = plog__log_active(log);
   active->jitter_ms = plog__log_draw_jitter(log);
   int64_t end = active->next_offset, start = PLOG_MAX(log_start, log->segments[0]->base_offset);

@@ -1,4 +1,4 @@
-/* Reading: slices for fetches, copies for libraries, searches by time and epoch, listings. */
+/* Reading: slices for fetches, copies for libraries, the end of an epoch, listings. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,114 +149,6 @@ int32_t plog__log_read_batch(plog_segment *s, int64_t position, uint32_t size_by
   return 0;
 }
 
-/* ---------------------------------------------------------------------------------------------- by time */
-
-/* A batch that has to be looked into for one record may become this large. */
-#define SEARCH_MAX_BYTES (1u << 30)
-
-typedef struct {
-  int64_t wanted_timestamp; /* at least this */
-  int64_t from_offset;
-  int64_t below_offset;
-  int64_t offset;
-  int64_t timestamp;
-} time_search;
-
-static int32_t match_record(void *context, int32_t index, const plog_record *record) {
-  time_search *search = context;
-  (void)index;
-  if (record->timestamp < search->wanted_timestamp || record->offset < search->from_offset) return 0;
-  if (record->offset >= search->below_offset) return PLOG_E_NOT_FOUND;
-  search->offset = record->offset;
-  search->timestamp = record->timestamp;
-  return PLOG_E_STOPPED;
-}
-
-/* Look through the batches of a segment from `position` on. PLOG_E_NOT_FOUND: none of its records matches. */
-static int32_t search_segment(plog_segment *s, int64_t position, int64_t size_bytes, time_search *search, int32_t *epoch) {
-  plog_scan scan;
-  plog__scan_init(&scan, s, position, size_bytes);
-  plog_batch_header header;
-  for (;;) {
-    int32_t rc = plog__scan_next(&scan, &header);
-    if (rc != 0) return rc == PLOG_E_SHORT ? PLOG_CORRUPT_MESSAGE : rc;
-    if (header.base_offset >= search->below_offset) return PLOG_E_NOT_FOUND;
-    if (header.max_timestamp < search->wanted_timestamp || plog__batch_last_offset(&header) < search->from_offset) continue;
-    uint8_t *data;
-    rc = plog__log_read_batch(s, scan.position - header.size_bytes, header.size_bytes, &data);
-    if (rc != 0) return rc;
-    rc = plog__batch_crc_ok(data, &header) ? plog__batch_each(data, &header, SEARCH_MAX_BYTES, match_record, search)
-                                           : PLOG_CORRUPT_MESSAGE;
-    free(data);
-    if (rc == PLOG_E_STOPPED) {
-      *epoch = header.partition_leader_epoch;
-      return 0;
-    }
-    if (rc != 0) return rc;
-  }
-}
-
-int32_t plog_log_offset_for_timestamp(plog_log *log, int64_t ts, int64_t max_offset, int64_t *out_offset, int64_t *out_ts,
-                                      int32_t *out_epoch) {
-  int64_t start = plog__log_start(log), end = plog__log_end(log);
-  time_search search = {ts, start, PLOG_MIN(max_offset, end), -1, -1};
-  for (int64_t base = start; base < search.below_offset;) {
-    plog__log_lock(log);
-    int32_t i = plog__log_find_segment(log, base);
-    plog_segment *s = log->segments[i];
-    int64_t next_base = i + 1 < log->segments_count ? log->segments[i + 1]->base_offset : INT64_MAX;
-    int64_t size_bytes = s->size_bytes, position = 0;
-    int32_t rc = plog__segment_load_max(s);
-    bool candidate = rc == 0 && s->max_timestamp >= ts;
-    if (candidate) {
-      rc = plog__segment_acquire(s);
-      uint32_t n = rc == 0 ? plog__index_count_upto_timestamp(&s->times, ts) : 0;
-      int64_t from = n > 0 ? s->base_offset + plog__index_relative_offset(&s->times, n - 1) : s->base_offset;
-      if (rc == 0) position = plog__segment_hint(s, PLOG_MAX(from, start));
-    }
-    plog__log_unlock(log);
-    if (rc != 0) return rc;
-    if (candidate) {
-      rc = search_segment(s, position, size_bytes, &search, out_epoch);
-      plog__segment_release(s);
-      if (rc == 0) {
-        *out_offset = search.offset;
-        *out_ts = search.timestamp;
-      }
-      if (rc != PLOG_E_NOT_FOUND) return rc;
-    }
-    base = next_base;
-  }
-  return PLOG_E_NOT_FOUND;
-}
-
-int32_t plog_log_max_timestamp(plog_log *log, int64_t *out_offset, int64_t *out_ts, int32_t *out_epoch) {
-  plog__log_lock(log);
-  plog_segment *best = NULL;
-  int32_t rc = 0;
-  for (int32_t i = 0; i < log->segments_count && rc == 0; i++) {
-    plog_segment *s = log->segments[i];
-    rc = plog__segment_load_max(s);
-    if (rc == 0 && s->max_timestamp >= 0 && (!best || s->max_timestamp > best->max_timestamp)) best = s;
-  }
-  if (rc == 0 && !best) rc = PLOG_E_NOT_FOUND;
-  if (rc == 0) rc = plog__segment_acquire(best);
-  if (rc != 0) {
-    plog__log_unlock(log);
-    return rc;
-  }
-  int64_t position = plog__segment_hint(best, best->max_timestamp_offset), size_bytes = best->size_bytes;
-  time_search search = {best->max_timestamp, plog__log_start(log), INT64_MAX, -1, -1};
-  plog__log_unlock(log);
-  rc = search_segment(best, position, size_bytes, &search, out_epoch);
-  plog__segment_release(best);
-  if (rc == 0) {
-    *out_offset = search.offset;
-    *out_ts = search.timestamp;
-  }
-  return rc;
-}
-
 /* ---------------------------------------------------------------------------------------------- by epoch */
 
 int32_t plog_log_end_offset_for_epoch(plog_log *log, int32_t epoch, int32_t *out_epoch, int64_t *out_end_offset) {
@@ -278,6 +170,14 @@ int32_t plog_log_epochs(plog_log *log, int64_t *out_pairs, int32_t capacity_pair
 }
 
 /* ---------------------------------------------------------------------------------------------- listings */
+
+int32_t plog_log_take_rebuilt_indexes(plog_log *log) {
+  int32_t count = 0;
+  plog__log_lock(log);
+  for (int32_t i = 0; i < log->segments_count; i++) count += atomic_exchange(&log->segments[i]->rebuilt_indexes, 0);
+  plog__log_unlock(log);
+  return count;
+}
 
 void plog_log_info_read(plog_log *log, plog_log_info *out) {
   plog__log_lock(log);
@@ -301,13 +201,12 @@ static int64_t file_size(plog_segment *s, const char *suffix) {
 }
 
 static void describe_segment(plog_segment *s, plog_segment_info *out) {
-  bool indexes_here = atomic_load_explicit(&s->is_open, memory_order_acquire);
   out->base_offset = s->base_offset;
   out->next_offset = s->next_offset;
   out->size_bytes = s->size_bytes;
-  /* a segment that nobody opened is sealed: its indexes are as long as they are full */
-  out->index_bytes = indexes_here ? (int64_t)plog__index_bytes(&s->offsets) : file_size(s, ".index");
-  out->timeindex_bytes = indexes_here ? (int64_t)plog__index_bytes(&s->times) : file_size(s, ".timeindex");
+  /* a segment that is not written to is sealed: its indexes are as long as they are full */
+  out->index_bytes = s->writable ? (int64_t)plog__index_bytes(&s->offsets) : file_size(s, ".index");
+  out->timeindex_bytes = s->writable ? (int64_t)plog__index_bytes(&s->times) : file_size(s, ".timeindex");
   bool known = plog__segment_load_max(s) == 0;
   out->max_timestamp = known ? s->max_timestamp : -1;
   out->max_timestamp_offset = known ? s->max_timestamp_offset : -1;

@@ -1,5 +1,5 @@
 /*
- * log_state.h: what a log is made of, for the files that implement it (log.c, log_open.c, log_read.c, log_flush.c).
+ * log_state.h: what a log is made of, for the files that implement it (log.c and log_*.c).
  *
  * Fields marked "lock" are changed by the owner holding the lock; the owner reads them without it, others with it. Fields
  * marked "owner" are the owner's alone.
@@ -42,6 +42,9 @@ struct plog_log {
   plog_segment **segments; /* ascending base offsets; the last one is the active one; never none */
   int32_t segments_count;
   int32_t segments_capacity;
+  int64_t *latest; /* of some first closed segments: the largest timestamp in this one and those before */
+  int32_t latest_count;
+  int32_t latest_capacity;
   plog_producers *producers;
   plog_epochs epochs;
   int64_t cuts_count;      /* truncations so far: a flush under way must not raise the recovery point over one */
@@ -88,6 +91,8 @@ static inline void plog__log_unlock(plog_log *log) {
 int32_t plog__log_find_segment(const plog_log *log, int64_t offset);
 /* Add a segment at the end; takes it. lock. -ENOMEM */
 int32_t plog__log_push_segment(plog_log *log, plog_segment *s);
+/* From this index on the segments are not those that there were; adding one at the end is no such change. lock */
+void plog__log_segments_changed(plog_log *log, int32_t from);
 /* A segment is about to go, or to be cut. owner */
 void plog__log_forget_recent(plog_log *log);
 /* Seal the active segment and start one at base. Nothing is staged. owner */

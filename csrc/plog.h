@@ -110,6 +110,12 @@ void plog_sys_close(plog_sys *sys);
 int32_t plog_sys_fault(plog_sys *sys, int32_t call, int64_t nth, int32_t error, int64_t short_bytes, int64_t repeat);
 /** How often `call` was made (call -1: all of them together). any */
 int64_t plog_sys_count(plog_sys *sys, int32_t call);
+/** How many closed segments, of all logs together, keep their files (three each) open while nobody uses them. Those that are
+    open above a lower limit go as others are opened. any */
+void plog_sys_limit_open_segments(plog_sys *sys, int32_t limit);
+int32_t plog_sys_open_segments(plog_sys *sys); /* how many do now. any */
+/** Bytes of segments that openings checked so far: grows while one is under way. any */
+int64_t plog_sys_checked_bytes(plog_sys *sys);
 
 /* ------------------------------------------------------------------------------------------------ checksums, codecs */
 
@@ -298,6 +304,8 @@ int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *con
 int32_t plog_log_close(plog_log *log, int32_t clean);
 int32_t plog_log_configure(plog_log *log, const plog_log_config *config); /* owner */
 void plog_log_info_read(plog_log *log, plog_log_info *out);               /* any */
+/** How many indexes of closed segments were found missing or wrong, and built anew, since the last call. any */
+int32_t plog_log_take_rebuilt_indexes(plog_log *log);
 /** Up to capacity segments, ascending; returns how many there are. any */
 int32_t plog_log_segments(plog_log *log, plog_segment_info *out, int32_t capacity);
 /** Leader epochs as (epoch, start offset) pairs; returns how many there are. any */

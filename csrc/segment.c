@@ -31,6 +31,7 @@ static plog_segment *new_segment(plog_sys *sys, const char *dir, int64_t base_of
     return NULL;
   }
   memcpy(s->dir, dir, dir_bytes);
+  plog__open_item_init(&s->item);
   atomic_store(&s->references, 1);
   s->sys = sys;
   s->base_offset = base_offset;
@@ -46,20 +47,13 @@ static plog_segment *new_segment(plog_sys *sys, const char *dir, int64_t base_of
 }
 
 static void free_segment(plog_segment *s) {
-  plog__index_deinit(&s->offsets, s->sys);
-  plog__index_deinit(&s->times, s->sys);
-  if (s->fd >= 0) (void)plog__sys_close(s->sys, s->fd);
+  plog_assert(s->fd < 0);
   free(s->aborted);
   (void)pthread_mutex_destroy(&s->open_lock);
   free(s);
 }
 
-void plog__segment_retain(plog_segment *s) {
-  int32_t before = atomic_fetch_add_explicit(&s->references, 1, memory_order_relaxed);
-  plog_assert(before > 0);
-}
-
-void plog__segment_release(plog_segment *s) {
+static void drop_reference(plog_segment *s) {
   int32_t before = atomic_fetch_sub_explicit(&s->references, 1, memory_order_acq_rel);
   plog_assert(before > 0);
   if (before == 1) free_segment(s);
@@ -87,33 +81,6 @@ int32_t plog__segment_open(plog_sys *sys, const char *dir, int64_t base_offset, 
   return 0;
 }
 
-int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config,
-                             int64_t now_ms, plog_segment **out) {
-  char path[PLOG_PATH_BYTES];
-  int32_t rc = plog__segment_path(dir, base_offset, ".log", path);
-  if (rc != 0) return rc;
-  plog_segment *s = new_segment(sys, dir, base_offset, config->index_interval_bytes, now_ms);
-  if (!s) return -ENOMEM;
-  /* no record has this offset yet: what an earlier attempt may have left under the name is nobody's */
-  s->fd = plog__sys_open(sys, path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  rc = s->fd < 0 ? s->fd : 0;
-  if (rc == 0 && plog__segment_path(dir, base_offset, ".txnindex", path) == 0) {
-    rc = plog__sys_unlink(sys, path);
-    if (rc == -ENOENT) rc = 0;
-  }
-  if (rc == 0 && config->preallocate) rc = plog__sys_fallocate(sys, s->fd, FALLOC_FL_KEEP_SIZE, 0, config->segment_bytes);
-  atomic_store_explicit(&s->is_open, true, memory_order_release);
-  s->max_known = true;
-  s->aborted_known = true;
-  if (rc == 0) rc = plog__segment_make_writable(s, config);
-  if (rc != 0) {
-    plog__segment_release(s);
-    return rc;
-  }
-  *out = s;
-  return 0;
-}
-
 /* ---------------------------------------------------------------------------------------------- opening files */
 
 static int32_t open_file(plog_segment *s, const char *suffix, int flags, int *fd) {
@@ -130,94 +97,289 @@ static int32_t load_index(plog_segment *s, plog_index *index, const char *suffix
   return rc != 0 ? rc : plog__index_load(index, s->sys, path);
 }
 
-/* The last entries fit the segment. What lies between is trusted: a clean stop, or a recovery, wrote it. */
-static bool indexes_plausible(const plog_segment *s) {
-  if (s->offsets.count > 0) {
-    uint32_t last = s->offsets.count - 1;
-    if (plog__index_position(&s->offsets, last) >= s->size_bytes) return false;
-    if (plog__index_relative_offset(&s->offsets, last) > INT32_MAX) return false;
-    if (last > 0 && plog__index_relative_offset(&s->offsets, 0) >= plog__index_relative_offset(&s->offsets, last))
-      return false;
-  }
-  if (s->times.count > 0) {
-    uint32_t last = s->times.count - 1;
-    if (plog__index_relative_offset(&s->times, last) > INT32_MAX) return false;
-    if (plog__index_timestamp(&s->times, 0) > plog__index_timestamp(&s->times, last)) return false;
-  }
-  return true;
+/* Is there a batch so far behind that the offset index cannot be empty? Not every batch with the interval before it has an
+   entry: a broker begins to count anew when it starts. */
+static bool wants_offset_entry(plog_segment *s) {
+  enum { STARTS = 16 }; /* that may have come between */
+  int64_t unindexed_bytes = s->interval_bytes * STARTS;
+  if (s->size_bytes <= unindexed_bytes) return false;
+  plog_scan scan;
+  plog_batch_header header;
+  plog__scan_init(&scan, s, 0, s->size_bytes);
+  while (plog__scan_next(&scan, &header) == 0)
+    if (scan.position - header.size_bytes > unindexed_bytes) return true;
+  return false;
 }
 
-/* Build both indexes of a closed segment from its batches, in memory; the files are put right when they can be. */
-static int32_t rebuild_indexes(plog_segment *s) {
-  plog__index_deinit(&s->offsets, s->sys);
-  plog__index_deinit(&s->times, s->sys);
-  int64_t last_entry = 0, largest = NO_TIMESTAMP, largest_offset = s->base_offset;
+/* A batch with a time? Then a closed segment has an entry in the time index. */
+static bool wants_time_entry(plog_segment *s) {
+  plog_scan scan;
+  plog_batch_header header;
+  plog__scan_init(&scan, s, 0, s->size_bytes);
+  return plog__scan_next(&scan, &header) == 0 && header.max_timestamp > NO_TIMESTAMP;
+}
+
+/* Can a record of the segment have this offset? Where it ends is not known of one that was not looked into yet. */
+static bool offset_fits(const plog_segment *s, uint32_t relative_offset) {
+  return relative_offset <= INT32_MAX &&
+         (s->next_offset == s->base_offset || s->base_offset + relative_offset < s->next_offset);
+}
+
+/* The first and the last entry fit the segment. What lies between is believed until it leads astray. */
+static bool offsets_fit(plog_segment *s) {
+  const plog_index *x = &s->offsets;
+  if (x->count == 0) return !wants_offset_entry(s);
+  return x->last.position < s->size_bytes && x->last.relative_offset <= INT32_MAX &&
+         x->first.position <= x->last.position && (x->count == 1 || x->first.relative_offset < x->last.relative_offset);
+}
+
+/* The batch of the last offset entry is later than the last time entry, which was the latest of all: some are missing. */
+static bool times_cut(plog_segment *s) {
+  const plog_index *x = &s->offsets;
+  if (x->count == 0 || x->last.relative_offset <= s->times.last.relative_offset) return false;
+  plog_scan scan;
+  plog_batch_header header;
+  plog__scan_init(&scan, s, x->last.position, s->size_bytes);
+  return plog__scan_next(&scan, &header) == 0 && header.max_timestamp > s->times.last.timestamp;
+}
+
+static bool times_fit(plog_segment *s) {
+  const plog_index *x = &s->times;
+  if (x->count == 0) return !wants_time_entry(s);
+  return offset_fits(s, x->last.relative_offset) && x->first.timestamp >= 0 && x->first.timestamp <= x->last.timestamp &&
+         x->first.relative_offset <= x->last.relative_offset && !times_cut(s);
+}
+
+/* Enter the batches of a closed segment in both indexes, in memory. */
+static int32_t index_batches(plog_segment *s) {
+  int64_t last_entry = 0, largest = NO_TIMESTAMP, largest_offset = s->base_offset, indexed = NO_TIMESTAMP;
   plog_scan scan;
   plog__scan_init(&scan, s, 0, s->size_bytes);
   plog_batch_header header;
   int32_t rc;
   while ((rc = plog__scan_next(&scan, &header)) == 0) {
     int64_t position = scan.position - header.size_bytes, last = plog__batch_last_offset(&header) - s->base_offset;
-    if (last < 0 || last > INT32_MAX) return PLOG_CORRUPT_MESSAGE;
+    if (last < 0 || last > INT32_MAX) {
+      rc = PLOG_CORRUPT_MESSAGE;
+      break;
+    }
     if (header.max_timestamp > largest) {
       largest = header.max_timestamp;
       largest_offset = last + s->base_offset;
     }
     if (position - last_entry <= s->interval_bytes) continue;
     rc = plog__index_append_offset(&s->offsets, (uint32_t)last, (uint32_t)position);
-    if (rc == 0 && (s->times.count == 0 || largest > plog__index_timestamp(&s->times, s->times.count - 1)) &&
-        largest > NO_TIMESTAMP)
+    if (rc == 0 && largest > indexed)
       rc = plog__index_append_time(&s->times, largest, (uint32_t)(largest_offset - s->base_offset));
     if (rc != 0) return rc;
+    indexed = largest;
     last_entry = position;
   }
   /* damage in a closed segment ends its indexes; whoever reads there will meet it */
   if (rc != PLOG_E_NOT_FOUND && rc != PLOG_E_SHORT && rc != PLOG_CORRUPT_MESSAGE) return rc;
-  if (largest > NO_TIMESTAMP && (s->times.count == 0 || largest > plog__index_timestamp(&s->times, s->times.count - 1))) {
-    rc = plog__index_append_time(&s->times, largest, (uint32_t)(largest_offset - s->base_offset));
-    if (rc != 0) return rc;
-  }
+  return largest > indexed ? plog__index_append_time(&s->times, largest, (uint32_t)(largest_offset - s->base_offset)) : 0;
+}
+
+/* An index that was made anew goes to its file, and is read from there, if the disk takes it; else it stays in memory. */
+static void write_anew(plog_segment *s, plog_index *index, const char *suffix) {
   char path[PLOG_PATH_BYTES];
-  if (plog__segment_path(s->dir, s->base_offset, ".index", path) == 0 &&
-      plog__index_open_writable(&s->offsets, s->sys, path, 0) == 0)
-    plog__index_close_file(&s->offsets, s->sys);
-  if (plog__segment_path(s->dir, s->base_offset, ".timeindex", path) == 0 &&
-      plog__index_open_writable(&s->times, s->sys, path, 0) == 0)
-    plog__index_close_file(&s->times, s->sys);
+  if (plog__segment_path(s->dir, s->base_offset, suffix, path) == 0 &&
+      plog__index_open_writable(index, s->sys, path, 0) == 0 && plog__index_trim(index, s->sys) == 0)
+    plog__index_seal(index);
+}
+
+/* Build both indexes of a closed segment from its batches. */
+static int32_t rebuild_indexes(plog_segment *s) {
+  plog__index_deinit(&s->offsets, s->sys);
+  plog__index_deinit(&s->times, s->sys);
+  int32_t rc = index_batches(s);
+  if (rc != 0) return rc;
+  write_anew(s, &s->offsets, ".index");
+  write_anew(s, &s->times, ".timeindex");
   return 0;
 }
 
-static int32_t open_files(plog_segment *s) {
-  int32_t rc = open_file(s, ".log", O_RDWR, &s->fd); /* a cut may make it the active one again */
+/* An index that cannot be used, as opposed to a machine that cannot open it now. */
+static bool is_broken(int32_t rc) {
+  return rc == -ENOENT || rc == -EIO || rc == PLOG_E_MALFORMED;
+}
+
+static int32_t open_indexes(plog_segment *s) {
+  bool distrusted = atomic_load(&s->distrusted);
+  int32_t rc = load_index(s, &s->offsets, ".index");
+  bool offsets_bad = is_broken(rc) || (rc == 0 && (distrusted || !offsets_fit(s)));
+  if (rc != 0 && !offsets_bad) return rc;
+  rc = load_index(s, &s->times, ".timeindex");
+  bool times_bad = is_broken(rc) || (rc == 0 && (distrusted || !times_fit(s)));
+  if (rc != 0 && !times_bad) return rc;
+  if (!offsets_bad && !times_bad) return 0;
+  rc = rebuild_indexes(s);
   if (rc != 0) return rc;
-  rc = load_index(s, &s->offsets, ".index");
-  if (rc == 0) rc = load_index(s, &s->times, ".timeindex");
-  if (rc == -ENOENT || rc == PLOG_E_MALFORMED || (rc == 0 && !indexes_plausible(s))) rc = rebuild_indexes(s);
-  if (rc != 0) {
-    plog__index_deinit(&s->offsets, s->sys);
-    plog__index_deinit(&s->times, s->sys);
-    (void)plog__sys_close(s->sys, s->fd);
-    s->fd = -1;
+  atomic_store(&s->distrusted, false);
+  atomic_fetch_add(&s->rebuilt_indexes, (int32_t)offsets_bad + (int32_t)times_bad);
+  return 0;
+}
+
+int32_t plog__segment_check_files(plog_segment *s, int32_t *out) {
+  static const struct {
+    const char *suffix;
+    int32_t entry_bytes;
+  } files[] = {{".index", PLOG_OFFSET_ENTRY_BYTES}, {".timeindex", PLOG_TIME_ENTRY_BYTES}};
+  int32_t broken = 0;
+  for (size_t i = 0; i < PLOG_COUNT_OF(files); i++) {
+    char path[PLOG_PATH_BYTES];
+    struct stat st;
+    int32_t rc = plog__segment_path(s->dir, s->base_offset, files[i].suffix, path);
+    if (rc == 0) rc = plog__sys_stat(s->sys, path, &st);
+    if (rc != 0 && rc != -ENOENT) return rc;
+    if (rc != 0 || st.st_size % files[i].entry_bytes != 0) broken++;
   }
+  *out = broken;
+  return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- using files */
+
+/* The files are open, in fd and perhaps the indexes, and the caller uses them. Holds the lock, or is alone. */
+static void begin_use(plog_segment *s, int fd) {
+  plog_assert(atomic_load(&s->users) == 0);
+  s->fd = fd;
+  atomic_fetch_add_explicit(&s->references, 1, memory_order_relaxed);
+  atomic_store_explicit(&s->users, 1, memory_order_release);
+}
+
+static void shut_files(plog_segment *s) {
+  plog__index_deinit(&s->offsets, s->sys);
+  plog__index_deinit(&s->times, s->sys);
+  if (s->fd >= 0) (void)plog__sys_close(s->sys, s->fd);
+  s->fd = -1;
+}
+
+/* One more user, if there is one. */
+static bool join_users(plog_segment *s) {
+  int32_t users = atomic_load_explicit(&s->users, memory_order_relaxed);
+  while (users > 0)
+    if (atomic_compare_exchange_weak_explicit(&s->users, &users, users + 1, memory_order_acquire, memory_order_relaxed))
+      return true;
+  return false;
+}
+
+void plog__segment_retain(plog_segment *s) {
+  int32_t before = atomic_fetch_add_explicit(&s->users, 1, memory_order_relaxed);
+  plog_assert(before > 0);
+}
+
+void plog__segment_release(plog_segment *s) {
+  int32_t users = atomic_load_explicit(&s->users, memory_order_relaxed);
+  plog_assert(users > 0);
+  while (users > 1)
+    if (atomic_compare_exchange_weak_explicit(&s->users, &users, users - 1, memory_order_release, memory_order_relaxed))
+      return;
+  /* the last one, as it seems: as long as we hold the lock nobody becomes the first */
+  atomic_fetch_add_explicit(&s->references, 1, memory_order_relaxed);
+  (void)pthread_mutex_lock(&s->open_lock);
+  bool last = atomic_fetch_sub_explicit(&s->users, 1, memory_order_acq_rel) == 1;
+  if (last) shut_files(s);
+  (void)pthread_mutex_unlock(&s->open_lock);
+  if (last) drop_reference(s); /* of the open files */
+  drop_reference(s);
+}
+
+/* Leave the files open for the next user: the caller's use becomes that of the open files, where others may have to go. */
+static void leave_open(plog_segment *s) {
+  plog_open_files *files = &s->sys->open_files;
+  if (!plog__open_files_add(files, &s->item)) plog__segment_release(s); /* they are kept already */
+  for (plog_open_item *item; (item = plog__open_files_excess(files));)
+    plog__segment_release(PLOG_CONTAINER_OF(item, plog_segment, item));
+}
+
+void plog__segment_drop(plog_segment *s) {
+  if (s->writable) {
+    s->writable = false;
+    plog__segment_release(s);
+  }
+  if (plog__open_files_remove(&s->sys->open_files, &s->item)) plog__segment_release(s);
+  drop_reference(s);
+}
+
+static int32_t open_and_use(plog_segment *s, bool bare) {
+  int fd;
+  int32_t rc = open_file(s, ".log", O_RDWR, &fd); /* a cut may make it the active one again */
+  if (rc != 0) return rc;
+  s->fd = fd;
+  if (!bare) rc = open_indexes(s);
+  if (rc == 0)
+    begin_use(s, fd);
+  else
+    shut_files(s);
   return rc;
 }
 
-static int32_t ensure_open(plog_segment *s) {
-  if (atomic_load_explicit(&s->is_open, memory_order_acquire)) return 0;
-  int32_t rc = 0;
-  (void)pthread_mutex_lock(&s->open_lock);
-  if (!atomic_load_explicit(&s->is_open, memory_order_relaxed)) {
-    rc = open_files(s);
-    if (rc == 0) atomic_store_explicit(&s->is_open, true, memory_order_release);
+/* How the files are opened, when they are shut. */
+typedef enum {
+  TO_STAY,    /* they stay open for the next user, as long as there is room */
+  IN_PASSING, /* nobody is expected to come back soon */
+  BARE,       /* the same, and without the indexes */
+} opening;
+
+static int32_t acquire(plog_segment *s, opening how) {
+  if (join_users(s)) {
+    plog__open_item_used(&s->item);
+    return 0;
   }
+  (void)pthread_mutex_lock(&s->open_lock);
+  bool joined = join_users(s);
+  int32_t rc = joined ? 0 : open_and_use(s, how == BARE);
   (void)pthread_mutex_unlock(&s->open_lock);
+  if (rc == 0 && !joined && how == TO_STAY) {
+    plog__segment_retain(s);
+    leave_open(s);
+  }
   return rc;
 }
 
 int32_t plog__segment_acquire(plog_segment *s) {
-  int32_t rc = ensure_open(s);
-  if (rc == 0) plog__segment_retain(s);
-  return rc;
+  return acquire(s, TO_STAY);
+}
+
+int32_t plog__segment_acquire_bare(plog_segment *s) {
+  return acquire(s, BARE);
+}
+
+void plog__segment_distrust(plog_segment *s) {
+  atomic_store(&s->distrusted, true);
+  if (plog__open_files_remove(&s->sys->open_files, &s->item)) plog__segment_release(s);
+}
+
+int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config,
+                             int64_t now_ms, plog_segment **out) {
+  char path[PLOG_PATH_BYTES];
+  int32_t rc = plog__segment_path(dir, base_offset, ".log", path);
+  if (rc != 0) return rc;
+  plog_segment *s = new_segment(sys, dir, base_offset, config->index_interval_bytes, now_ms);
+  if (!s) return -ENOMEM;
+  /* no record has this offset yet: what an earlier attempt may have left under the name is nobody's */
+  int fd = plog__sys_open(sys, path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0) {
+    drop_reference(s);
+    return fd;
+  }
+  begin_use(s, fd);
+  if (plog__segment_path(dir, base_offset, ".txnindex", path) == 0) {
+    rc = plog__sys_unlink(sys, path);
+    if (rc == -ENOENT) rc = 0;
+  }
+  if (rc == 0 && config->preallocate) rc = plog__sys_fallocate(sys, fd, FALLOC_FL_KEEP_SIZE, 0, config->segment_bytes);
+  s->max_known = true;
+  s->aborted_known = true;
+  if (rc == 0) rc = plog__segment_make_writable(s, config);
+  plog__segment_release(s);
+  if (rc != 0) {
+    plog__segment_drop(s);
+    return rc;
+  }
+  *out = s;
+  return 0;
 }
 
 /* ---------------------------------------------------------------------------------------------- scanning */
@@ -253,18 +415,44 @@ int32_t plog__scan_next(plog_scan *scan, plog_batch_header *out) {
   return 0;
 }
 
-int64_t plog__segment_hint(const plog_segment *s, int64_t offset) {
+int64_t plog__segment_hint(plog_segment *s, int64_t offset) {
+  if (atomic_load_explicit(&s->distrusted, memory_order_relaxed)) return 0;
   /* the entry of the batch that holds offset may have a larger offset: its last. The one before it starts below. */
-  uint32_t n = plog__index_count_upto_offset(&s->offsets, offset - s->base_offset);
-  return n == 0 ? 0 : plog__index_position(&s->offsets, n - 1);
+  plog_index_entry entry;
+  uint32_t count;
+  if (plog__index_floor_offset(&s->offsets, s->sys, offset - s->base_offset, &count, &entry) != 0) {
+    plog__segment_distrust(s);
+    return 0;
+  }
+  return count == 0 ? 0 : entry.position;
+}
+
+void plog__segment_time_hint(plog_segment *s, int64_t timestamp, int64_t *out_timestamp, int64_t *offset) {
+  *out_timestamp = NO_TIMESTAMP;
+  *offset = s->base_offset;
+  if (atomic_load_explicit(&s->distrusted, memory_order_relaxed)) return;
+  plog_index_entry entry;
+  uint32_t count;
+  if (plog__index_floor_timestamp(&s->times, s->sys, timestamp, &count, &entry) != 0) {
+    plog__segment_distrust(s);
+  } else if (count > 0) {
+    *out_timestamp = entry.timestamp;
+    *offset = s->base_offset + entry.relative_offset;
+  }
 }
 
 int32_t plog__segment_locate(plog_segment *s, int64_t offset, int64_t start, int64_t limit_bytes, plog_place *out) {
   plog_scan scan;
   plog__scan_init(&scan, s, start, limit_bytes);
   plog_batch_header header;
-  for (;;) {
+  for (bool guessed = start > 0;; guessed = false) {
     int32_t rc = plog__scan_next(&scan, &header);
+    if (guessed && rc >= 0 && (rc != 0 || header.base_offset > offset || header.base_offset < s->base_offset)) {
+      /* the index led to where no batch begins, or past the one that is looked for */
+      plog__segment_distrust(s);
+      plog__scan_init(&scan, s, 0, limit_bytes);
+      continue;
+    }
     if (rc != 0) return rc == PLOG_E_SHORT ? PLOG_CORRUPT_MESSAGE : rc; /* whole batches were published */
     if (plog__batch_last_offset(&header) < offset) continue;
     out->base_offset = header.base_offset;
@@ -278,9 +466,11 @@ int32_t plog__segment_locate(plog_segment *s, int64_t offset, int64_t start, int
 /* ---------------------------------------------------------------------------------------------- writing */
 
 int32_t plog__segment_make_writable(plog_segment *s, const plog_log_config *config) {
+  if (s->writable) return 0;
   char path[PLOG_PATH_BYTES];
-  int32_t rc = ensure_open(s);
-  if (rc == 0) rc = plog__segment_load_max(s);
+  int32_t rc = plog__segment_acquire(s);
+  if (rc != 0) return rc;
+  rc = plog__segment_load_max(s);
   if (rc == 0) rc = plog__segment_load_aborted(s);
   if (rc == 0) rc = plog__segment_path(s->dir, s->base_offset, ".index", path);
   if (rc == 0)
@@ -290,13 +480,16 @@ int32_t plog__segment_make_writable(plog_segment *s, const plog_log_config *conf
   if (rc == 0)
     rc = plog__index_open_writable(&s->times, s->sys, path,
                                    config->segment_index_bytes / PLOG_TIME_ENTRY_BYTES * PLOG_TIME_ENTRY_BYTES);
-  if (rc == 0) s->writable = true;
+  if (rc == 0)
+    s->writable = true; /* and so it stays in use */
+  else
+    plog__segment_release(s);
   return rc;
 }
 
 static bool time_entry_due(const plog_segment *s) {
   if (s->max_timestamp <= NO_TIMESTAMP) return false;
-  return s->times.count == 0 || s->max_timestamp > plog__index_timestamp(&s->times, s->times.count - 1);
+  return s->times.count == 0 || s->max_timestamp > plog__index_last(&s->times).timestamp;
 }
 
 static int32_t add_time_entry(plog_segment *s) {
@@ -310,9 +503,13 @@ int32_t plog__segment_seal(plog_segment *s) {
   if (rc == 0) rc = plog__index_trim(&s->offsets, s->sys);
   if (rc == 0) rc = plog__index_trim(&s->times, s->sys);
   if (rc != 0) return rc; /* still writable */
-  plog__index_close_file(&s->offsets, s->sys);
-  plog__index_close_file(&s->times, s->sys);
+  plog__index_seal(&s->offsets);
+  plog__index_seal(&s->times);
   s->writable = false;
+  if (atomic_load(&s->distrusted))
+    plog__segment_release(s); /* to be built anew when it is opened again */
+  else
+    leave_open(s); /* who reads the tail reads here */
   return 0;
 }
 
@@ -355,9 +552,9 @@ void plog__segment_index_batch(plog_segment *s, const plog_batch_header *header,
 }
 
 int32_t plog__segment_reset_indexes(plog_segment *s) {
-  int32_t rc = plog__index_truncate(&s->offsets, s->sys, 0);
-  if (rc == 0) rc = plog__index_truncate(&s->times, s->sys, 0);
-  if (rc != 0) return rc;
+  plog__index_deinit(&s->offsets, s->sys);
+  plog__index_deinit(&s->times, s->sys);
+  atomic_store(&s->distrusted, false);
   s->size_bytes = 0;
   s->next_offset = s->base_offset;
   s->max_timestamp = NO_TIMESTAMP;
@@ -369,50 +566,23 @@ int32_t plog__segment_reset_indexes(plog_segment *s) {
   s->aborted_written = 0;
   s->aborted_known = true;
   char path[PLOG_PATH_BYTES];
-  rc = plog__segment_path(s->dir, s->base_offset, ".txnindex", path);
+  int32_t rc = plog__segment_path(s->dir, s->base_offset, ".txnindex", path);
   if (rc == 0) rc = plog__sys_unlink(s->sys, path);
   return rc == -ENOENT ? 0 : rc;
 }
 
-/* The last entry of a sealed time index, without opening the segment. PLOG_E_MALFORMED: it is not sealed, or broken. */
-static int32_t peek_max(plog_segment *s) {
-  int fd;
-  int32_t rc = open_file(s, ".timeindex", O_RDONLY, &fd);
-  if (rc != 0) return rc;
-  struct stat st;
-  uint8_t entry[PLOG_TIME_ENTRY_BYTES] = {0};
-  rc = plog__sys_fstat(s->sys, fd, &st);
-  if (rc == 0 && st.st_size % PLOG_TIME_ENTRY_BYTES != 0) rc = PLOG_E_MALFORMED;
-  if (rc == 0 && st.st_size > 0)
-    rc = plog__sys_pread_all(s->sys, fd, entry, sizeof entry, st.st_size - PLOG_TIME_ENTRY_BYTES);
-  (void)plog__sys_close(s->sys, fd);
-  if (rc != 0) return rc;
-  s->max_timestamp = NO_TIMESTAMP;
-  s->max_timestamp_offset = s->base_offset;
-  if (st.st_size > 0) {
-    uint32_t relative = plog_get_u32(entry + 8);
-    s->max_timestamp = plog_get_i64(entry);
-    s->max_timestamp_offset = s->base_offset + relative;
-    if (relative > INT32_MAX || (s->max_timestamp == 0 && relative == 0)) return PLOG_E_MALFORMED;
-  }
-  return 0;
-}
-
 int32_t plog__segment_load_max(plog_segment *s) {
   if (s->max_known) return 0;
-  if (!atomic_load_explicit(&s->is_open, memory_order_acquire) && peek_max(s) == 0) {
-    s->max_known = true;
-    return 0;
-  }
-  int32_t rc = ensure_open(s); /* which builds an index that is missing */
+  int32_t rc = acquire(s, IN_PASSING); /* who asks all segments is not to push out those that are read */
   if (rc != 0) return rc;
   s->max_timestamp = NO_TIMESTAMP;
   s->max_timestamp_offset = s->base_offset;
   if (s->times.count > 0) {
-    s->max_timestamp = plog__index_timestamp(&s->times, s->times.count - 1);
-    s->max_timestamp_offset = s->base_offset + plog__index_relative_offset(&s->times, s->times.count - 1);
+    s->max_timestamp = plog__index_last(&s->times).timestamp;
+    s->max_timestamp_offset = s->base_offset + plog__index_last(&s->times).relative_offset;
   }
   s->max_known = true;
+  plog__segment_release(s);
   return 0;
 }
 
@@ -423,8 +593,8 @@ static int32_t find_max(plog_segment *s) {
   s->max_timestamp = NO_TIMESTAMP;
   s->max_timestamp_offset = s->base_offset;
   if (s->times.count > 0) {
-    s->max_timestamp = plog__index_timestamp(&s->times, s->times.count - 1);
-    s->max_timestamp_offset = s->base_offset + plog__index_relative_offset(&s->times, s->times.count - 1);
+    s->max_timestamp = plog__index_last(&s->times).timestamp;
+    s->max_timestamp_offset = s->base_offset + plog__index_last(&s->times).relative_offset;
   }
   plog_scan scan;
   plog__scan_init(&scan, s, plog__segment_hint(s, s->max_timestamp_offset), s->size_bytes);
@@ -437,6 +607,15 @@ static int32_t find_max(plog_segment *s) {
   }
   s->max_known = true;
   return rc == PLOG_E_NOT_FOUND ? 0 : rc;
+}
+
+/* Keep the entries up to a relative offset, of an index that grows. */
+static void cut_index(plog_index *index, plog_sys *sys, int64_t relative_offset) {
+  uint32_t count;
+  plog_index_entry entry;
+  int32_t rc = plog__index_floor_offset(index, sys, relative_offset, &count, &entry);
+  plog_assert(rc == 0); /* it is in memory */
+  plog__index_truncate(index, count);
 }
 
 int32_t plog__segment_truncate(plog_segment *s, int64_t offset, int64_t *out_end) {
@@ -454,14 +633,12 @@ int32_t plog__segment_truncate(plog_segment *s, int64_t offset, int64_t *out_end
   if (rc != 0) return rc;
   s->size_bytes = size_bytes;
   s->next_offset = *out_end = PLOG_MIN(s->next_offset, end);
-  uint32_t offsets_kept = plog__index_count_upto_offset(&s->offsets, offset - s->base_offset - 1);
-  uint32_t times_kept = plog__index_count_upto_offset(&s->times, offset - s->base_offset - 1);
-  rc = plog__index_truncate(&s->offsets, s->sys, offsets_kept);
-  if (rc == 0) rc = plog__index_truncate(&s->times, s->sys, times_kept);
+  cut_index(&s->offsets, s->sys, offset - s->base_offset - 1);
+  cut_index(&s->times, s->sys, offset - s->base_offset - 1);
   s->since_entry_bytes = 0;
   if (size_bytes == 0) s->rolling_known = false;
   while (s->aborted_count > 0 && s->aborted[s->aborted_count - 1].last_offset >= offset) s->aborted_count--;
-  if (rc == 0) rc = find_max(s);
+  rc = find_max(s);
   if (rc == 0 && s->aborted_written > s->aborted_count) rc = plog__segment_write_aborted(s);
   return rc;
 }

@@ -7,8 +7,10 @@
  *   - index entries follow Kafka's rule: a batch gets one when more than index.interval.bytes were appended since the last
  *     entry, with its last offset and its position; the time index gets the largest timestamp so far, and the last offset of
  *     the batch that has it, when that is larger than its last entry's;
- *   - a segment is reference counted: its file stays open while a slice of it is out, renamed or unlinked or not;
- *   - files of a segment that is not written to are opened when it is first used (plog__segment_acquire).
+ *   - files of a segment that is not written to are opened when it is used (plog__segment_acquire) and stay open while somebody
+ *     uses them: a slice that is out, a flush, renamed or unlinked or not. Between uses they stay open while sys->open_files
+ *     has room for them, so that neither descriptors nor memory grow with the number of segments on disk;
+ *   - a .log file is the truth: an index of a closed segment that is missing, or says what the batches do not, is built anew.
  *
  * Threads: the fields below "owner" are changed by the log's owner under the log's lock; the owner reads them without, others
  * with it. The rest is as the comments say.
@@ -22,6 +24,7 @@
 
 #include "batch.h"
 #include "index.h"
+#include "open_files.h"
 #include "plog.h"
 #include "producer_state.h"
 #include "sys.h"
@@ -34,19 +37,27 @@ typedef struct {
   int64_t last_stable_offset;
 } plog_aborted;
 
-typedef struct plog_segment plog_segment; /* reference counted; files stay open while referenced, deleted or not */
+typedef struct plog_segment plog_segment;
 
 struct plog_segment {
-  _Atomic int32_t references;
+  _Atomic int32_t references; /* to this memory: the log's, and one of the open files */
   plog_sys *sys;
   int64_t base_offset;
 
-  pthread_mutex_t open_lock; /* held while the files are opened */
-  _Atomic bool is_open; /* fd and the indexes can be used; they do not change while a reference beyond the log's is held */
-  int fd;               /* of the .log file */
+  /*
+   * Who uses the open files: slices and the like, sys->open_files, and the log while it writes to them. At 0 they are shut.
+   * From 0, and to it, only with the lock held.
+   */
+  _Atomic int32_t users;
+  pthread_mutex_t open_lock; /* held while the files are opened or shut */
+  plog_open_item item;       /* in sys->open_files */
+  int fd;                    /* of the .log file; does not change while somebody uses it */
+
+  _Atomic bool distrusted; /* an index led astray: nobody follows them, and they are built anew at the next opening */
+  _Atomic int32_t rebuilt_indexes; /* at openings since the log was opened: for the one who tells */
 
   /* owner */
-  bool writable; /* fd and the indexes are open for writing */
+  bool writable; /* fd and the indexes are open for writing, of which that is one user */
   plog_index offsets;
   plog_index times;
   int64_t size_bytes;
@@ -71,8 +82,8 @@ struct plog_segment {
 
 /* A range of a segment's .log file. */
 typedef struct {
-  plog_segment *segment; /* a reference, NULL when size_bytes is 0 */
-  int fd;                /* of the .log file, open for reading while the reference lives */
+  plog_segment *segment; /* whose files this uses, NULL when size_bytes is 0 */
+  int fd;                /* of the .log file, open for reading until the slice is released */
   int64_t position;
   uint32_t size_bytes;
   int64_t first_offset; /* base offset of the first batch in it, -1 when empty */
@@ -98,18 +109,30 @@ int32_t plog__segment_open(plog_sys *sys, const char *dir, int64_t base_offset, 
 /* A new, empty segment, open for writing. When it fails, the caller removes the files there may be. */
 int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config,
                              int64_t now_ms, plog_segment **out);
-void plog__segment_retain(plog_segment *s);  /* any */
-void plog__segment_release(plog_segment *s); /* any */
+/* The log lets go of it; its files are shut when nobody uses them any more. owner */
+void plog__segment_drop(plog_segment *s);
 
-/* Open its files if they are not, rebuilding an index that is missing or impossible, and take a reference. any, with the log's
-   lock held unless it is the owner */
+/* Use its files: open them if they are not, building an index anew that is missing or impossible. any, with the log's lock
+   held unless it is the owner */
 int32_t plog__segment_acquire(plog_segment *s);
+/* The same without the indexes, for who makes them anew: nobody else uses it. owner */
+int32_t plog__segment_acquire_bare(plog_segment *s);
+/* One more use of files that the caller uses. any */
+void plog__segment_retain(plog_segment *s);
+/* The end of one use. any */
+void plog__segment_release(plog_segment *s);
+/*
+ * What opening can see without opening a file: are the index files there, and of a possible size? *out: how many are not.
+ * -errno
+ */
+int32_t plog__segment_check_files(plog_segment *s, int32_t *out);
 
-/* Make it the active one: open for writing, indexes preallocated. owner */
+/* Make it the active one: open for writing, indexes preallocated. owner, under the log's lock */
 int32_t plog__segment_make_writable(plog_segment *s, const plog_log_config *config);
-/* The end of writing: last time index entry, indexes written and trimmed, files read-only from now on. owner */
+/* The end of writing: last time index entry, indexes written and trimmed, files read-only from now on. owner, under the log's
+   lock */
 int32_t plog__segment_seal(plog_segment *s);
-/* Cut the file to size_bytes, after a write that failed. owner */
+/* Cut the file to size_bytes, after a write that failed; it is writable, or used. owner */
 int32_t plog__segment_cut_tail(plog_segment *s);
 
 /* Room in the indexes for so many batches. -ENOMEM. owner */
@@ -118,14 +141,20 @@ int32_t plog__segment_reserve(plog_segment *s, uint32_t batches_count);
 void plog__segment_index_batch(plog_segment *s, const plog_batch_header *header, int64_t max_ts_offset);
 /* Neither index has room, or the offset does not fit. owner */
 bool plog__segment_index_full(const plog_segment *s, const plog_log_config *config, int64_t last_offset);
-/* Forget the indexes and ends, to build them anew; the transaction index goes at once. owner */
+/* Forget the indexes and ends, to build them anew; the transaction index goes at once. owner, using it */
 int32_t plog__segment_reset_indexes(plog_segment *s);
 
-/* The first batch whose last offset is >= offset, before limit_bytes. PLOG_E_NOT_FOUND when there is none. any, holding a
-   reference; start: where to begin, as plog__segment_hint gave it */
+/* A position at or before the batch of that offset, by the index; it is a guess until a batch was seen there. any, using it,
+   under the log's lock */
+int64_t plog__segment_hint(plog_segment *s, int64_t offset);
+/* The first batch whose last offset is >= offset, before limit_bytes. PLOG_E_NOT_FOUND when there is none. any, using it;
+   start: where to begin, as plog__segment_hint gave it */
 int32_t plog__segment_locate(plog_segment *s, int64_t offset, int64_t start, int64_t limit_bytes, plog_place *out);
-/* A position at or before the batch of that offset, by the index. any, under the log's lock */
-int64_t plog__segment_hint(const plog_segment *s, int64_t offset);
+/* What the time index says of the records before this time: none later than *timestamp up to the batch that holds *offset,
+   which has it. *offset: the base offset, and *timestamp -1, when it says nothing. any, using it, under the log's lock */
+void plog__segment_time_hint(plog_segment *s, int64_t timestamp, int64_t *out_timestamp, int64_t *offset);
+/* The indexes are not what the batches say: follow them no more. any, using it */
+void plog__segment_distrust(plog_segment *s);
 
 /* Cut everything at and above offset; the segment is writable. *out_end: the end of what is left. When it fails, next_offset
    says how far it came. owner */

@@ -256,13 +256,27 @@ plog_sys *plog_sys_open(void) {
     free(sys);
     return NULL;
   }
+  plog__open_files_init(&sys->open_files);
   return sys;
 }
 
 void plog_sys_close(plog_sys *sys) {
   if (!sys) return;
+  plog__open_files_deinit(&sys->open_files);
   (void)pthread_mutex_destroy(&sys->fault_lock);
   free(sys);
+}
+
+void plog_sys_limit_open_segments(plog_sys *sys, int32_t limit) {
+  plog__open_files_limit(&sys->open_files, PLOG_MAX(limit, 0));
+}
+
+int32_t plog_sys_open_segments(plog_sys *sys) {
+  return plog__open_files_count(&sys->open_files);
+}
+
+int64_t plog_sys_checked_bytes(plog_sys *sys) {
+  return atomic_load_explicit(&sys->checked_bytes, memory_order_relaxed);
 }
 
 /* ---------------------------------------------------------------------------------------------- faults */

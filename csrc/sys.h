@@ -21,6 +21,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "open_files.h"
 #include "plog.h"
 
 /* The kernel, or what stands in for it. Every entry answers as the kernel does, but with -errno for -1. */
@@ -83,6 +84,9 @@ struct plog_sys {
   int64_t fault_after; /* calls that still pass before the first one fails */
   int64_t fault_short_bytes;
   int64_t fault_repeat; /* calls that still fail, -1 for ever */
+
+  plog_open_files open_files;    /* of all logs that use this table: descriptors are a process's, not a log's */
+  _Atomic int64_t checked_bytes; /* of segments, in all openings so far: how far a recovery is */
 };
 
 /* Files. All return -errno for failure. */

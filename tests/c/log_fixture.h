@@ -13,7 +13,7 @@
 #include "test.h"
 #include "wire.h"
 
-enum { FIXTURE_MAX_SEGMENTS = 4096 };
+enum { FIXTURE_MAX_SEGMENTS = 8192 };
 
 typedef struct {
   char dir[64];

@@ -238,7 +238,7 @@ int main(void) {
   RUN(cut_file);
   RUN(cold_file);
   RUN(lost_connection);
-  plog__segment_release(segment);
+  plog__segment_drop(segment);
   plog__buffers_deinit(&buffers);
   plog_sys_close(sys);
   remove_dir();
