@@ -68,6 +68,7 @@ struct plog_conn {
   int64_t number;
   int fd;
   int32_t listener_id;
+  int32_t principal; /* 0: its listener's */
   uint8_t peer[PLOG_ADDRESS_BYTES];
   uint8_t local[PLOG_ADDRESS_BYTES];
   plog_link ready;   /* in the reactor's list of those to be served, or of those that wait for Python to catch up */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "authorize.h"
 #include "control.h"
 #include "listener.h"
 #include "purgatory.h"
@@ -92,6 +93,7 @@ int32_t plog_engine_open(plog_sys *sys, const plog_engine_config *config, plog_e
     atomic_init(&e->served_max[i], -1);
   }
   int32_t rc = draw_key(sys, &e->hash_key);
+  plog__grants_init(&e->grants, e->hash_key, PLOG_GRANTS_SPAN_BYTES);
   if (rc == 0) rc = plog__reactor_init(e);
   if (rc) {
     free(e);
@@ -182,6 +184,7 @@ int32_t plog_engine_close(plog_engine *e, int32_t clean) {
     int32_t rc = plog_log_close(log, clean);
     if (rc && !first_error) first_error = rc;
   }
+  plog__grants_deinit(&e->grants);
   plog__reactor_deinit(e);
   (void)pthread_mutex_destroy(&e->lifecycle);
   free(e);
@@ -616,6 +619,76 @@ static int32_t act_disconnect(plog_engine *e, void *arguments) {
 int32_t plog_engine_disconnect(plog_engine *e, int64_t conn) {
   plog_conn_arguments a = {conn, 0};
   return run(e, act_disconnect, &a);
+}
+
+/* ------------------------------------------------------------------------------------------------ authorization */
+
+typedef struct {
+  plog_grant_key key;
+  uint32_t operations;
+  int64_t generation;
+} plog_grant_arguments;
+
+static int32_t act_publish_grant(plog_engine *e, void *arguments) {
+  const plog_grant_arguments *a = arguments;
+  return plog__grants_publish(&e->grants, &a->key, a->operations, a->generation);
+}
+
+static bool has_name(int32_t resource) {
+  return resource == PLOG_RESOURCE_TOPIC || resource == PLOG_RESOURCE_TRANSACTIONAL_ID;
+}
+
+int32_t plog_engine_publish_grant(plog_engine *e, int32_t principal, int32_t resource, const uint8_t *name,
+                                  size_t name_bytes, uint32_t operations, int64_t generation) {
+  bool nameless = resource == PLOG_RESOURCE_ANY || resource == PLOG_RESOURCE_CLUSTER;
+  if (!nameless && !has_name(resource)) return -EINVAL;
+  if (nameless && name_bytes > 0) return -EINVAL;
+  if (principal < 0 || (principal == PLOG_PRINCIPAL_ANY && resource != PLOG_RESOURCE_ANY)) return -EINVAL;
+  if (name_bytes > UINT32_MAX) return -EINVAL;
+  plog_grant_arguments a = {
+      {principal, resource, name ? name : (const uint8_t *)"", (uint32_t)name_bytes}, operations, generation};
+  return run(e, act_publish_grant, &a);
+}
+
+static int32_t act_revoke_grants(plog_engine *e, void *arguments) {
+  (void)arguments;
+  plog__grants_revoke(&e->grants);
+  return 0;
+}
+
+int32_t plog_engine_revoke_grants(plog_engine *e) {
+  return run(e, act_revoke_grants, NULL);
+}
+
+typedef struct {
+  int64_t conn;
+  int32_t listener_id;
+  int32_t principal;
+} plog_principal_arguments;
+
+static int32_t act_set_principal(plog_engine *e, void *arguments) {
+  const plog_principal_arguments *a = arguments;
+  plog_conn *conn = plog__reactor_conn(e, a->conn);
+  if (!conn) return PLOG_E_CLOSED;
+  plog__authorize_as(e, conn, a->principal);
+  return 0;
+}
+
+int32_t plog_engine_set_principal(plog_engine *e, int64_t conn, int32_t principal) {
+  plog_principal_arguments a = {.conn = conn, .principal = principal};
+  return principal < 0 || principal == PLOG_PRINCIPAL_ANY ? -EINVAL : run(e, act_set_principal, &a);
+}
+
+static int32_t act_set_listener_principal(plog_engine *e, void *arguments) {
+  const plog_principal_arguments *a = arguments;
+  return plog__grants_set_listener(&e->grants, a->listener_id, a->principal);
+}
+
+int32_t plog_engine_set_listener_principal(plog_engine *e, int32_t listener_id, int32_t principal) {
+  plog_principal_arguments a = {.listener_id = listener_id, .principal = principal};
+  if (listener_id < 0 || listener_id > PLOG_LISTENER_ID_MAX) return -EINVAL;
+  if (principal < 0 || principal == PLOG_PRINCIPAL_ANY) return -EINVAL;
+  return run(e, act_set_listener_principal, &a);
 }
 
 /* ------------------------------------------------------------------------------------------------ settings, counters */

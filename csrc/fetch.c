@@ -5,7 +5,8 @@
  * it is parked: it watches every partition of the set and a timer, and reads anew when one of them fires. What a fetch answers
  * is encoded the moment it is complete, so that nothing of the set has to stay as it was until the socket takes it.
  *
- * Partitions that are not hosted do not end the wait of the others, as in Kafka; an error of a hosted one does.
+ * Partitions that are not hosted do not end the wait of the others, as in Kafka, and neither do those that the reader is refused;
+ * an error of a hosted one does. Who may read what is found out when a request comes, for the time that it takes, parked or not.
  */
 #include "fetch.h"
 
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "authorize.h"
 #include "wire.h"
 
 #define FLEXIBLE_VERSION 12
@@ -42,6 +44,8 @@ struct plog_fetch {
   int32_t session_id; /* as requested */
   int32_t session_epoch;
   int32_t top_error;
+  int32_t refused;  /* 0, or the error of every partition: a follower that is none of the cluster's */
+  bool restricted;  /* partitions may be refused */
   bool incremental; /* answers only what changed */
   bool parked;
   int64_t bound_bytes;         /* while parked: no more than this can be there */
@@ -177,8 +181,21 @@ static int32_t read_hosted(plog_fetch *fetch, plog_fetch_partition *part, plog_p
   return 0;
 }
 
+/* Nothing is looked up for it, nor watched. */
+static void read_refused(plog_fetch *fetch, plog_fetch_partition *part, int32_t refused) {
+  part->partition = NULL;
+  part->generation = 0;
+  part->forced_error = 0;
+  read_failed(fetch, part, NULL, refused);
+}
+
 static void read_partition(plog_fetch *fetch, plog_fetch_partition *part, plog_fetch_pass *pass) {
   plog__fetch_read_clear(&part->read);
+  int32_t refused = fetch->restricted && part->refused ? part->refused : fetch->refused;
+  if (refused) {
+    read_refused(fetch, part, refused);
+    return;
+  }
   plog_partition *p = resolve(fetch->engine, part);
   if (part->forced_error) {
     read_failed(fetch, part, p, part->forced_error);
@@ -249,6 +266,12 @@ static bool names_leader(const plog_fetch *fetch, const plog_fetch_read *read) {
   return elsewhere && fetch->request.api_version >= NODES_VERSION && read->leader_epoch >= 0;
 }
 
+/* Kafka lists no aborted transactions for what it does not even look up; for other errors the list is null. */
+static bool is_looked_up(int32_t error) {
+  return error != PLOG_TOPIC_AUTHORIZATION_FAILED && error != PLOG_UNKNOWN_TOPIC_OR_PARTITION &&
+         error != PLOG_UNKNOWN_TOPIC_ID;
+}
+
 /* Everything of a partition before its records. */
 static void write_partition_head(plog_writer *w, const plog_fetch *fetch, const plog_fetch_partition *part) {
   const plog_fetch_read *read = &part->read;
@@ -260,8 +283,9 @@ static void write_partition_head(plog_writer *w, const plog_fetch *fetch, const 
   plog_write_i64(w, read->last_stable);
   if (version >= 5) plog_write_i64(w, read->log_start);
   bool lists_aborted = fetch->isolation == PLOG_READ_COMMITTED && !read->error && !read->diverging;
-  plog_write_array(w, flexible, lists_aborted ? read->aborted_count : -1);
-  for (int32_t i = 0; lists_aborted && i < read->aborted_count; i++) {
+  int32_t aborted_count = lists_aborted ? read->aborted_count : is_looked_up(read->error) ? -1 : 0;
+  plog_write_array(w, flexible, aborted_count);
+  for (int32_t i = 0; i < aborted_count; i++) {
     plog_write_i64(w, read->aborted[i * 2]);
     plog_write_i64(w, read->aborted[i * 2 + 1]);
     if (flexible) plog_write_no_tags(w);
@@ -681,16 +705,31 @@ static int32_t remove_forgotten(plog_fetch *fetch, plog_reader *r, plog_fetch_se
 
 /* ------------------------------------------------------------------------------------------------ the request */
 
-/* A request that goes on with a session. 0 | the error of the whole answer | -ENOMEM */
-static int32_t continue_session(plog_fetch *fetch, plog_reader *r) {
-  plog_engine *e = fetch->engine;
-  plog_fetch_session *session = plog__fetch_sessions_find(&e->sessions, fetch->session_id);
+static bool is_full(const plog_fetch *fetch) {
+  return fetch->session_epoch == PLOG_SESSION_EPOCH_FIRST || fetch->session_epoch == PLOG_SESSION_EPOCH_LAST;
+}
+
+/*
+ * The session that a request goes on with, free for it. 0 | the error of the whole answer
+ * Another connection's request of this session that is still parked is ended: its epoch is over.
+ */
+static int32_t find_session(const plog_fetch *fetch, plog_fetch_session **out) {
+  plog_fetch_session *session = plog__fetch_sessions_find(&fetch->engine->sessions, fetch->session_id);
   if (!session) return PLOG_FETCH_SESSION_ID_NOT_FOUND;
   if (session->epoch != fetch->session_epoch) return PLOG_INVALID_FETCH_SESSION_EPOCH;
   if (session->by_id != (fetch->request.api_version >= TOPIC_ID_VERSION)) return PLOG_FETCH_SESSION_TOPIC_ID_ERROR;
-  /* Another connection's request of this session is still parked: its epoch is over. */
   if (session->fetch) answer_top_error(session->fetch, PLOG_INVALID_FETCH_SESSION_EPOCH);
-  int32_t rc = put_topics(fetch, r, &session->set);
+  *out = session;
+  return 0;
+}
+
+/* A request that goes on with a session. 0 | the error of the whole answer | -ENOMEM */
+static int32_t continue_session(plog_fetch *fetch, plog_reader *r) {
+  plog_engine *e = fetch->engine;
+  plog_fetch_session *session;
+  int32_t rc = find_session(fetch, &session);
+  if (rc) return rc;
+  rc = put_topics(fetch, r, &session->set);
   if (rc == 0) rc = remove_forgotten(fetch, r, &session->set);
   if (rc || session->set.count == 0) {
     plog__fetch_sessions_remove(&e->sessions, session);
@@ -705,8 +744,7 @@ static int32_t continue_session(plog_fetch *fetch, plog_reader *r) {
 }
 
 static int32_t begin(plog_fetch *fetch, plog_reader *r) {
-  bool full = fetch->session_epoch == PLOG_SESSION_EPOCH_FIRST || fetch->session_epoch == PLOG_SESSION_EPOCH_LAST;
-  if (!full) return continue_session(fetch, r);
+  if (!is_full(fetch)) return continue_session(fetch, r);
   if (fetch->session_id != PLOG_SESSION_NONE) {
     plog_fetch_session *old = plog__fetch_sessions_find(&fetch->engine->sessions, fetch->session_id);
     if (old) {
@@ -715,6 +753,39 @@ static int32_t begin(plog_fetch *fetch, plog_reader *r) {
     }
   }
   return put_topics(fetch, r, &fetch->own_set);
+}
+
+/* ------------------------------------------------------------------------------------------------ what may be read */
+
+/* Ask what is not known yet of the topics that the request names. */
+static void authorize_topics(plog_authorizer *a, plog_reader r, int16_t version) {
+  for (int32_t topics = read_topics_count(&r, version); topics > 0 && a->status == 0; topics--) {
+    const uint8_t *id = version >= TOPIC_ID_VERSION ? plog_read_raw(&r, PLOG_TOPIC_ID_BYTES) : NULL;
+    plog__authorize_topic(a, id, id ? (plog_bytes){NULL, 0} : plog_read_string(&r, version >= FLEXIBLE_VERSION));
+    plog_fetch_asked asked;
+    for (int32_t parts = read_count(&r, version, partition_bytes(version)); parts > 0; parts--)
+      read_asked(&r, version, &asked);
+    if (version >= FLEXIBLE_VERSION) plog_skip_tags(&r);
+  }
+}
+
+/*
+ * May the request go on? Nothing is changed by it yet, but that nobody else is waiting with its session. r: at its topics.
+ * As plog__authorize_end
+ */
+static int32_t authorize(plog_fetch *fetch, plog_conn *conn, const plog_frame *frame, plog_reader r, plog_authorizer *a) {
+  bool follows = fetch->replica_id >= 0;
+  plog__authorize_begin(a, fetch->engine, conn, follows ? PLOG_GRANT_CLUSTER_ACTION : PLOG_GRANT_READ);
+  if (follows) {
+    plog_verdict verdict = plog__authorize(a, PLOG_RESOURCE_CLUSTER, NULL, 0);
+    if (verdict == PLOG_DENIED) fetch->refused = PLOG_TOPIC_AUTHORIZATION_FAILED;
+    return plog__authorize_end(a, frame);
+  }
+  fetch->restricted = true;
+  authorize_topics(a, r, frame->api_version);
+  plog_fetch_session *session;
+  if (!is_full(fetch) && find_session(fetch, &session) == 0) plog__authorize_set(a, &session->set);
+  return plog__authorize_end(a, frame);
 }
 
 static const plog_request_ops fetch_ops;
@@ -771,14 +842,24 @@ int32_t plog__fetch_handle(plog_engine *e, plog_conn *conn, const plog_frame *fr
   }
   if (fetch->replica_id >= 0 || fetch->replica_id == DEBUG_ID) fetch->isolation = PLOG_READ_LOG_END;
   fetch->deadline_ms = e->now_ms + PLOG_MAX(fetch->max_wait_ms, 0);
+  plog_authorizer a;
+  int32_t rc = 0;
+  if (!plog__grants_everyone(&e->grants, fetch->replica_id >= 0 ? PLOG_GRANT_CLUSTER_ACTION : PLOG_GRANT_READ))
+    rc = authorize(fetch, conn, frame, r, &a);
+  if (rc) {
+    free_fetch(fetch);
+    return rc;
+  }
   plog__count(&e->counters.fetch_requests, 1);
   plog__conn_enqueue(conn, &fetch->request);
-  int32_t rc = begin(fetch, &r);
+  rc = begin(fetch, &r);
   if (rc < 0) return rc; /* enqueued: freed with the connection */
-  if (rc)
+  if (rc) {
     answer_top_error(fetch, rc);
-  else
-    attempt(fetch, fetch->max_wait_ms <= 0);
+    return 0;
+  }
+  if (fetch->restricted) plog__authorize_set(&a, set_of(fetch));
+  attempt(fetch, fetch->max_wait_ms <= 0);
   return 0;
 }
 

@@ -57,6 +57,10 @@ struct plog_fetch_partition {
   int64_t log_start; /* of a follower */
   int32_t current_epoch;
   int32_t last_epoch;
+  /* what its reader may do, found out when the request came */
+  int32_t refused; /* 0, or the error it gets whatever the partition says */
+  int32_t judged_principal;
+  int64_t judged_generation; /* of the grants; 0: by none */
   /* told last */
   int64_t told_high_watermark;
   int64_t told_log_start;

@@ -52,6 +52,7 @@ extern "C" {
 #define PLOG_INVALID_TXN_STATE 48
 #define PLOG_INVALID_PRODUCER_ID_MAPPING 49
 #define PLOG_TRANSACTION_COORDINATOR_FENCED 52
+#define PLOG_TRANSACTIONAL_ID_AUTHORIZATION_FAILED 53
 #define PLOG_KAFKA_STORAGE_ERROR 56
 #define PLOG_FETCH_SESSION_ID_NOT_FOUND 70
 #define PLOG_INVALID_FETCH_SESSION_EPOCH 71
@@ -511,6 +512,7 @@ int32_t plog_engine_expire_producers(plog_engine *e, int64_t partition, int64_t 
 #define PLOG_UP_STORAGE_ERROR 6 /* a write or sync failed: error = errno. Produce is refused until it is published again */
 #define PLOG_UP_FLUSH 7         /* flush.messages reached: flush me */
 #define PLOG_UP_ISR 8           /* a follower caught up (a = broker id, b = 1) or fell behind (b = 0) */
+#define PLOG_UP_GRANT 9         /* what may principal a do to resource b (PLOG_RESOURCE_*) whose name is body? conn waits */
 
 typedef struct {
   int32_t kind; /* PLOG_UP_* */
@@ -531,14 +533,14 @@ typedef struct {
   int32_t client_id_bytes;
   const uint8_t *body; /* the request behind its client id: with a flexible header, tags first; until release */
   uint32_t body_bytes;
-  int64_t generation; /* of the answer cache when the request was handed over */
+  int64_t generation; /* of the answer cache when the request was handed over; of the grants when they were asked for */
 } plog_upcall;
 
 /** Wait at most timeout_ms (-1: for ever) and take up to capacity upcalls. *count 0: time is up, or plog_engine_wake. One
     thread at a time; PLOG_E_STOPPED when the engine has stopped and nothing is left. */
 int32_t plog_engine_poll(plog_engine *e, int32_t timeout_ms, plog_upcall *out, int32_t capacity, int32_t *count);
 void plog_engine_wake(plog_engine *e); /* any */
-/** Give back the bytes of one request upcall. any */
+/** Give back the bytes of one upcall that has a body. any */
 void plog_engine_release(plog_engine *e, const plog_upcall *upcall);
 /** Where a connection comes from and arrived: "ip" texts of at most 46 bytes with the terminator. PLOG_E_CLOSED. any */
 int32_t plog_engine_peer(plog_engine *e, int64_t conn, char *peer_address, int32_t *peer_port, char *local_address,
@@ -563,6 +565,42 @@ int32_t plog_engine_disconnect(plog_engine *e, int64_t conn); /* any */
     forget it; rack NULL: none. any */
 int32_t plog_engine_publish_node(plog_engine *e, int32_t listener_id, int32_t broker_id, const char *host, int32_t port,
                                  const char *rack);
+
+/* ------------------------------------------------------------------------------------------------ authorization */
+
+/* Every connection belongs to a principal, a number that Python gives out: one for each thing that the answer may depend on
+   (the name, and the host where rules name hosts). For each Produce and Fetch, C asks what its principal may do to what the
+   request names; what has not been published is asked with PLOG_UP_GRANT, and the connection is not served until then. */
+#define PLOG_PRINCIPAL_ANY 2147483647
+
+/* Kafka's ResourceType. */
+#define PLOG_RESOURCE_ANY 1 /* everything; without a name */
+#define PLOG_RESOURCE_TOPIC 2
+#define PLOG_RESOURCE_CLUSTER 4 /* without a name */
+#define PLOG_RESOURCE_TRANSACTIONAL_ID 5
+
+/* What may be done: bit n is Kafka's AclOperation n. */
+#define PLOG_GRANT_READ 8             /* Fetch of a topic */
+#define PLOG_GRANT_WRITE 16           /* Produce to a topic; transactional records under a transactional id */
+#define PLOG_GRANT_CLUSTER_ACTION 512 /* Fetch as a follower */
+#define PLOG_GRANT_ALL 536
+
+/**
+ * What principal may do to a resource: all of it, what is not among operations (PLOG_GRANT_*) is denied. PLOG_RESOURCE_ANY:
+ * these operations on every resource; with PLOG_PRINCIPAL_ANY, for every principal (no authorizer). Grants add up.
+ * generation: the upcall's, and the answer to a question that was asked before a revocation is ignored; 0: it holds now. any
+ */
+int32_t plog_engine_publish_grant(plog_engine *e, int32_t principal, int32_t resource, const uint8_t *name,
+                                  size_t name_bytes, uint32_t operations, int64_t generation);
+/** Forget all grants: call after the new rules are readable, before their change is answered; no request that comes later is
+    served by an old one. Those already being served go on, as in Kafka. any */
+int32_t plog_engine_revoke_grants(plog_engine *e);
+/** The connection is principal's from its next request on; 0: its listener's. Asked about anew when it waits. PLOG_E_CLOSED. any
+ */
+int32_t plog_engine_set_principal(plog_engine *e, int64_t conn, int32_t principal);
+/** The principal of the connections of a listener that were given none; 0 at first. listener_id: 0..PLOG_LISTENER_ID_MAX. any */
+int32_t plog_engine_set_listener_principal(plog_engine *e, int32_t listener_id, int32_t principal);
+#define PLOG_LISTENER_ID_MAX 1023
 
 /** Which versions C answers itself for Produce (0) and Fetch (1); outside, the connection is closed as Kafka does. any */
 int32_t plog_engine_serve(plog_engine *e, int32_t api_key, int32_t min_version, int32_t max_version);

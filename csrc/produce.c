@@ -6,6 +6,9 @@
  * entries are settled, or when its time is up. Entries watch their partition (purgatory.h); when it goes away they are
  * settled with the error that the watch brings.
  *
+ * Nothing is looked up, let alone appended, before it is known what the principal may write; a topic that it may not write
+ * to is refused before anybody asks whether it exists.
+ *
  * A null record set is answered with INVALID_RECORD, like an empty one; Kafka never answers it.
  */
 #include "produce.h"
@@ -14,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "authorize.h"
 #include "wire.h"
 
 #define FLEXIBLE_VERSION 9
@@ -47,6 +51,13 @@ typedef struct {
   int32_t entries_count;
 } plog_produce_topic;
 
+/* What was found out about the principal when the request came. */
+typedef struct {
+  bool restricted; /* it may not simply write everywhere: each topic is looked up */
+  int32_t principal;
+  int32_t refused; /* 0, or the error of every entry */
+} plog_produce_rights;
+
 struct plog_produce {
   plog_request request;
   plog_engine *engine;
@@ -54,6 +65,7 @@ struct plog_produce {
   int64_t deadline_ms;
   int32_t acks;
   int32_t unsettled; /* entries, and one while it is being decoded */
+  plog_produce_rights rights;
   int32_t topics_count;
   int32_t entries_count;
   plog_produce_topic *topics;
@@ -218,6 +230,7 @@ typedef struct {
   int32_t topics;
   int32_t entries;
   size_t name_bytes;
+  bool transactional; /* an entry's records are */
 } plog_produce_size;
 
 static plog_bytes read_topic(plog_reader *r, int16_t version, const uint8_t **out_id) {
@@ -257,13 +270,30 @@ static int32_t measure(plog_reader r, int16_t version, plog_produce_size *out) {
     if (out->entries > ENTRIES_MAX || out->topics > ENTRIES_MAX) return PLOG_E_MALFORMED;
     for (int32_t i = 0; i < entries && r.status == 0; i++) {
       (void)plog_read_i32(&r);
-      (void)plog_read_nullable_bytes(&r, flexible);
+      plog_bytes records = plog_read_nullable_bytes(&r, flexible);
+      if (peek_attributes(records) & PLOG_ATTR_TRANSACTIONAL) out->transactional = true;
       if (flexible) plog_skip_tags(&r);
     }
     if (flexible) plog_skip_tags(&r);
   }
   if (flexible) plog_skip_tags(&r);
   return r.status ? PLOG_E_MALFORMED : 0;
+}
+
+/* Ask what is not known yet of the topics that the request names; bytes that measure() found well formed. */
+static void authorize_topics(plog_authorizer *a, plog_reader r, int16_t version) {
+  bool flexible = version >= FLEXIBLE_VERSION;
+  for (int32_t topics = read_topics_count(&r, version); topics > 0 && a->status == 0; topics--) {
+    const uint8_t *id;
+    plog_bytes name = read_topic(&r, version, &id);
+    plog__authorize_topic(a, id, name);
+    for (int32_t entries = read_entries_count(&r, flexible); entries > 0; entries--) {
+      (void)plog_read_i32(&r);
+      (void)plog_read_nullable_bytes(&r, flexible);
+      if (flexible) plog_skip_tags(&r);
+    }
+    if (flexible) plog_skip_tags(&r);
+  }
 }
 
 static const plog_request_ops produce_ops;
@@ -305,9 +335,24 @@ static void init_entry(plog_produce_entry *entry, plog_produce *produce, int32_t
   produce->unsettled++;
 }
 
-static void take_entry(plog_produce_entry *entry, const plog_frame *frame, plog_partition *p, plog_bytes records) {
+/* What the whole topic is refused with, or 0. hosted: NULL when none of it is here. */
+static int32_t check_topic(const plog_produce *produce, const plog_topic *hosted, const uint8_t *id, plog_bytes name) {
+  const plog_produce_rights *rights = &produce->rights;
+  if (rights->refused || !rights->restricted) return rights->refused;
+  if (id && !hosted) return 0; /* an id that means nothing here tells nothing about a topic */
+  plog_grant_key key = {rights->principal, PLOG_RESOURCE_TOPIC, name.data, (uint32_t)name.size_bytes};
+  if (id) {
+    key.name = (const uint8_t *)hosted->name;
+    key.name_bytes = hosted->name_bytes;
+  }
+  plog_verdict verdict = plog__grants_find(&produce->engine->grants, &key, PLOG_GRANT_WRITE);
+  return verdict == PLOG_ALLOWED ? 0 : PLOG_TOPIC_AUTHORIZATION_FAILED;
+}
+
+static void take_entry(plog_produce_entry *entry, const plog_frame *frame, int32_t refused, plog_partition *p,
+                       plog_bytes records) {
   int32_t unknown = frame->api_version >= TOPIC_ID_VERSION ? PLOG_UNKNOWN_TOPIC_ID : PLOG_UNKNOWN_TOPIC_OR_PARTITION;
-  int32_t error = p ? check_entry(entry->produce, frame, p, records) : unknown;
+  int32_t error = refused ? refused : p ? check_entry(entry->produce, frame, p, records) : unknown;
   if (error == 0) {
     append(entry, p, records);
   } else {
@@ -334,17 +379,47 @@ static void take_entries(plog_produce *produce, const plog_frame *frame, plog_re
     names += name.size_bytes;
     const plog_topic *hosted = id ? plog__topics_by_id(&produce->engine->topics, id)
                                   : plog__topics_by_name(&produce->engine->topics, name.data, name.size_bytes);
+    int32_t refused = check_topic(produce, hosted, id, name);
     topic->entries_count = read_entries_count(r, flexible);
     for (int32_t i = 0; i < topic->entries_count; i++, entry++) {
       int32_t index = plog_read_i32(r);
       plog_bytes records = plog_read_nullable_bytes(r, flexible);
       if (flexible) plog_skip_tags(r);
       init_entry(entry, produce, index);
-      take_entry(entry, frame, plog__topic_partition(hosted, index), records);
+      take_entry(entry, frame, refused, plog__topic_partition(hosted, index), records);
     }
     if (flexible) plog_skip_tags(r);
   }
   plog_assert(entry == produce->entries + produce->entries_count);
+}
+
+/*
+ * What the request may do, as Kafka has it: transactional records need a transactional id that the principal may write under,
+ * else the whole request is refused; then each topic is asked about. Idempotent records need no right of their own.
+ * 0 | what plog__authorize_end says
+ */
+static int32_t authorize(plog_engine *e, plog_conn *conn, const plog_frame *frame, bool transactional,
+                         plog_produce_rights *out) {
+  plog_reader r;
+  bool flexible = frame->api_version >= FLEXIBLE_VERSION;
+  plog_reader_init(&r, frame->body, frame->body_bytes);
+  if (flexible) plog_skip_tags(&r);
+  plog_bytes id = plog_read_nullable_string(&r, flexible);
+  (void)plog_read_i16(&r); /* acks */
+  (void)plog_read_i32(&r); /* timeout */
+  plog_authorizer a;
+  plog__authorize_begin(&a, e, conn, PLOG_GRANT_WRITE);
+  out->principal = a.principal;
+  if (transactional) {
+    plog_verdict verdict = PLOG_DENIED;
+    if (id.data) verdict = plog__authorize(&a, PLOG_RESOURCE_TRANSACTIONAL_ID, id.data, id.size_bytes);
+    if (verdict == PLOG_DENIED) {
+      out->refused = PLOG_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+      return 0;
+    }
+  }
+  authorize_topics(&a, r, frame->api_version);
+  return plog__authorize_end(&a, frame);
 }
 
 int32_t plog__produce_handle(plog_engine *e, plog_conn *conn, const plog_frame *frame) {
@@ -357,8 +432,14 @@ int32_t plog__produce_handle(plog_engine *e, plog_conn *conn, const plog_frame *
   int32_t timeout_ms = plog_read_i32(&r);
   plog_produce_size size;
   if (r.status || measure(r, frame->api_version, &size)) return PLOG_E_MALFORMED;
+  plog_produce_rights rights = {.restricted = !plog__grants_everyone(&e->grants, PLOG_GRANT_WRITE)};
+  if (rights.restricted || size.transactional) {
+    int32_t rc = authorize(e, conn, frame, size.transactional, &rights);
+    if (rc) return rc;
+  }
   plog_produce *produce = open_produce(e, frame, &size, acks, timeout_ms);
   if (!produce) return -ENOMEM;
+  produce->rights = rights;
   plog__count(&e->counters.produce_requests, 1);
   plog__conn_enqueue(conn, &produce->request);
   take_entries(produce, frame, &r);

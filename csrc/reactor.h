@@ -18,6 +18,7 @@
 #include "conn.h"
 #include "disk_pool.h"
 #include "fetch_session.h"
+#include "grants.h"
 #include "inbox.h"
 #include "node.h"
 #include "partition.h"
@@ -67,6 +68,7 @@ struct plog_engine {
   plog_disk_pool disk;
   plog_topics topics;
   plog_answer_cache answers;
+  plog_grants grants;
   plog_fetch_sessions sessions;
   uint64_t hash_key;
   plog_link listeners;

@@ -14,6 +14,11 @@ struct plog_upcall_entry {
   uint8_t bytes[]; /* body, then client id */
 };
 
+/* Kinds whose body is theirs until it is released. */
+static bool has_body(const plog_upcall *upcall) {
+  return upcall->kind == PLOG_UP_REQUEST || upcall->kind == PLOG_UP_GRANT;
+}
+
 void plog__upcalls_init(plog_upcalls *u, plog_sys *sys) {
   memset(u, 0, sizeof *u);
   u->sys = sys;
@@ -46,7 +51,7 @@ int32_t plog__upcalls_collect(plog_upcalls *u, const plog_upcall *upcall) {
   if (!entry) return -ENOMEM;
   entry->next = NULL;
   entry->upcall = *upcall;
-  if (upcall->kind == PLOG_UP_REQUEST) {
+  if (has_body(upcall)) {
     if (upcall->body_bytes) memcpy(entry->bytes, upcall->body, upcall->body_bytes);
     entry->upcall.body = entry->bytes;
     if (upcall->client_id) {
@@ -97,7 +102,7 @@ static struct timespec deadline_after(plog_sys *sys, int32_t timeout_ms) {
   return (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
 }
 
-/* Take what fits. Requests stay allocated behind their body pointer; the rest is copied out and freed. */
+/* Take what fits. Those with a body stay allocated behind its pointer; the rest is copied out and freed. */
 static int32_t take(plog_upcalls *u, plog_upcall *out, int32_t capacity) {
   int32_t count = 0;
   while (u->first && count < capacity) {
@@ -105,7 +110,7 @@ static int32_t take(plog_upcalls *u, plog_upcall *out, int32_t capacity) {
     u->first = entry->next;
     if (!u->first) u->last = NULL;
     out[count++] = entry->upcall;
-    if (entry->upcall.kind != PLOG_UP_REQUEST) free(entry);
+    if (!has_body(&entry->upcall)) free(entry);
   }
   return count;
 }
@@ -127,5 +132,5 @@ int32_t plog__upcalls_poll(plog_upcalls *u, int32_t timeout_ms, plog_upcall *out
 }
 
 void plog__upcall_release(const plog_upcall *upcall) {
-  if (upcall->kind == PLOG_UP_REQUEST && upcall->body) free(PLOG_CONTAINER_OF(upcall->body, plog_upcall_entry, bytes));
+  if (has_body(upcall) && upcall->body) free(PLOG_CONTAINER_OF(upcall->body, plog_upcall_entry, bytes));
 }

@@ -1,8 +1,8 @@
 /*
  * upcall.h: what the reactor tells Python: a queue that one Python thread drains in batches.
  *
- * The reactor collects during a turn and publishes at its end, one lock for all, one wake-up when somebody waits. A request's
- * bytes live in its entry until plog__upcall_release; the other kinds need no release.
+ * The reactor collects during a turn and publishes at its end, one lock for all, one wake-up when somebody waits. The bytes of
+ * a request, and the name in a question about grants, live in their entry until plog__upcall_release.
  */
 #ifndef PLOG_UPCALL_H
 #define PLOG_UPCALL_H

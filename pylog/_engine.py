@@ -6,8 +6,8 @@ leaves this file. Logs of hosted partitions stay their `Log` handles' while host
 the caller's alone again.
 
 All methods may be called from any thread, `poll` from one at a time. Methods about a partition raise
-UNKNOWN_TOPIC_OR_PARTITION when it is not hosted (any more); `answer`, `skip`, `throttle` and `disconnect` do nothing
-when the connection is gone, for its client is gone too.
+UNKNOWN_TOPIC_OR_PARTITION when it is not hosted (any more); `answer`, `skip`, `throttle`, `disconnect` and
+`set_principal` do nothing when the connection is gone, for its client is gone too.
 """
 
 from __future__ import annotations
@@ -28,10 +28,21 @@ UP_EPOCH = 5
 UP_STORAGE_ERROR = 6
 UP_FLUSH = 7
 UP_ISR = 8
+UP_GRANT = 9
 
 ROLE_OFFLINE = 0
 ROLE_LEADER = 1
 ROLE_FOLLOWER = 2
+
+PRINCIPAL_ANY = (1 << 31) - 1
+RESOURCE_ANY = 1
+RESOURCE_TOPIC = 2
+RESOURCE_CLUSTER = 4
+RESOURCE_TRANSACTIONAL_ID = 5
+GRANT_READ = 1 << 3
+GRANT_WRITE = 1 << 4
+GRANT_CLUSTER_ACTION = 1 << 9
+GRANT_ALL = GRANT_READ | GRANT_WRITE | GRANT_CLUSTER_ACTION
 
 _ADDRESS_BYTES = 46
 _GONE = (lib.PLOG_E_CLOSED, lib.PLOG_E_STOPPED)
@@ -401,6 +412,35 @@ class Engine:
         if rc not in _GONE:
             check(rc)
 
+    # ------------------------------------------------------------------------------------------------- authorization
+
+    def publish_grant(self, principal: int, resource: int, name: bytes, operations: int, generation: int = 0) -> None:
+        """What principal may do to a resource (RESOURCE_*): GRANT_* of operations, nothing else.
+
+        name: as UP_GRANT brought it; empty for RESOURCE_CLUSTER and RESOURCE_ANY. generation: of the upcall that this
+        answers; ignored when the grants were revoked since; 0: it holds now. With PRINCIPAL_ANY and RESOURCE_ANY it
+        holds for everybody and everything, as without an authorizer.
+        """
+        check(
+            lib.plog_engine_publish_grant(
+                self.pointer, principal, resource, ffi.from_buffer(name), len(name), operations, generation
+            )
+        )
+
+    def revoke_grants(self) -> None:
+        """Forget all grants: no request that comes after this has returned is served by an old one."""
+        check(lib.plog_engine_revoke_grants(self.pointer))
+
+    def set_principal(self, conn: int, principal: int) -> None:
+        """The connection is principal's from its next request on; 0: its listener's."""
+        rc = lib.plog_engine_set_principal(self.pointer, conn, principal)
+        if rc not in _GONE:
+            check(rc)
+
+    def set_listener_principal(self, listener_id: int, principal: int) -> None:
+        """Whose the connections of a listener are that were given no principal."""
+        check(lib.plog_engine_set_listener_principal(self.pointer, listener_id, principal))
+
     # ------------------------------------------------------------------------------------------------- the rest
 
     def publish_node(
@@ -458,7 +498,7 @@ def _take(engine: Any, up: Any) -> Upcall:
     """Copy an upcall out of C, and give its bytes back."""
     client_id = None
     body = b""
-    if up.kind == UP_REQUEST:
+    if up.kind in (UP_REQUEST, UP_GRANT):
         body = ffi.buffer(up.body, up.body_bytes)[:]
         if up.client_id != ffi.NULL:
             client_id = ffi.buffer(up.client_id, up.client_id_bytes)[:]

@@ -28,6 +28,9 @@ from cluster.model import EndPoint
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.served import SERVED
 from pylog._engine import (
+    GRANT_ALL,
+    PRINCIPAL_ANY,
+    RESOURCE_ANY,
     UP_COMMITTED,
     UP_EPOCH,
     UP_FLUSH,
@@ -107,6 +110,7 @@ class Broker:
         self.engine = Engine(self.sys, self._engine_config())
         self.engine.serve(int(ApiKey.PRODUCE), _OLDEST_PRODUCE, SERVED[ApiKey.PRODUCE][1])
         self.engine.serve(int(ApiKey.FETCH), *SERVED[ApiKey.FETCH])
+        self.engine.publish_grant(PRINCIPAL_ANY, RESOURCE_ANY, b"", GRANT_ALL)  # `run` refuses an authorizer
         self.loop = Loop(self.engine, self, self.now_ms)
         self.apis = Apis(self, self.engine)
         self.metadata = MetadataCache(self.admin.cluster_id)
@@ -348,6 +352,12 @@ def run(config: Config) -> int:
         sys.stderr.write(
             "pylog server: zookeeper.connect: this version runs single nodes only; leave the key out "
             "(--override zookeeper.connect=) to keep the metadata in the first of log.dirs\n"
+        )
+        return EXIT_USAGE
+    if config.str("authorizer.class.name"):
+        sys.stderr.write(
+            "pylog server: authorizer.class.name: this version knows no ACLs and would allow everything; leave the key "
+            "out (--override authorizer.class.name=) to run without an authorizer\n"
         )
         return EXIT_USAGE
     wanted = {signal.SIGTERM, signal.SIGINT}

@@ -50,6 +50,13 @@ def test_zookeeper_is_not_for_this_version(tmp_path: Path) -> None:
     assert "zookeeper.connect" in line
 
 
+def test_an_authorizer_is_not_for_this_version(tmp_path: Path) -> None:
+    """Better no broker than one that lets everybody in against its settings."""
+    code, line = refused(tmp_path, **{"authorizer.class.name": "kafka.security.authorizer.AclAuthorizer"})
+    assert code == 2
+    assert "authorizer.class.name" in line
+
+
 def test_a_second_broker_on_the_same_directory(running: PylogBroker, tmp_path: Path) -> None:
     code, line = refused(tmp_path, **{"log.dirs": str(running.data)})
     assert code == 1

@@ -67,6 +67,7 @@ static void open_engine(void) {
   CHECK_EQ(plog_engine_open(sys, &config, &engine), 0);
   CHECK_EQ(plog_engine_serve(engine, 0, 3, 13), 0);
   CHECK_EQ(plog_engine_serve(engine, 1, 4, 18), 0);
+  CHECK_EQ(plog_engine_publish_grant(engine, PLOG_PRINCIPAL_ANY, PLOG_RESOURCE_ANY, NULL, 0, PLOG_GRANT_ALL, 0), 0);
   CHECK_EQ(plog_engine_add_partition(engine, "t", id, 0, log, &leader, &partition), 0);
   CHECK_EQ(plog_engine_listen(engine, "127.0.0.1", 0, 0, &port), 0);
   CHECK_EQ(plog_engine_start(engine), 0);

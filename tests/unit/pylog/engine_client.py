@@ -13,7 +13,16 @@ from typing import NamedTuple, Self
 from cluster.protocol.headers import request_header_version, response_header_version
 from cluster.protocol.message import Message
 from cluster.protocol.messages import FetchRequest, FetchResponse, ProduceRequest, ProduceResponse
-from pylog._engine import ROLE_LEADER, Engine, EngineConfig, PartitionState, Upcall
+from pylog._engine import (
+    GRANT_ALL,
+    PRINCIPAL_ANY,
+    RESOURCE_ANY,
+    ROLE_LEADER,
+    Engine,
+    EngineConfig,
+    PartitionState,
+    Upcall,
+)
 from pylog._native import INT64_MAX, Log, LogSettings, Sys
 from pylog.records import NewRecord, RecordBatchBuilder
 
@@ -70,14 +79,16 @@ class Hosted(NamedTuple):
 
 
 class Host:
-    """An engine on `directory`. Started by `start`, closed by `close`."""
+    """An engine on `directory`. Started by `start`, closed by `close`. authorizer: nothing is allowed unasked."""
 
-    def __init__(self, directory: Path, config: EngineConfig = CONFIG) -> None:
+    def __init__(self, directory: Path, config: EngineConfig = CONFIG, authorizer: bool = False) -> None:
         self.directory = directory
         self.sys = Sys()
         self.engine = Engine(self.sys, config)
         self.engine.serve(0, *PRODUCE_VERSIONS)
         self.engine.serve(1, *FETCH_VERSIONS)
+        if not authorizer:
+            self.engine.publish_grant(PRINCIPAL_ANY, RESOURCE_ANY, b"", GRANT_ALL)
         self.port = self.engine.listen("127.0.0.1", 0, 7)
         self._seen: list[Upcall] = []
         self._logs: list[Log] = []
@@ -227,6 +238,7 @@ class Client:
         acks: int = 1,
         timeout_ms: int = TIMEOUT_MS,
         client_id: bytes | None = b"me",
+        transactional_id: str | None = None,
     ) -> None:
         topics: dict[str, list[ProduceRequest.PartitionProduceData]] = {}
         for (topic, index), data in records.items():
@@ -235,7 +247,7 @@ class Client:
             ProduceRequest.TopicProduceData(name=name, topic_id=topic_id(name), partition_data=parts)
             for name, parts in topics.items()
         ]
-        request = ProduceRequest(transactional_id=None, acks=acks, timeout_ms=timeout_ms, topic_data=data)
+        request = ProduceRequest(transactional_id=transactional_id, acks=acks, timeout_ms=timeout_ms, topic_data=data)
         self.send(0, version, request.encode(version), client_id)
 
     def produced(self, version: int = 9) -> list[ProduceResponse.PartitionProduceResponse]:

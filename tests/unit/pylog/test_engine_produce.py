@@ -252,8 +252,8 @@ def control_batch() -> bytes:
         pytest.param(GOOD[:-1], 87, id="truncated"),
         pytest.param(GOOD[:16] + b"\5" + GOOD[17:], 2, id="magic 5"),
         pytest.param(tampered(GOOD, 21, b"\0\7"), -1, id="codec 7"),
-        pytest.param(control_batch(), 87, id="control batch"),
-        pytest.param(batch([b"a"], producer=(5, 0, 0), transactional=True), 49, id="no transaction"),
+        pytest.param(control_batch(), 53, id="control batch"),
+        pytest.param(batch([b"a"], producer=(5, 0, 0), transactional=True), 53, id="no transactional id"),
         pytest.param(batch([b"a" * (3 << 20)]), 10, id="too large"),
     ],
 )
