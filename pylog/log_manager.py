@@ -33,6 +33,9 @@ from pylog.types import FOREVER, TopicPartition
 
 _log = Logger("LogManager")
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
 
 class LogManagerConfig(NamedTuple):
     """Broker-wide settings of logs, in Kafka's names. Times in ms."""
@@ -373,9 +376,12 @@ class LogManager:
         return True
 
     def _disk_error(self, directory: str, error: OSError) -> None:
-        """A full disk is no failure: what was to be written is written when there is room. Every other error is."""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) and not isinstance(error, FlushError):
+        """A full disk is no failure: what was to be written is written when there is room. Nor is a process that may
+        open no more files, or has no memory: the disk has nothing to do with it. Every other error is."""
+        if error.errno in _NO_ROOM and not isinstance(error, FlushError):
             _log.warn("disk full", directory=directory, error=error)
+        elif error.errno in _NO_RESOURCES:
+            _log.warn("out of file descriptors or memory", directory=directory, error=error)
         else:
             self.fail_directory(directory, error)
 

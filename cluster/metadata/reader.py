@@ -61,13 +61,19 @@ def _read_topics(store: Store) -> dict[str, TopicDescription]:
 
 def _read_states(store: Store, topics: dict[str, TopicDescription]) -> dict[TopicPartition, LeaderAndIsr]:
     states: dict[TopicPartition, LeaderAndIsr] = {}
+    known: dict[tuple[bytes | None, int], LeaderAndIsr] = {}  # many partitions, few different states
     for name, topic in topics.items():
         for index in range(len(topic.partitions)):
             path = paths.partition_state(name, index)
             found = _get(store, path)
-            if found is not None:
-                data, stat = found
-                states[TopicPartition(name, index)] = _naming(path, paths.decode_partition_state, data, stat.version)
+            if found is None:
+                continue
+            data, stat = found
+            state = known.get((data, stat.version))
+            if state is None:
+                state = _naming(path, paths.decode_partition_state, data, stat.version)
+                known[data, stat.version] = state
+            states[TopicPartition(name, index)] = state
     return states
 
 

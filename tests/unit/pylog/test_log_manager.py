@@ -1,5 +1,6 @@
 """All logs of a process: placement, start and stop, checkpoints, retention, deletion, and a directory that fails."""
 
+import errno
 import os
 import struct
 import zlib
@@ -20,7 +21,7 @@ from pylog.types import TopicPartition
 
 A0, A1, B0 = TopicPartition("a", 0), TopicPartition("a", 1), TopicPartition("b", 0)
 TOPIC_ID = bytes(range(16))
-SYS_FSYNC, SYS_FDATASYNC = 5, 6
+SYS_OPEN, SYS_FSYNC, SYS_FDATASYNC = 0, 5, 6
 SMALL = LogConfig(segment_bytes=1_000, index_interval_bytes=100, segment_index_bytes=1_000, file_delete_delay_ms=60_000)
 
 MakeBatch = Callable[..., bytes]
@@ -346,6 +347,20 @@ def test_a_full_disk_fails_nothing(store: Store, fill: Callable[..., None], monk
     manager.create(A1, TOPIC_ID)
     manager.checkpoint_recovery_points()
     assert Path(store.paths[0], "recovery-point-offset-checkpoint").read_bytes() == b"0\n1\na 0 0\n"
+
+
+@pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_what_the_process_lacks_fails_no_directory(store: Store, error: int) -> None:
+    """A topic with more partitions than files can be open is refused; the disk is not to blame."""
+    manager = store.open()
+    manager.create(A0, TOPIC_ID)
+    store.system.fault(SYS_OPEN, 1, error, repeat=2)
+    made = manager.create_all([A0, A1, B0], TOPIC_ID)
+    assert [isinstance(log, Log) for log in made] == [True, False, False]
+    assert isinstance(made[1], KafkaError) and made[1].code == ErrorCode.KAFKA_STORAGE_ERROR
+    assert manager.live_directories() == store.paths
+    assert not [name for path in store.paths for name in os.listdir(path) if name.startswith(("a-1", "b-"))]
+    assert isinstance(manager.create(A1, TOPIC_ID), Log)
 
 
 def test_a_directory_that_cannot_be_used_leaves_the_others(tmp_path: Path, store: Store) -> None:
