@@ -371,6 +371,68 @@ int32_t plog_snapshot_encode(const plog_producer_info *in, int32_t count, uint8_
 int32_t plog_snapshot_decode(const uint8_t *data, size_t size_bytes, plog_producer_info *out, int32_t capacity,
                              int32_t *count);
 
+/* ------------------------------------------------------------------------------------------------ compaction */
+
+/** At which offset each key was last written, in a table of fixed size. One thread at a time. */
+typedef struct plog_key_map plog_key_map;
+#define PLOG_KEY_ENTRY_BYTES 24 /* of memory per slot */
+/** slots: more than max_keys, at which it is full. secret: 16 random bytes, so that nobody can prepare keys that are taken for
+    one another. NULL: no memory, or impossible sizes. */
+plog_key_map *plog_key_map_open(int64_t slots, int64_t max_keys, const uint8_t *secret);
+void plog_key_map_close(plog_key_map *map);
+int64_t plog_key_map_count(const plog_key_map *map);
+
+typedef struct {
+  int64_t first_dirty;         /* keys from here on are entered in the map */
+  int64_t upto;                /* to here: the base offset of the first segment that may not be cleaned yet */
+  int64_t now_ms;              /* wall clock */
+  int64_t delete_retention_ms; /* delete.retention.ms */
+  int64_t io_bytes;            /* read at once; a larger batch is read whole all the same */
+} plog_cleaning_settings;
+
+typedef struct {
+  int64_t next_dirty_offset; /* below it the map knows every key */
+  int64_t bytes_indexed;
+  int64_t records_indexed;
+  int64_t bytes_read; /* in both walks */
+  int64_t bytes_written;
+  int64_t records_read; /* in the second one */
+  int64_t records_kept;
+  int64_t groups; /* put in place */
+} plog_cleaning_stats;
+
+/**
+ * One pass of compaction over a log, by Kafka's rules: index until done; then for each group of segments begin, copy until
+ * done, finish, plog_log_replace (the owner) and sync; close. The log and the map are borrowed until close. One thread at a
+ * time, any; one pass over a log at a time. Every function may say PLOG_E_STOPPED: the log was cut, or a segment is gone;
+ * PLOG_CORRUPT_MESSAGE, PLOG_INVALID_RECORD, PLOG_E_UNREADABLE: a batch is damaged; -errno. After any of them: close.
+ */
+typedef struct plog_cleaning plog_cleaning;
+int32_t plog_cleaning_open(plog_log *log, plog_key_map *map, const plog_cleaning_settings *settings, plog_cleaning **out);
+/** Removes the files of a group that was not put in place. */
+void plog_cleaning_close(plog_cleaning *c);
+/** Enter the keys of about io_bytes of the dirty section. *done: all of it, or the map is full. */
+int32_t plog_cleaning_index(plog_cleaning *c, int32_t *done);
+/** The segments of these base offsets, closed and neighbours, become one. */
+int32_t plog_cleaning_begin(plog_cleaning *c, const int64_t *base_offsets, int32_t count);
+/** Copy what stays of about io_bytes of the group. */
+int32_t plog_cleaning_copy(plog_cleaning *c, int32_t *done);
+/** Complete the files of the new segment and make them durable. */
+int32_t plog_cleaning_finish(plog_cleaning *c);
+/** Make what plog_log_replace renamed durable: before the files that it set aside are removed. */
+int32_t plog_cleaning_sync(plog_cleaning *c);
+void plog_cleaning_stats_read(const plog_cleaning *c, plog_cleaning_stats *out);
+/** Where a pass says that a batch is damaged: the segment's base offset and the position in its file. -1, -1: nowhere. */
+void plog_cleaning_position(const plog_cleaning *c, int64_t *out_base, int64_t *out_position);
+/**
+ * Put the finished group's segment in its place; the files of the old ones become .deleted, and readers that hold them
+ * finish. Unlinking is the caller's. PLOG_E_STOPPED: the segments are not what was copied. owner
+ */
+int32_t plog_log_replace(plog_log *log, plog_cleaning *c);
+/** The largest timestamp of the first batch of the segment that begins at base_offset; PLOG_E_NOT_FOUND when there is no such
+    segment or it is empty. Reads its beginning. any */
+int32_t plog_log_first_timestamp(plog_log *log, int64_t base_offset, int64_t *out_timestamp);
+
 /* ------------------------------------------------------------------------------------------------ the engine */
 
 /** Reactor, hosted partitions, connections, purgatory and the upcall ring: the data plane of one broker. */
@@ -502,6 +564,7 @@ int32_t plog_engine_truncate(plog_engine *e, int64_t partition, int64_t offset, 
 int32_t plog_engine_delete_records(plog_engine *e, int64_t partition, int64_t offset, int64_t *out_start);
 int32_t plog_engine_delete_segments(plog_engine *e, int64_t partition, int64_t upto, int32_t *count);
 int32_t plog_engine_expire_producers(plog_engine *e, int64_t partition, int64_t before_ms, int32_t *count);
+int32_t plog_engine_replace(plog_engine *e, int64_t partition, plog_cleaning *c);
 
 /* Upcalls: what C tells Python. */
 #define PLOG_UP_REQUEST 1       /* a request that Python answers */

@@ -544,6 +544,19 @@ class Log:
         check(lib.plog_log_delete_segments(self.pointer, upto, count), self.directory)
         return int(count[0])
 
+    def replace(self, cleaning: Any) -> None:
+        """Put the finished group of a plog_cleaning in place. Raises NativeError when the log has changed."""
+        check(lib.plog_log_replace(self.pointer, cleaning), self.directory)
+
+    def first_timestamp(self, base_offset: int) -> int | None:
+        """The largest timestamp of the first batch of a segment, None when there is none."""
+        out = ffi.new("int64_t *")
+        rc = lib.plog_log_first_timestamp(self.pointer, base_offset, out)
+        if rc == lib.PLOG_E_NOT_FOUND:
+            return None
+        check(rc, self.directory)
+        return int(out[0])
+
     def flush(self) -> int:
         """Make everything durable; returns the recovery point."""
         point = ffi.new("int64_t *")

@@ -44,6 +44,7 @@ from pylog.typed import TYPE_CHECKING
 from pylog.types import FOREVER, ZERO_TOPIC_ID, TopicPartition
 
 if TYPE_CHECKING:
+    from pylog._cleaning import NativeCleaning
     from pylog.retention import Deletion
 
 
@@ -51,7 +52,7 @@ def log_settings(config: LogConfig, seed: int) -> LogSettings:
     """A topic's settings as C wants them. seed: of the jitter drawn at each roll."""
     return LogSettings(
         segment_bytes=config.segment_bytes,
-        segment_ms=config.segment_ms,
+        segment_ms=min(config.segment_ms, config.max_compaction_lag_ms) if config.compact else config.segment_ms,
         segment_jitter_ms=min(config.segment_jitter_ms, config.segment_ms),
         segment_index_bytes=config.segment_index_bytes,
         index_interval_bytes=config.index_interval_bytes,
@@ -357,6 +358,17 @@ class Log:
         """Start a new segment unless the active one is empty."""
         with self._guard:
             self.owner.roll(wall_ms)
+            self._segment_count = self.native.info().segment_count
+
+    def is_open(self) -> bool:
+        """Nobody has closed it yet."""
+        return not self._closed
+
+    def replace_segments(self, cleaning: NativeCleaning) -> None:
+        """Put what a pass of compaction has finished in its place. Raises OSError, KafkaError, and
+        NativeError when the log has changed since."""
+        with self._guard:
+            self.owner.replace(cleaning)
             self._segment_count = self.native.info().segment_count
 
     def expire_producers(self, before_wall_ms: int) -> int:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from pylog._native import NativeError, Sys
 from pylog.clock import Clock
+from pylog.compaction import CleanerConfig, Compaction
 from pylog.config import LogConfig
 from pylog.data_dir import DataDirectory, DirectoryInUse, put_clean_shutdown_marker
 from pylog.errors import ErrorCode, KafkaError
@@ -61,6 +62,7 @@ class LogManager:
 
     __slots__ = (
         "_clock",
+        "_compaction",
         "_config_of",
         "_directories",
         "_future",
@@ -83,12 +85,13 @@ class LogManager:
         clock: Clock,
         config_of: Callable[[str], LogConfig],
         on_directory_failure: Callable[[str, list[Log]], None] | None = None,
+        cleaner_config: Callable[[], CleanerConfig] | None = None,
     ) -> None:
         """Lock the data directories. Raises DirectoryInUse; KAFKA_STORAGE_ERROR when none of them can be used.
 
         config_of: the settings of a topic. on_directory_failure: told, on the thread that met the error, the directory
         and the logs it took along. Who is told lets go of them (a hosted log belongs to the engine); without it they
-        are closed here.
+        are closed here. cleaner_config: the settings of compaction as they are now, None: nothing is compacted.
         """
         self.config = config
         self.schedule = Schedule()
@@ -103,6 +106,13 @@ class LogManager:
         self._offline: dict[str, str] = {}
         self._removal = Removal(self.schedule, clock, self._removal_failed)
         self._to_catch_up: set[Log] = set()
+        self._compaction = Compaction(
+            cleaner_config,
+            clock=clock,
+            logs=self.logs,
+            on_disk_error=self._disk_error,
+            on_replaced=lambda log: self._removal.unlink(log.deleted_files(), log.config.file_delete_delay_ms),
+        )
         self._lock_directories()
 
     def _lock_directories(self) -> None:
@@ -289,14 +299,17 @@ class LogManager:
             ]
         condemned: dict[int, list[str]] = {}
         error: KafkaError | None = None
+        held = self._compaction.pause(log.partition for log in found)
         for log in found:
             try:
                 condemned.setdefault(log.config.file_delete_delay_ms, []).append(log.condemn())
             except OSError as e:
                 error = self._not_deleted(log.directory, log.path, e)
+        self._compaction.resume(held)
         for directory in {log.directory for log in found}:
             try:
                 sync_directory(directory)
+                self._compaction.forget(log for log in found if log.directory == directory)
             except OSError as e:
                 error = self._not_deleted(directory, directory, e)
         for delay_ms, paths in condemned.items():
@@ -330,9 +343,13 @@ class LogManager:
         """Cut logs and note their recovery points and starts at once: stale recovery points above the new ends would
         keep what is written there next from being checked after a crash."""
         logs = [self._logs[partition] for partition in partitions]
-        for log in logs:
-            if self._on_disk(log, action):
-                self._removal.unlink(log.deleted_files(), log.config.file_delete_delay_ms)
+        held = self._compaction.pause(log.partition for log in logs)
+        try:
+            for log in logs:
+                if self._on_disk(log, action) and self._on_disk(log, self._compaction.cut):
+                    self._removal.unlink(log.deleted_files(), log.config.file_delete_delay_ms)
+        finally:
+            self._compaction.resume(held)
         for path in {log.directory for log in logs}:
             self._checkpoint(path, self._write_recovery_points)
             self._checkpoint(path, self._write_log_starts)
@@ -354,11 +371,15 @@ class LogManager:
                 del self._future[log.partition]
         _log.error("log directory is offline", directory=directory, logs=len(lost), error=error)
         failed.release()
-        if self._on_directory_failure is not None:
-            self._on_directory_failure(directory, lost)
-            lost = []
-        for log in (*lost, *lost_future):
-            log.close(clean=False)
+        held = self._compaction.pause(log.partition for log in lost)
+        try:
+            if self._on_directory_failure is not None:
+                self._on_directory_failure(directory, lost)
+                lost = []
+            for log in (*lost, *lost_future):
+                log.close(clean=False)
+        finally:
+            self._compaction.resume(held)
 
     def _on_disk(self, log: Log, action: Callable[[Log], object]) -> bool:
         """Do something with a log; an error of the disk fails its directory. Says whether it worked.
@@ -402,6 +423,7 @@ class LogManager:
         every(config.log_flush_offset_checkpoint_interval_ms, first, self.checkpoint_recovery_points)
         every(config.log_flush_start_offset_checkpoint_interval_ms, first, self.checkpoint_log_starts)
         every(config.producer_id_expiration_check_interval_ms, first, self.expire_producers)
+        self._compaction.schedule(self.schedule)
 
     def run_pending(self, now_ms: int) -> int | None:
         """Do what is due at now_ms (monotonic). Returns when to call again, None: when something new is scheduled."""
@@ -510,11 +532,16 @@ class LogManager:
 
     # ---------------------------------------------------------------------------------- closing
 
+    def stop_cleaning(self) -> None:
+        """End compaction for good, before the engine that hosts the logs goes. Once is enough."""
+        self._compaction.stop()
+
     def shutdown(self, clean: bool = True) -> None:
         """Close every log, write the checkpoints, then the marker, and let go of the directories.
 
         clean False: just let go, as after kill -9. No log may be hosted and no other thread inside.
         """
+        self.stop_cleaning()
         for path in self.live_directories():
             if clean:
                 self._shut_down_cleanly(self._directories[path])

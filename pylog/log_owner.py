@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from pylog._native import Log as NativeLog
 from pylog._native import LogSettings
-from pylog.typed import Protocol
+from pylog.typed import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pylog._cleaning import NativeCleaning
 
 
 class LogOwner(Protocol):
@@ -36,8 +39,14 @@ class LogOwner(Protocol):
     def expire_producers(self, before_ms: int) -> int:
         """Forget producers idle since before_ms; how many."""
 
+    def replace(self, cleaning: NativeCleaning) -> None:
+        """Put what a pass of compaction has finished in place of what it was made of."""
+
     def high_watermark(self) -> int:
         """Below it records are committed and may be removed by retention."""
+
+    def last_stable_offset(self) -> int:
+        """Below it, and the high watermark, every transaction is decided."""
 
 
 class LocalOwner:
@@ -70,8 +79,15 @@ class LocalOwner:
     def expire_producers(self, before_ms: int) -> int:
         return self._native.expire_producers(before_ms)
 
+    def replace(self, cleaning: NativeCleaning) -> None:
+        self._native.replace(cleaning.pointer)
+
     def high_watermark(self) -> int:
         return self._native.info().log_end_offset
+
+    def last_stable_offset(self) -> int:
+        info = self._native.info()
+        return min(info.log_end_offset, info.last_stable_offset_limit)
 
 
 class PartitionInfo(Protocol):
@@ -79,6 +95,8 @@ class PartitionInfo(Protocol):
 
     @property
     def high_watermark(self) -> int: ...
+    @property
+    def last_stable_offset(self) -> int: ...
 
 
 class LogEngine(Protocol):
@@ -90,6 +108,7 @@ class LogEngine(Protocol):
     def delete_records(self, partition: int, offset: int) -> int: ...
     def delete_segments(self, partition: int, upto: int) -> int: ...
     def expire_producers(self, partition: int, before_ms: int) -> int: ...
+    def replace(self, partition: int, cleaning: NativeCleaning) -> None: ...
     def partition_info(self, partition: int) -> PartitionInfo: ...
 
 
@@ -123,5 +142,11 @@ class HostedOwner:
     def expire_producers(self, before_ms: int) -> int:
         return self._engine.expire_producers(self.partition, before_ms)
 
+    def replace(self, cleaning: NativeCleaning) -> None:
+        self._engine.replace(self.partition, cleaning)
+
     def high_watermark(self) -> int:
         return self._engine.partition_info(self.partition).high_watermark
+
+    def last_stable_offset(self) -> int:
+        return self._engine.partition_info(self.partition).last_stable_offset

@@ -12,6 +12,7 @@ ANY_ALLOWED = (
     "pylog.typed",
     "pylog._native",
     "pylog._engine",
+    "pylog._cleaning",
     "cluster.protocol",
     "cluster.broker.apis",
     "tests",
