@@ -269,6 +269,7 @@ typedef struct {
   int64_t result;
   int64_t second_result;
   int32_t count;
+  plog_cleaning *cleaning;
 } plog_partition_arguments;
 
 static plog_partition *find(const plog_engine *e, const plog_partition_arguments *a) {
@@ -521,6 +522,17 @@ int32_t plog_engine_delete_segments(plog_engine *e, int64_t partition, int64_t u
   int32_t rc = run(e, act_delete_segments, &a);
   if (rc == 0) *count = a.count;
   return rc;
+}
+
+static int32_t act_replace(plog_engine *e, void *arguments) {
+  const plog_partition_arguments *a = arguments;
+  plog_partition *p = find(e, a);
+  return p ? plog_log_replace(p->log, a->cleaning) : PLOG_E_CLOSED;
+}
+
+int32_t plog_engine_replace(plog_engine *e, int64_t partition, plog_cleaning *c) {
+  plog_partition_arguments a = {.partition = partition, .cleaning = c};
+  return run(e, act_replace, &a);
 }
 
 static int32_t act_expire_producers(plog_engine *e, void *arguments) {

@@ -18,7 +18,10 @@ from pylog._native import Log, LogSettings, NativeError, Sys, check
 from pylog._plog import ffi, lib
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
-from pylog.typed import Any
+from pylog.typed import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pylog._cleaning import NativeCleaning
 
 UP_REQUEST = 1
 UP_CLOSED = 2
@@ -353,6 +356,10 @@ class Engine:
         out = ffi.new("int32_t *")
         _check_partition(lib.plog_engine_expire_producers(self.pointer, partition, before_ms, out), partition)
         return int(out[0])
+
+    def replace(self, partition: int, cleaning: NativeCleaning) -> None:
+        """Put the finished group of a pass of compaction in place. Raises NativeError when the log has changed."""
+        _check_partition(lib.plog_engine_replace(self.pointer, partition, cleaning.pointer), partition)
 
     # ------------------------------------------------------------------------------------------------- upcalls, answers
 

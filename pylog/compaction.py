@@ -62,8 +62,8 @@ class Compaction:
             schedule.every(period_ms, self._clock.monotonic_ms() + period_ms, self.start_when_needed)
 
     def start_when_needed(self) -> None:
-        """Start the threads when a compacted log has a closed segment; later, as many as are wanted now. One thread at a
-        time."""
+        """Start the threads when a compacted log has a closed segment, and later as many as are wanted then. One thread
+        at a time."""
         if self._stopped or (self._cleaner is None and not any(map(_could_be_cleaned, self._logs()))):
             return
         cleaner = self.cleaner()

@@ -42,6 +42,7 @@ from pylog._engine import (
 )
 from pylog._native import Sys
 from pylog.clock import SystemClock
+from pylog.compaction import CleanerConfig
 from pylog.data_dir import DirectoryInUse
 from pylog.errors import KafkaError
 from pylog.facts import NamedTuple
@@ -144,6 +145,7 @@ class Broker:
             self.loop.stop()
             self._control.join()
             self._maintenance.stop()
+            self.logs.stop_cleaning()
             self.replicas.checkpoint_high_watermarks()
         self.replicas.release_all()
         self.engine.close()
@@ -194,6 +196,19 @@ class Broker:
             clock=SystemClock(),
             config_of=self._config_of,
             on_directory_failure=self._directory_failed,
+            cleaner_config=self._cleaner_config if config.bool("log.cleaner.enable") else None,
+        )
+
+    def _cleaner_config(self) -> CleanerConfig:
+        """The settings of compaction as they are now. Any thread."""
+        config = self.config
+        return CleanerConfig(
+            threads=config.int("log.cleaner.threads"),
+            dedupe_buffer_size=config.int("log.cleaner.dedupe.buffer.size"),
+            io_buffer_load_factor=config.float("log.cleaner.io.buffer.load.factor"),
+            io_buffer_size=config.int("log.cleaner.io.buffer.size"),
+            io_max_bytes_per_second=config.float("log.cleaner.io.max.bytes.per.second"),
+            backoff_ms=config.int("log.cleaner.backoff.ms"),
         )
 
     def _config_of(self, topic: str) -> LogConfig:
