@@ -65,6 +65,7 @@ LOADS = (
     LoadRow(
         "produce 1 MB 4 connections 3 in flight", "produce", "s/GB", 4, 4, 3, 1024, 1000_000, volume_bytes=256 * MIB
     ),
+    LoadRow("produce 1 MB of 100 B", "produce", "s/GB", 4, 1, 3, 100, 1000_000, volume_bytes=256 * MIB),
     LoadRow("fetch 1 MB 1 connection", "fetch", "s/GB", 2, 1, 1, 1024, 65536, fill_bytes=512 * MIB),
     LoadRow("fetch 1 MB 4 connections", "fetch", "s/GB", 2, 4, 1, 1024, 65536, fill_bytes=512 * MIB),
     LoadRow("fetch 16 KB of 100 B", "fetch", "s/GB", 2, 4, 1, 100, 16384, fetch_bytes=65536, fill_bytes=256 * MIB),
