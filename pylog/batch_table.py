@@ -44,7 +44,7 @@ def last_offsets(table: Table) -> Int64s:
 class SegmentScan:
     """One .log file being read. One thread; `close` it."""
 
-    __slots__ = ("_buffer", "_check_crc", "_fd", "_progress", "_rows", "end", "path", "size_bytes")
+    __slots__ = ("_buffer", "_check_crc", "_fd", "_progress", "_rows", "end", "inode", "path", "size_bytes")
 
     def __init__(self, path: str, *, check_crc: bool, progress: Callable[[int], None] | None = None) -> None:
         """progress: told the bytes of every piece that is done. Raises OSError."""
@@ -52,7 +52,9 @@ class SegmentScan:
         self._check_crc = check_crc
         self._progress = progress
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.size_bytes = os.fstat(self._fd).st_size
+        found = os.fstat(self._fd)
+        self.size_bytes = found.st_size
+        self.inode = found.st_ino
         self.end = 0
         """Where the last scan ended: at the size when all of it is batches."""
         self._buffer = bytearray(min(_CHUNK_BYTES, max(self.size_bytes, 1)))
@@ -62,6 +64,10 @@ class SegmentScan:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Once."""
         os.close(self._fd)
 
     def read(self, position: int, size_bytes: int) -> bytes:

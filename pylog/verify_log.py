@@ -194,7 +194,9 @@ class LogVerification:
 
     def _check_offsets(self, path: str, table: Table, first: Int64s, last: Int64s, sound: np.ndarray) -> None:
         """Batches follow one another. What a batch with a wrong CRC says of its end is nobody's word."""
-        expected = np.concatenate(([self._next_offset], last[:-1] + 1))
+        assert self._next_offset is not None
+        expected = np.roll(last + 1, 1)
+        expected[0] = self._next_offset
         trusted = np.concatenate(([self._trusted], sound[:-1]))
         for row in np.flatnonzero((first != expected) & trusted).tolist():
             self._order(path, int(table["position"][row]), int(first[row]), int(last[row]), int(expected[row]))

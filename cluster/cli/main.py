@@ -16,6 +16,7 @@ _COMMANDS = {
     "consume": "read records",
     "groups": "list, describe, reset and delete consumer groups",
     "configs": "describe and alter the settings of topics and brokers",
+    "log": "look into data directories: ls, dump, verify, recover, tail, stats, export",
 }
 
 EXIT_FAILED = 1
@@ -68,7 +69,8 @@ def _answer_itself(word: str, rest: list[str]) -> int:
 def _help() -> str:
     lines = ["usage: pylog COMMAND [arguments]", ""]
     lines += [f"  {word:<9} {text}" for word, text in _COMMANDS.items()]
-    lines += ["", "`pylog COMMAND --help` tells more. All but `server` work against any Kafka-compatible broker."]
+    lines += ["", "`pylog COMMAND --help` tells more. `log` reads the data directory of any Kafka-compatible broker;"]
+    lines += ["the others, but for `server`, work against the broker."]
     return "\n".join(lines) + "\n"
 
 

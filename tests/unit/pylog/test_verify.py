@@ -8,73 +8,17 @@ from pathlib import Path
 import pytest
 
 from pylog._native import Sys
-from pylog.clock import ManualClock
 from pylog.compression import Codec
-from pylog.config import LogConfig
 from pylog.data_dir import DirectoryLock, lock_holder
-from pylog.log_manager import LogManager, LogManagerConfig
 from pylog.partition_files import NotALogDirectory, log_directory
-from pylog.records import EndMarker, NewRecord, RecordBatchBuilder
-from pylog.types import TopicPartition
+from pylog.records import NewRecord, RecordBatchBuilder
 from pylog.verify import Verification
-
-PARTITION = TopicPartition("t", 0)
-TOPIC_ID = bytes(range(16))
-NOW = 1_700_000_000_000
-CONFIG = LogConfig(segment_bytes=500, index_interval_bytes=90, segment_index_bytes=48)
-
-
-class Writer:
-    """A data directory with one partition: two leader epochs, compressed and transactional batches, two segments."""
-
-    def __init__(self, path: Path, system: Sys) -> None:
-        self.path = path
-        self.manager = LogManager(
-            LogManagerConfig((str(path),)), sys=system, clock=ManualClock(NOW), config_of=lambda topic: CONFIG
-        )
-        self.manager.load()
-        self.log = self.manager.create(PARTITION, TOPIC_ID)
-        self.builder = RecordBatchBuilder()
-        self.sequence = 0
-
-    @property
-    def end(self) -> int:
-        return self.log.info().log_end_offset
-
-    def write(self, count: int, epoch: int, *, transactional: bool = False, codec: Codec = Codec.NONE) -> None:
-        records = [NewRecord(NOW + 10 * self.end + i, b"k", b"%d" % i) for i in range(count)]
-        data = self.builder.build(
-            records,
-            base_offset=self.end,
-            codec=codec,
-            transactional=transactional,
-            producer_id=7 if transactional else -1,
-            producer_epoch=0 if transactional else -1,
-            base_sequence=self.sequence if transactional else -1,
-            leader_epoch=epoch,
-        )
-        self.sequence += count if transactional else 0
-        self.log.append(data, NOW)
-
-    def end_transaction(self, epoch: int, *, commit: bool) -> None:
-        marker = self.builder.build_end_marker(
-            EndMarker(commit, 0),
-            timestamp=NOW + 10 * self.end,
-            producer_id=7,
-            producer_epoch=0,
-            base_offset=self.end,
-            leader_epoch=epoch,
-        )
-        self.log.append(marker, NOW)
-
-    def stop(self, clean: bool = True) -> None:
-        self.builder.close()
-        self.manager.shutdown(clean)
+from tests.support.log_writer import LogWriter
 
 
 @pytest.fixture
 def directory(tmp_path: Path, system: Sys) -> Path:
-    writer = Writer(tmp_path / "data", system)
+    writer = LogWriter(tmp_path / "data", system)
     writer.write(2, 0)
     writer.write(1, 0, transactional=True)
     writer.end_transaction(0, commit=False)
@@ -177,7 +121,7 @@ def test_gaps_are_no_fault_where_a_cleaner_was_at_work(directory: Path) -> None:
 
 
 def test_a_directory_that_is_being_written(tmp_path: Path, system: Sys) -> None:
-    writer = Writer(tmp_path / "live", system)
+    writer = LogWriter(tmp_path / "live", system)
     try:
         for _ in range(5):
             writer.write(3, 0, transactional=True)
