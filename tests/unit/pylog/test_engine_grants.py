@@ -458,6 +458,29 @@ def test_refused_partitions_of_a_session_are_told_each_time(host: Host) -> None:
     no_question(host)
 
 
+def test_a_session_outlives_a_topic_that_was_refused_and_deleted(host: Host) -> None:
+    """The refused partition was looked up by an earlier request; parking must not touch what it found then."""
+    host.host("mine")
+    secret = host.host("secret")
+    for topic in ("mine", "secret"):
+        grant(host, topic, GRANT_ALL)
+    with host.client() as client, host.client() as producer:
+        client.send_fetch({("mine", 0): 0, ("secret", 0): 0}, session=(0, 0))
+        session = client.fetched().session_id
+        host.engine.revoke_grants()
+        grant(host, "mine", GRANT_ALL)
+        grant(host, "secret", 0)
+        host.remove(secret, 3)
+        client.send_fetch({}, session=(session, 1), max_wait_ms=20_000)
+        host.wait_for(lambda: host.engine.stats().delayed_now == 1)
+        assert producer.produce(ONE, "mine").error_code == 0
+        assert codes(client.fetched()) == {("mine", 0): 0, ("secret", 0): DENIED}
+        host.engine.revoke_grants()
+        host.engine.publish_grant(0, RESOURCE_ANY, b"", GRANT_ALL)
+        client.send_fetch({}, session=(session, 2))
+        assert codes(client.fetched())["secret", 0] == 3
+
+
 def test_a_session_is_asked_about_for_each_who_uses_it(host: Host) -> None:
     """Another principal that goes on with it gets what that principal may read; whoever is parked with it is ended."""
     host.host()
