@@ -61,9 +61,8 @@ void plog__batch_stamp(uint8_t *data, int64_t base_offset, int32_t leader_epoch)
 
 /* ---------------------------------------------------------------------------------------------- walking batches */
 
-/* Decompress the records of a batch into a buffer that follows what really comes out. Free *out. */
-static int32_t decompress_records(const uint8_t *data, const plog_batch_header *header, size_t max_bytes, uint8_t **out,
-                                  size_t *out_bytes) {
+int32_t plog__batch_decompress(const uint8_t *data, const plog_batch_header *header, size_t max_bytes, uint8_t **out,
+                               size_t *out_bytes) {
   plog_decoder *decoder;
   int32_t rc = plog__decoder_open(header->attributes & PLOG_ATTR_CODEC_MASK, data + PLOG_BATCH_OVERHEAD,
                                   header->size_bytes - PLOG_BATCH_OVERHEAD, &decoder);
@@ -120,7 +119,7 @@ int32_t plog__batch_each(const uint8_t *data, const plog_batch_header *header, s
   if ((header->attributes & PLOG_ATTR_CODEC_MASK) == PLOG_CODEC_NONE)
     return each_record(header, records, records_bytes, fn, context);
   uint8_t *buffer;
-  int32_t rc = decompress_records(data, header, max_bytes, &buffer, &records_bytes);
+  int32_t rc = plog__batch_decompress(data, header, max_bytes, &buffer, &records_bytes);
   if (rc != 0) return rc;
   rc = each_record(header, buffer, records_bytes, fn, context);
   free(buffer);

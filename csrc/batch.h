@@ -83,6 +83,11 @@ typedef struct {
 
 int32_t plog__batch_marker(const uint8_t *data, size_t size_bytes, const plog_batch_header *header, plog_marker *out);
 
+/* Decompress the records of a batch into a buffer that follows what really comes out, at most max_bytes
+   (PLOG_E_BUFFER_TOO_SMALL beyond). Free *out. */
+int32_t plog__batch_decompress(const uint8_t *data, const plog_batch_header *header, size_t max_bytes, uint8_t **out,
+                               size_t *out_bytes);
+
 /*
  * Called for each record of a batch, decompressed if need be; what it gets is valid during the call. Not 0 ends the walk, and
  * the walk returns it. The records are bounded by the memory they need: one growing buffer of what really comes out of the

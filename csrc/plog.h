@@ -433,6 +433,141 @@ int32_t plog_log_replace(plog_log *log, plog_cleaning *c);
     segment or it is empty. Reads its beginning. any */
 int32_t plog_log_first_timestamp(plog_log *log, int64_t base_offset, int64_t *out_timestamp);
 
+/* ------------------------------------------------------------------------------------------------ records as columns */
+
+/** Where records of many batches are laid out as columns; its memory is used again by the next decode. One thread at a time. */
+typedef struct plog_columns plog_columns;
+plog_columns *plog_columns_open(void); /* NULL: no memory */
+void plog_columns_close(plog_columns *c);
+
+/** Which records are wanted. */
+typedef struct {
+  int64_t floor_offset;   /* batches that begin below, or below the one before them, are damaged: no CRC covers an offset */
+  int64_t ceiling_offset; /* batches that begin here or above are damaged too */
+  int64_t from_offset;    /* records below are left out */
+  int64_t max_offset;     /* records from here on are left out; a batch that begins there is not looked at */
+  int64_t decided_offset; /* transactions of batches below have ended; INT64_MAX: do not ask */
+  const int64_t *aborted; /* (producer id, first offset, last offset) of batches to leave out */
+  int32_t aborted_count;
+} plog_columns_query;
+
+/** A column of byte strings: number i is data[ends[i] .. ends[i + 1]), or null. */
+typedef struct {
+  const uint8_t *data;
+  const int64_t *ends;  /* count + 1, the first is 0 */
+  const uint8_t *nulls; /* count, 1: null */
+  int64_t size_bytes;
+  int64_t nulls_count;
+} plog_bytes_column;
+
+/** What a decode found; the arrays are the handle's, until its next decode. */
+typedef struct {
+  int64_t count;
+  const int64_t *offsets;
+  const int64_t *timestamps; /* ms; the batch's append time when it is LogAppendTime */
+  const int32_t *headers_counts;
+  plog_bytes_column keys;
+  plog_bytes_column values;
+  plog_bytes_column headers; /* encoded, after their count */
+  int64_t next_offset;       /* behind the last batch taken in or passed over, at most max_offset; -1: none was */
+  size_t used_bytes;         /* of those batches */
+  uint32_t needed_bytes;     /* stopped PLOG_E_SHORT: the size of the batch that is cut, 0 when even that is */
+  int32_t stopped; /* 0: all bytes are used. Else why the batch at used_bytes is not in: PLOG_E_SHORT; PLOG_E_STOPPED: it
+                      begins at max_offset or later; PLOG_E_AGAIN: it is transactional and not below decided_offset;
+                      PLOG_UNSUPPORTED_FOR_MESSAGE_FORMAT: magic 0 or 1; PLOG_CORRUPT_MESSAGE; what its records say */
+} plog_columns_view;
+
+/** Lay out the records of the whole batches in data, CRCs checked from from_offset on; control batches and aborted ones are
+    passed over. any */
+int32_t plog_columns_decode(plog_columns *c, const uint8_t *data, size_t size_bytes, const plog_columns_query *query,
+                            plog_columns_view *out);
+
+/* ------------------------------------------------------------------------------------------------ appending records */
+
+/** The writer's end of a log: records in, batches out, from any thread. */
+typedef struct plog_appender plog_appender;
+
+#define PLOG_NOW 0x7fffffffffffffff /* a timestamp: the wall clock's */
+
+typedef struct {
+  int32_t codec;             /* PLOG_CODEC_* */
+  int32_t level;             /* INT32_MIN: the codec's default */
+  int32_t log_append_time;   /* message.timestamp.type is LogAppendTime */
+  int32_t compacted;         /* cleanup.policy has compact: records need keys */
+  int32_t max_message_bytes; /* max.message.bytes */
+  int32_t leader_epoch;      /* written into the batches */
+  int32_t batch_records;     /* at most so many records in one batch, */
+  int32_t batch_bytes;       /* and so many bytes before compression, but for a single record */
+} plog_appender_config;
+
+/** Borrows log until plog_appender_release; its owner's functions may then be called under plog_appender_lock only. any */
+int32_t plog_appender_open(plog_sys *sys, plog_log *log, const plog_appender_config *config, plog_appender **out);
+/** The log is the caller's again; whoever appends or waits gets PLOG_E_CLOSED. any */
+void plog_appender_release(plog_appender *a);
+/** After release, when no other thread is inside. */
+void plog_appender_close(plog_appender *a);
+int32_t plog_appender_configure(plog_appender *a, const plog_appender_config *config); /* any */
+void plog_appender_lock(plog_appender *a);
+void plog_appender_unlock(plog_appender *a);
+
+/**
+ * Append one record as a batch of its own. value, key: NULL for null. timestamp: ms, -1 none, PLOG_NOW.
+ *   returns  its offset; -offset - 2 when plog_appender_take_attention has something to say; -1: plog_appender_error. any
+ */
+int64_t plog_appender_append(plog_appender *a, const uint8_t *value, int32_t value_bytes, const uint8_t *key,
+                             int32_t key_bytes, int64_t timestamp);
+/** The return code behind the last -1. any */
+int32_t plog_appender_error(plog_appender *a);
+#define PLOG_ATTENTION_FLUSH 1 /* the log rolled, or flush.messages was reached: flush it */
+#define PLOG_ATTENTION_EPOCH 2 /* a leader epoch got its first record: write leader-epoch-checkpoint */
+/** PLOG_ATTENTION_* bits: what happened since the last call. any */
+int32_t plog_appender_take_attention(plog_appender *a);
+
+#define PLOG_COLUMN_NULL 0 /* every one is null */
+#define PLOG_COLUMN_FIXED 1
+#define PLOG_COLUMN_OFFSETS32 2
+#define PLOG_COLUMN_OFFSETS64 3
+
+/** A column of byte strings to be written. Checked as it is read: offsets outside data or falling give -EINVAL. */
+typedef struct {
+  int32_t kind;  /* PLOG_COLUMN_* */
+  int32_t width; /* FIXED: bytes of each */
+  const uint8_t *data;
+  int64_t data_bytes;
+  const void *offsets;  /* count + 1 of int32_t or int64_t */
+  const uint8_t *nulls; /* NULL: none is null; else count, not 0: null */
+} plog_column;
+
+typedef struct {
+  int64_t count;
+  plog_column keys;
+  plog_column values;
+  plog_column headers;           /* encoded as plog_batch_builder_add takes them */
+  const int32_t *headers_counts; /* NULL: none has headers */
+  const int64_t *timestamps;     /* ms, -1 none, PLOG_NOW; NULL: PLOG_NOW */
+} plog_record_columns;
+
+/** Who writes, when it is in a transaction. */
+typedef struct {
+  int64_t producer_id;
+  int32_t producer_epoch;
+  int32_t base_sequence; /* of the first record */
+} plog_producer_stamp;
+
+typedef struct {
+  int64_t first_offset;
+  int64_t end_offset; /* one past the last; set when the call fails too: records before it are in the log */
+  int32_t attention;  /* not 0: plog_appender_take_attention has something to say */
+} plog_appended;
+
+/** Append records in as many batches as they take, one behind the other. producer NULL: no transaction. any */
+int32_t plog_appender_append_columns(plog_appender *a, const plog_record_columns *in, const plog_producer_stamp *producer,
+                                     plog_appended *out);
+/** Append one whole batch; base offset and leader epoch are stamped here, in place. any */
+int32_t plog_appender_append_batch(plog_appender *a, uint8_t *batch, size_t size_bytes, int64_t *out_last);
+/** Wait until the log end offset is above offset: 0, PLOG_REQUEST_TIMED_OUT, PLOG_E_CLOSED. any */
+int32_t plog_appender_wait(plog_appender *a, int64_t offset, int64_t timeout_ms);
+
 /* ------------------------------------------------------------------------------------------------ the engine */
 
 /** Reactor, hosted partitions, connections, purgatory and the upcall ring: the data plane of one broker. */

@@ -10,6 +10,8 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pylog.clock import Clock, ManualClock, SystemClock
+    from pylog.column_input import Packed
+    from pylog.columns import BytesColumn, Columns
     from pylog.compression import Codec
     from pylog.config import LogConfig
     from pylog.data_dir import DirectoryInUse
@@ -19,20 +21,48 @@ if TYPE_CHECKING:
     from pylog.log import Log
     from pylog.log_manager import LogManager, LogManagerConfig
     from pylog.maintenance import Maintenance
-    from pylog.records import Header, NewRecord, Record, RecordBatch, RecordBatchBuilder, batches
+    from pylog.mapped import MappedBatch, RecordView
+    from pylog.partition import Partition
+    from pylog.partition_reader import PartitionReader
+    from pylog.position import Position
+    from pylog.reader import PolledRecord, Reader
+    from pylog.record import NewRecord, Record
+    from pylog.records import Header, RecordBatch, RecordBatchBuilder, batches
+    from pylog.store import Store, StoreReader, open
+    from pylog.store_errors import (
+        DamagedLogError,
+        InvalidRecordError,
+        InvalidTopicError,
+        OffsetOutOfRangeError,
+        ReadOnlyError,
+        RecordTooLargeError,
+        StorageFailedError,
+        StoreClosedError,
+        StoreError,
+        TopicExistsError,
+        TransactionError,
+        UnknownTopicError,
+    )
+    from pylog.topic import Topic, TopicReader
+    from pylog.transaction import Transaction
     from pylog.types import TopicPartition
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "BytesColumn": "columns",
     "Clock": "clock",
     "Codec": "compression",
+    "Columns": "columns",
     "CorruptFileError": "files",
+    "DamagedLogError": "store_errors",
     "DirectoryInUse": "data_dir",
     "Dump": "dump",
     "DumpOptions": "dump",
     "ErrorCode": "errors",
     "Header": "records",
+    "InvalidRecordError": "store_errors",
+    "InvalidTopicError": "store_errors",
     "KafkaError": "errors",
     "Log": "log",
     "LogConfig": "config",
@@ -40,25 +70,53 @@ _HOME = {
     "LogManagerConfig": "log_manager",
     "Maintenance": "maintenance",
     "ManualClock": "clock",
-    "NewRecord": "records",
+    "MappedBatch": "mapped",
+    "NewRecord": "record",
+    "OffsetOutOfRangeError": "store_errors",
+    "Packed": "column_input",
+    "Partition": "partition",
+    "PartitionReader": "partition_reader",
+    "PolledRecord": "reader",
+    "Position": "position",
     "Problem": "dump",
-    "Record": "records",
+    "ReadOnlyError": "store_errors",
+    "Reader": "reader",
+    "Record": "record",
     "RecordBatch": "records",
     "RecordBatchBuilder": "records",
+    "RecordTooLargeError": "store_errors",
+    "RecordView": "mapped",
+    "StorageFailedError": "store_errors",
+    "Store": "store",
+    "StoreClosedError": "store_errors",
+    "StoreError": "store_errors",
+    "StoreReader": "store",
     "SystemClock": "clock",
+    "Topic": "topic",
+    "TopicExistsError": "store_errors",
     "TopicPartition": "types",
+    "TopicReader": "topic",
+    "Transaction": "transaction",
+    "TransactionError": "store_errors",
+    "UnknownTopicError": "store_errors",
     "batches": "records",
+    "open": "store",
 }
 
 __all__ = [
+    "BytesColumn",
     "Clock",
     "Codec",
+    "Columns",
     "CorruptFileError",
+    "DamagedLogError",
     "DirectoryInUse",
     "Dump",
     "DumpOptions",
     "ErrorCode",
     "Header",
+    "InvalidRecordError",
+    "InvalidTopicError",
     "KafkaError",
     "Log",
     "LogConfig",
@@ -66,14 +124,37 @@ __all__ = [
     "LogManagerConfig",
     "Maintenance",
     "ManualClock",
+    "MappedBatch",
     "NewRecord",
+    "OffsetOutOfRangeError",
+    "Packed",
+    "Partition",
+    "PartitionReader",
+    "PolledRecord",
+    "Position",
     "Problem",
+    "ReadOnlyError",
+    "Reader",
     "Record",
     "RecordBatch",
     "RecordBatchBuilder",
+    "RecordTooLargeError",
+    "RecordView",
+    "StorageFailedError",
+    "Store",
+    "StoreClosedError",
+    "StoreError",
+    "StoreReader",
     "SystemClock",
+    "Topic",
+    "TopicExistsError",
     "TopicPartition",
+    "TopicReader",
+    "Transaction",
+    "TransactionError",
+    "UnknownTopicError",
     "batches",
+    "open",
 ]
 
 

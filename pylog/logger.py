@@ -24,7 +24,8 @@ ERROR: Final = 40
 _NAMES: Final = {DEBUG: "DEBUG", INFO: "INFO", WARN: "WARN", ERROR: "ERROR"}
 
 
-def _stderr(level: int, line: str) -> None:
+def to_stderr(level: int, line: str) -> None:
+    """The sink of a program of our own."""
     stamp = time.time()
     text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(stamp))
     data = f"[{text},{int(stamp * 1000) % 1000:03d}] {_NAMES[level]} {line}\n"
@@ -35,7 +36,7 @@ def _stderr(level: int, line: str) -> None:
 
 
 #: Where lines go: (level, text without time and level). Replace it to send them elsewhere.
-sink: Callable[[int, str], None] = _stderr
+sink: Callable[[int, str], None] = to_stderr
 
 #: Lines below this level are not built.
 threshold: int = INFO

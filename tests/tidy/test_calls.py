@@ -11,6 +11,7 @@ from tests.tidy.sources import inside, module, name, nodes, python_files, text
 ANY_ALLOWED = (
     "pylog.typed",
     "pylog._native",
+    "pylog._columns",
     "pylog._engine",
     "pylog._cleaning",
     "cluster.protocol",

@@ -20,7 +20,7 @@ RANK = {package: rank for rank, group in enumerate(LAYERS) for package in group}
 SANS_IO = ("cluster.replication", "cluster.controller", "cluster.coordinator")
 NOT_SANS_IO = {"threading", "socket", "select", "time", "random", "secrets", "kazoo", "sqlite3", "subprocess", "queue"}
 
-NATIVE_IMPORTERS = {"pylog/_native.py", "pylog/_engine.py", "pylog/_cleaning.py"}
+NATIVE_IMPORTERS = {"pylog/_native.py", "pylog/_engine.py", "pylog/_columns.py", "pylog/_cleaning.py"}
 
 
 def layer(module_name: str) -> str | None:

@@ -1,0 +1,402 @@
+"""The library's part of the C module: records as columns, and the writer's end of a log.
+
+Keeps true: the memory that a decode fills is held by whoever holds its result, and is used again when nobody does; an
+appender's memory outlives every thread that may be inside, so a closed one answers instead of crashing. Return codes
+are looked at here or handed to `check`. Any thread may call an appender; a decoder is one thread's.
+"""
+
+from __future__ import annotations
+
+from pylog._native import INT32_MIN, INT64_MAX, Log, Sys, check, read_batch_header
+from pylog._plog import ffi, lib
+from pylog.facts import NamedTuple
+from pylog.typed import Any
+
+NOW = lib.PLOG_NOW
+"""A timestamp: the wall clock's, read by C."""
+
+USED_UP = 0
+CUT = lib.PLOG_E_SHORT
+BEYOND = lib.PLOG_E_STOPPED
+UNDECIDED = lib.PLOG_E_AGAIN
+OLD_FORMAT = lib.PLOG_UNSUPPORTED_FOR_MESSAGE_FORMAT
+CLOSED = lib.PLOG_E_CLOSED
+
+FLUSH_WANTED = lib.PLOG_ATTENTION_FLUSH
+
+NO_BYTES = ffi.NULL
+_SPARE_MEMORIES = 2
+
+
+class Decoded:
+    """What a decode found. `stopped`: USED_UP, CUT, BEYOND, UNDECIDED, OLD_FORMAT, or what is wrong with the next
+    batch.
+
+    `needed_bytes`: the size of the batch that is CUT, 0 when even that is. `next_offset`: behind the last batch used.
+    """
+
+    __slots__ = ("_memory", "_view", "count", "needed_bytes", "next_offset", "stopped", "used_bytes")
+
+    def __init__(self, memory: Any, view: Any) -> None:
+        self._memory = memory
+        self._view = view
+        self.count: int = view.count
+        self.next_offset: int = view.next_offset
+        self.used_bytes: int = view.used_bytes
+        self.needed_bytes: int = view.needed_bytes
+        self.stopped: int = view.stopped
+
+    def offsets(self) -> list[int]:
+        return ffi.unpack(self._view.offsets, self.count)  # type: ignore[no-any-return]
+
+    def timestamps(self) -> list[int]:
+        return ffi.unpack(self._view.timestamps, self.count)  # type: ignore[no-any-return]
+
+    def headers_counts(self) -> list[int]:
+        return ffi.unpack(self._view.headers_counts, self.count)  # type: ignore[no-any-return]
+
+    @property
+    def has_headers(self) -> bool:
+        return bool(self._view.headers.size_bytes)
+
+    def keys(self) -> list[bytes | None]:
+        return self._bytes(self._view.keys)
+
+    def values(self) -> list[bytes | None]:
+        return self._bytes(self._view.values)
+
+    def headers(self) -> list[bytes | None]:
+        """Encoded, after their count."""
+        return self._bytes(self._view.headers)
+
+    def _bytes(self, column: Any) -> list[bytes | None]:
+        count = self.count
+        if column.nulls_count == count:
+            return [None] * count
+        data = ffi.buffer(column.data, column.size_bytes)[:]
+        ends = ffi.unpack(column.ends, count + 1)
+        cut: list[bytes | None] = list(map(data.__getitem__, map(slice, ends, ends[1:])))
+        if column.nulls_count:
+            for i, null in enumerate(ffi.unpack(column.nulls, count)):
+                if null:
+                    cut[i] = None
+        return cut
+
+    # What follows shows the memory itself, which lives as long as what it is shown through.
+
+    def offsets_memory(self) -> memoryview:
+        return self._show(self._view.offsets, 8 * self.count)
+
+    def timestamps_memory(self) -> memoryview:
+        return self._show(self._view.timestamps, 8 * self.count)
+
+    def column_memory(self, name: str) -> tuple[memoryview, memoryview, memoryview | None]:
+        """Bytes, their ends (int64, count + 1), and where they are null (uint8), None: nowhere. name: keys, values."""
+        column = getattr(self._view, name)
+        nulls = self._show(column.nulls, self.count) if column.nulls_count else None
+        return self._show(column.data, column.size_bytes), self._show(column.ends, 8 * (self.count + 1)), nulls
+
+    def _show(self, pointer: Any, size_bytes: int) -> memoryview:
+        if not size_bytes:
+            return memoryview(b"")
+        # The cast holds on to the memory as long as the buffer does.
+        owner = ffi.gc(ffi.cast("uint8_t *", pointer), _Holder(self._memory))
+        return memoryview(ffi.buffer(owner, size_bytes)).toreadonly()
+
+
+class _Holder:
+    """Keeps a memory until the pointer into it goes."""
+
+    __slots__ = ("_memory",)
+
+    def __init__(self, memory: Any) -> None:
+        self._memory = memory
+
+    def __call__(self, pointer: Any) -> None:
+        self._memory = None
+
+
+class _Memories:
+    """Memory for decodes that nobody holds."""
+
+    __slots__ = ("_closed", "_spare")
+
+    def __init__(self) -> None:
+        self._spare: list[Any] = []
+        self._closed = False
+
+    def take(self) -> Any:
+        handle = self._spare.pop() if self._spare else lib.plog_columns_open()
+        if not handle:
+            raise MemoryError("plog_columns_open")
+        return ffi.gc(handle, self._give_back)
+
+    def _give_back(self, handle: Any) -> None:
+        if self._closed or len(self._spare) >= _SPARE_MEMORIES:
+            lib.plog_columns_close(handle)
+        else:
+            self._spare.append(handle)
+
+    def close(self) -> None:
+        self._closed = True
+        while self._spare:
+            lib.plog_columns_close(self._spare.pop())
+
+
+class Decoder:
+    """Lays out the records of whole batches. One thread at a time."""
+
+    __slots__ = ("_memories", "_query")
+
+    def __init__(self) -> None:
+        self._memories = _Memories()
+        self._query = ffi.new("plog_columns_query *")
+
+    def __del__(self) -> None:
+        self._memories.close()
+
+    def decode(
+        self,
+        data: Buffer,
+        size_bytes: int,
+        *,
+        from_offset: int,
+        floor_offset: int = 0,
+        ceiling_offset: int = INT64_MAX,
+        max_offset: int = INT64_MAX,
+        decided_offset: int = INT64_MAX,
+        aborted: Aborted | None = None,
+    ) -> Decoded:
+        """The records in [from_offset, max_offset) of the whole batches in the first size_bytes of data.
+
+        A batch that begins outside [floor_offset, ceiling_offset) is damaged. decided_offset: transactions of batches
+        below it have ended. Raises MemoryError.
+        """
+        query = self._query
+        query.floor_offset = floor_offset
+        query.ceiling_offset = ceiling_offset
+        query.from_offset = from_offset
+        query.max_offset = max_offset
+        query.decided_offset = decided_offset
+        query.aborted = ffi.NULL if aborted is None else aborted.pointer
+        query.aborted_count = 0 if aborted is None else aborted.count
+        memory = self._memories.take()
+        view = ffi.new("plog_columns_view *")
+        rc = lib.plog_columns_decode(memory, data.pointer, size_bytes, query, view)
+        if rc < 0:
+            raise MemoryError("records as columns")
+        return Decoded(memory, view)
+
+
+class Buffer:
+    """Bytes that C reads: of anything with the buffer protocol, held as long as this is."""
+
+    __slots__ = ("pointer", "size_bytes")
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self.pointer = ffi.from_buffer("uint8_t[]", data)
+        self.size_bytes = len(self.pointer)
+
+
+class Aborted:
+    """Aborted transactions as C looks them up: (producer id, first offset, last offset)."""
+
+    __slots__ = ("count", "pointer")
+
+    def __init__(self, transactions: list[tuple[int, int, int]]) -> None:
+        self.count = len(transactions)
+        self.pointer = ffi.new("int64_t[]", [number for triple in transactions for number in triple])
+
+
+# -------------------------------------------------------------------------------------------------- appending
+
+
+class AppenderSettings(NamedTuple):
+    """plog_appender_config: what of a topic's settings an append asks for."""
+
+    codec: int
+    level: int
+    log_append_time: bool
+    compacted: bool
+    max_message_bytes: int
+    leader_epoch: int
+    batch_records: int
+    batch_bytes: int
+
+
+class ColumnKind:
+    """How a column of byte strings is given to C."""
+
+    NULL = lib.PLOG_COLUMN_NULL
+    FIXED = lib.PLOG_COLUMN_FIXED
+    OFFSETS32 = lib.PLOG_COLUMN_OFFSETS32
+    OFFSETS64 = lib.PLOG_COLUMN_OFFSETS64
+
+
+class ByteColumn:
+    """One column to be written; checked by C as it is read. Whatever it points into is held."""
+
+    __slots__ = ("_held", "fields")
+
+    def __init__(
+        self,
+        kind: int = ColumnKind.NULL,
+        data: object = b"",
+        *,
+        width: int = 0,
+        offsets: object = None,
+        nulls: object = None,
+        held: object = None,
+    ) -> None:
+        """data: a buffer. offsets: one of count + 1 int32 or int64, as kind says. nulls: one of count bytes, not 0:
+        null. held: what else has to live as long. Raises TypeError, ValueError for what is no contiguous buffer."""
+        bytes_pointer = ffi.from_buffer("uint8_t[]", data)
+        offsets_pointer = ffi.NULL if offsets is None else ffi.from_buffer("char[]", offsets)
+        nulls_pointer = ffi.NULL if nulls is None else ffi.from_buffer("uint8_t[]", nulls)
+        self._held = (bytes_pointer, offsets_pointer, nulls_pointer, held)
+        self.fields = (kind, width, bytes_pointer, len(bytes_pointer), offsets_pointer, nulls_pointer)
+
+
+NO_COLUMN = ByteColumn()
+
+
+class Producer(NamedTuple):
+    """plog_producer_stamp: who writes in a transaction, and the sequence number of the first record."""
+
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+
+
+class Appended(NamedTuple):
+    """What an append of columns did. code: 0, or why it stopped at end_offset."""
+
+    first_offset: int
+    end_offset: int
+    attention: bool
+    code: int
+
+
+def _settings(settings: AppenderSettings) -> Any:
+    level = INT32_MIN if settings.level is None else settings.level
+    return ffi.new("plog_appender_config *", settings._replace(level=level))
+
+
+class Appender:
+    """The writer's end of a log (plog_appender). Any thread.
+
+    `append_record` is C's own function, to be called with `pointer` first: one Python frame less for single records.
+    """
+
+    __slots__ = ("append_record", "pointer")
+
+    def __init__(self, sys: Sys, log: Log, settings: AppenderSettings) -> None:
+        out = ffi.new("plog_appender **")
+        check(lib.plog_appender_open(sys.pointer, log.pointer, _settings(settings), out))
+        self.pointer = ffi.gc(out[0], _free_appender)
+        self.append_record = lib.plog_appender_append
+
+    def __enter__(self) -> None:
+        """While inside, the owner's functions of the log may be called."""
+        lib.plog_appender_lock(self.pointer)
+
+    def __exit__(self, *exception: object) -> None:
+        lib.plog_appender_unlock(self.pointer)
+
+    def configure(self, settings: AppenderSettings) -> None:
+        check(lib.plog_appender_configure(self.pointer, _settings(settings)))
+
+    def release(self) -> None:
+        """Give the log back; appends and waits are answered CLOSED from now on."""
+        lib.plog_appender_release(self.pointer)
+
+    def error(self) -> int:
+        """The return code behind the last append_record that gave -1."""
+        return int(lib.plog_appender_error(self.pointer))
+
+    def take_attention(self) -> int:
+        """What happened since the last call: FLUSH_WANTED (rolled, or flush.messages reached) and other bits."""
+        return int(lib.plog_appender_take_attention(self.pointer))
+
+    def append_columns(
+        self,
+        count: int,
+        values: ByteColumn,
+        keys: ByteColumn = NO_COLUMN,
+        *,
+        headers: ByteColumn = NO_COLUMN,
+        headers_counts: object = None,
+        timestamps: object = None,
+        producer: Producer | None = None,
+    ) -> Appended:
+        """headers_counts: a buffer of count int32. timestamps: a buffer of count int64."""
+        counts = ffi.NULL if headers_counts is None else ffi.from_buffer("int32_t[]", headers_counts)
+        times = ffi.NULL if timestamps is None else ffi.from_buffer("int64_t[]", timestamps)
+        columns = ffi.new("plog_record_columns *", (count, keys.fields, values.fields, headers.fields, counts, times))
+        stamp = ffi.NULL if producer is None else ffi.new("plog_producer_stamp *", producer)
+        out = ffi.new("plog_appended *")
+        rc = lib.plog_appender_append_columns(self.pointer, columns, stamp, out)
+        return Appended(out.first_offset, out.end_offset, bool(out.attention), rc)
+
+    def append_batch(self, batch: bytes) -> int:
+        """Append one whole batch, its offset and leader epoch stamped; returns the last offset."""
+        last = ffi.new("int64_t *")
+        stamped = bytearray(batch)
+        check(lib.plog_appender_append_batch(self.pointer, ffi.from_buffer("uint8_t[]", stamped), len(stamped), last))
+        return int(last[0])
+
+    def wait(self, offset: int, timeout_ms: int) -> bool:
+        """Wait until the log end offset is above offset; whether it is. False at once when the log was given back."""
+        return bool(lib.plog_appender_wait(self.pointer, offset, timeout_ms) == 0)
+
+
+def _free_appender(pointer: Any) -> None:
+    lib.plog_appender_release(pointer)
+    lib.plog_appender_close(pointer)
+
+
+# -------------------------------------------------------------------------------------------------- views
+
+
+def record_views(
+    batch: memoryview, limit_bytes: int
+) -> list[tuple[int, int, memoryview | None, memoryview | None, int, bytes]]:
+    """(offset, timestamp, key, value, number of headers, headers) of each record of one whole batch.
+
+    Keys and values are read-only views of batch, or of what it decompresses to, at most limit_bytes. Raises KafkaError
+    INVALID_RECORD, CORRUPT_MESSAGE, MESSAGE_TOO_LARGE.
+    """
+    header = read_batch_header(batch)
+    count = header.records_count
+    pinned = ffi.from_buffer("uint8_t[]", batch)
+    records = ffi.new("plog_record[]", max(count, 1))
+    written = ffi.new("int32_t *")
+    capacity = min(limit_bytes, max(4 * len(batch), 1024)) if header.attributes & lib.PLOG_ATTR_CODEC_MASK else 0
+    while True:
+        scratch = ffi.new("uint8_t[]", max(capacity, 1))
+        rc = lib.plog_batch_records(pinned, len(batch), scratch, capacity, records, count, written)
+        if rc != lib.PLOG_E_BUFFER_TOO_SMALL or capacity >= limit_bytes:
+            break
+        capacity = min(2 * capacity, limit_bytes)
+    check(rc)
+    source = memoryview(ffi.buffer(scratch)) if capacity else batch
+    origin = int(ffi.cast("uintptr_t", scratch if capacity else pinned))
+    source = source.toreadonly()
+
+    def view(data: Any, size_bytes: int) -> memoryview | None:
+        if size_bytes < 0:
+            return None
+        at = int(ffi.cast("uintptr_t", data)) - origin
+        return source[at : at + size_bytes]
+
+    return [
+        (
+            r.offset,
+            r.timestamp,
+            view(r.key, r.key_bytes),
+            view(r.value, r.value_bytes),
+            r.headers_count,
+            ffi.buffer(r.headers, r.headers_bytes)[:] if r.headers_bytes else b"",
+        )
+        for r in (records[i] for i in range(written[0]))
+    ]

@@ -1,0 +1,60 @@
+"""Records as users of a store see them.
+
+Keeps true: a record read is a plain tuple with names, made without running Python code per field; names are Kafka's,
+times are milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from pylog._columns import NOW, Decoded
+from pylog.facts import NamedTuple
+from pylog.records import Header, decode_headers
+from pylog.typed import TypeAlias
+
+HeadersLike: TypeAlias = Iterable[tuple[str, bytes | None]]
+
+
+class Record(NamedTuple):
+    """One record. timestamp_ms: when it was made, or appended where the topic says so; -1: it has none.
+
+    key, value: None is Kafka's null (a value of None in a compacted topic deletes its key), which b"" is not.
+    """
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...] = ()
+
+
+class NewRecord(NamedTuple):
+    """One record to be appended. timestamp_ms: left out, it is now."""
+
+    value: bytes | None
+    key: bytes | None = None
+    timestamp_ms: int = NOW
+    headers: tuple[Header, ...] = ()
+
+
+def as_headers(headers: HeadersLike) -> tuple[Header, ...]:
+    """Headers given as any pairs."""
+    return tuple(Header(name, value) for name, value in headers)
+
+
+_new_record = partial(tuple.__new__, Record)
+
+
+def records_of(decoded: Decoded) -> list[Record]:
+    """The records of a decode, in order."""
+    count = decoded.count
+    headers: Iterable[tuple[Header, ...]]
+    if decoded.has_headers:
+        counts = decoded.headers_counts()
+        headers = [decode_headers(data or b"", n) for data, n in zip(decoded.headers(), counts, strict=True)]
+    else:
+        headers = [()] * count
+    columns = zip(decoded.offsets(), decoded.timestamps(), decoded.keys(), decoded.values(), headers, strict=True)
+    return list(map(_new_record, columns))
