@@ -390,6 +390,7 @@ class Cleaner:
             self._paused[partition] = self._paused.get(partition, 0) + 1
             if partition in self._busy:
                 self._aborted.add(partition)
+                self._changed.notify_all()
             self._changed.wait_for(lambda: partition not in self._busy)
 
     def resume(self, partition: TopicPartition) -> None:

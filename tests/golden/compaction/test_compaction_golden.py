@@ -85,10 +85,14 @@ def all_batches(files: dict[str, bytes]) -> list[RecordBatch]:
     return [batch for data in files.values() for batch in batches(data)]
 
 
+def horizons(files: dict[str, bytes]) -> set[int]:
+    return {horizon for batch in all_batches(files) if (horizon := batch.delete_horizon_ms) is not None}
+
+
 def moment(round_: Round, before: dict[str, bytes], after: dict[str, bytes]) -> int:
     """Kafka's clock in that cleaning: its new delete horizons say it, and else any time after it will do."""
-    old = {batch.delete_horizon_ms for batch in all_batches(before)}
-    new = {batch.delete_horizon_ms for batch in all_batches(after)} - old - {None}
+    old, new = horizons(before), horizons(after)
+    new -= old
     assert len(new) <= 1, "one pass has one clock"
     return new.pop() - int(round_.settings.get("delete.retention.ms", 86_400_000)) if new else round_.done_ms
 
