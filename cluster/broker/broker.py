@@ -375,6 +375,13 @@ def run(config: Config) -> int:
             "out (--override authorizer.class.name=) to run without an authorizer\n"
         )
         return EXIT_USAGE
+    for listener in config.listeners:
+        if listener.protocol != "PLAINTEXT":
+            sys.stderr.write(
+                f"pylog server: listeners: {listener} wants {listener.protocol}, and this version speaks PLAINTEXT only; "
+                "leave it out, or put a proxy that ends TLS before the broker\n"
+            )
+            return EXIT_USAGE
     wanted = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, wanted)  # before any thread is there, so that every one inherits it
     try:

@@ -57,6 +57,15 @@ def test_an_authorizer_is_not_for_this_version(tmp_path: Path) -> None:
     assert "authorizer.class.name" in line
 
 
+@pytest.mark.parametrize("protocol", ["SSL", "SASL_PLAINTEXT", "SASL_SSL"])
+def test_a_listener_with_security_is_not_for_this_version(tmp_path: Path, protocol: str) -> None:
+    """It would be served as plain text."""
+    listeners = f"PLAINTEXT://127.0.0.1:0,{protocol}://127.0.0.1:0"
+    code, line = refused(tmp_path, listeners=listeners, **{"inter.broker.listener.name": "PLAINTEXT"})
+    assert code == 2
+    assert f"{protocol}://127.0.0.1:0" in line and "PLAINTEXT only" in line
+
+
 def test_a_second_broker_on_the_same_directory(running: PylogBroker, tmp_path: Path) -> None:
     code, line = refused(tmp_path, **{"log.dirs": str(running.data)})
     assert code == 1
