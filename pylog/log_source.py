@@ -236,7 +236,8 @@ class TimeIndex:
                 timestamp = int.from_bytes(data[at : at + 8], "big", signed=True)
                 offset = base + int.from_bytes(data[at + 8 : at + 12], "big")
                 last = self._entries[-1] if self._entries else (-1, base - 1)
-                if timestamp <= last[0] or offset <= last[1]:
+                unused = not any(data[at : at + self._ENTRY_BYTES])
+                if unused or timestamp <= last[0] or offset <= last[1]:
                     return
                 self._entries.append((timestamp, offset))
             position += len(data)
