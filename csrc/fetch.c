@@ -204,7 +204,8 @@ static void read_partition(plog_fetch *fetch, plog_fetch_partition *part, plog_f
     return;
   }
   if (!p) {
-    read_failed(fetch, part, NULL, part->topic->by_id ? PLOG_UNKNOWN_TOPIC_ID : PLOG_UNKNOWN_TOPIC_OR_PARTITION);
+    bool unknown_id = part->topic->by_id && !plog__topics_by_id(&fetch->engine->topics, part->topic->id);
+    read_failed(fetch, part, NULL, unknown_id ? PLOG_UNKNOWN_TOPIC_ID : PLOG_UNKNOWN_TOPIC_OR_PARTITION);
     return;
   }
   pass->hosted_count++;

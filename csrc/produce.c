@@ -184,6 +184,13 @@ static int32_t check_entry(const plog_produce *produce, const plog_frame *frame,
   return transactional ? PLOG_INVALID_PRODUCER_ID_MAPPING : 0;
 }
 
+/* Whether there is one whole batch of today's format, and nothing else. Kafka looks before it asks the partition, and then
+ * tells nothing of its log. */
+static bool is_one_batch(plog_bytes records) {
+  return records.size_bytes >= PLOG_BATCH_OVERHEAD && records.data[PLOG_BATCH_AT_MAGIC] == 2 &&
+         plog_get_i32(records.data + PLOG_BATCH_AT_LENGTH) == (int64_t)records.size_bytes - PLOG_LOG_OVERHEAD;
+}
+
 static void append(plog_produce_entry *entry, plog_partition *p, plog_bytes records) {
   plog_produce *produce = entry->produce;
   plog_engine *e = produce->engine;
@@ -192,7 +199,7 @@ static void append(plog_produce_entry *entry, plog_partition *p, plog_bytes reco
       plog__partition_append(p, (uint8_t *)records.data, records.size_bytes, produce->acks, true, e->wall_ms, &result);
   if (rc) {
     refuse(entry, client_error(rc));
-    entry->log_start = result.log_start;
+    entry->log_start = is_one_batch(records) ? result.log_start : -1;
     entry->record_error = result.record_error;
     entry->leader_id = p->leader_id;
     entry->leader_epoch = plog__partition_leader_epoch(p);
@@ -349,9 +356,11 @@ static int32_t check_topic(const plog_produce *produce, const plog_topic *hosted
   return verdict == PLOG_ALLOWED ? 0 : PLOG_TOPIC_AUTHORIZATION_FAILED;
 }
 
-static void take_entry(plog_produce_entry *entry, const plog_frame *frame, int32_t refused, plog_partition *p,
+static void take_entry(plog_produce_entry *entry, const plog_frame *frame, int32_t refused, const plog_topic *hosted,
                        plog_bytes records) {
-  int32_t unknown = frame->api_version >= TOPIC_ID_VERSION ? PLOG_UNKNOWN_TOPIC_ID : PLOG_UNKNOWN_TOPIC_OR_PARTITION;
+  bool unknown_id = frame->api_version >= TOPIC_ID_VERSION && !hosted;
+  int32_t unknown = unknown_id ? PLOG_UNKNOWN_TOPIC_ID : PLOG_UNKNOWN_TOPIC_OR_PARTITION;
+  plog_partition *p = plog__topic_partition(hosted, entry->index);
   int32_t error = refused ? refused : p ? check_entry(entry->produce, frame, p, records) : unknown;
   if (error == 0) {
     append(entry, p, records);
@@ -386,7 +395,7 @@ static void take_entries(plog_produce *produce, const plog_frame *frame, plog_re
       plog_bytes records = plog_read_nullable_bytes(r, flexible);
       if (flexible) plog_skip_tags(r);
       init_entry(entry, produce, index);
-      take_entry(entry, frame, refused, plog__topic_partition(hosted, index), records);
+      take_entry(entry, frame, refused, hosted, records);
     }
     if (flexible) plog_skip_tags(r);
   }
@@ -450,9 +459,9 @@ int32_t plog__produce_handle(plog_engine *e, plog_conn *conn, const plog_frame *
 /* ------------------------------------------------------------------------------------------------ answering */
 
 static const char *message_of(const plog_produce_entry *entry) {
-  if (entry->error == PLOG_INVALID_TIMESTAMP) return "a record's timestamp is too far from the broker's time";
-  if (entry->error == PLOG_INVALID_RECORD) return "the record batch breaks the rules of its format or of its topic";
-  return NULL;
+  if (entry->error == PLOG_INVALID_TIMESTAMP) return "One or more records have been rejected due to invalid timestamp";
+  if (entry->error == PLOG_INVALID_RECORD && entry->record_error >= 0) return "a record breaks the rules of its topic";
+  return NULL; /* of a batch that is wrong as a whole Kafka says no more than the code */
 }
 
 static void write_entry(plog_writer *w, int16_t version, const plog_produce_entry *entry) {
