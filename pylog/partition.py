@@ -115,7 +115,7 @@ def appender_settings(config: LogConfig, leader_epoch: int) -> AppenderSettings:
         max_message_bytes=config.max_message_bytes,
         leader_epoch=leader_epoch,
         batch_records=BATCH_RECORDS,
-        batch_bytes=BATCH_BYTES,
+        batch_bytes=min(BATCH_BYTES, config.segment_bytes),
     )
 
 

@@ -259,6 +259,8 @@ def test_rolled_segments_are_read_through(store: pylog.Store) -> None:
     assert [record.value for record in topic[0].read()] == values
     for offset in (0, 1, 77, 250, 499):
         assert next(topic[0].read(offset)).value == values[offset]
+    assert topic[0].append_many(values) == range(500, 1000), "batches are cut to what a segment holds"
+    assert [record.value for record in topic[0].read(500)] == values
 
 
 def test_many_threads_append(store: pylog.Store) -> None:
