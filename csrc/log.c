@@ -580,8 +580,8 @@ static int32_t settle_after_cut(plog_log *log, int64_t end) {
     log->stray_snapshot = -1;
     log->snapshot_offset = plog__log_start(log);
   }
-  int64_t replayed;
-  return plog__log_load_producers(log, end, &replayed);
+  plog_log_open_report found = {0};
+  return plog__log_load_producers(log, end, &found);
 }
 
 /* The files of a segment, first those that make it one. */

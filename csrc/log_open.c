@@ -134,7 +134,7 @@ static int32_t replay_batch(plog_log *log, plog_segment *s, const plog_batch_hea
 }
 
 /* Load <offset>.snapshot. PLOG_E_NOT_FOUND: there is none, or none that can be used. */
-static int32_t load_snapshot(plog_log *log, int64_t offset) {
+static int32_t load_snapshot(plog_log *log, int64_t offset, plog_log_open_report *report) {
   char path[PLOG_PATH_BYTES];
   int32_t rc = plog__segment_path(log->dir, offset, ".snapshot", path);
   if (rc != 0) return rc;
@@ -161,8 +161,10 @@ static int32_t load_snapshot(plog_log *log, int64_t offset) {
   (void)plog__sys_close(log->sys, fd);
   free(data);
   free(producers);
-  if (rc > 0) plog__producers_clear(log->producers);
-  return rc > 0 ? PLOG_E_NOT_FOUND : rc; /* torn or foreign: the batches say the same */
+  if (rc <= 0 && rc != -EIO) return rc;
+  plog__producers_clear(log->producers);
+  report->unusable_files++;
+  return PLOG_E_NOT_FOUND; /* torn, foreign, on a bad sector: the batches say the same */
 }
 
 /* A scan ended: at the end, or at damage below the recovery point, which whoever reads it will meet and be told. */
@@ -190,17 +192,16 @@ static int32_t replay_segment(plog_log *log, plog_segment *s, int64_t from, int6
   return is_end(rc) ? 0 : rc;
 }
 
-int32_t plog__log_load_producers(plog_log *log, int64_t offset, int64_t *replayed) {
-  *replayed = 0;
+int32_t plog__log_load_producers(plog_log *log, int64_t offset, plog_log_open_report *report) {
   plog__log_lock(log);
   plog__producers_clear(log->producers);
   int64_t from = offset;
-  int32_t rc = load_snapshot(log, offset), i = plog__log_find_segment(log, offset);
+  int32_t rc = load_snapshot(log, offset, report), i = plog__log_find_segment(log, offset);
   /* else from the snapshot that the newest segment at or below began with, or from the very beginning */
   for (; rc == PLOG_E_NOT_FOUND && i >= 0; i--) {
     from = log->segments[i]->base_offset;
     if (from >= offset) continue;
-    rc = load_snapshot(log, from);
+    rc = load_snapshot(log, from, report);
     if (rc != PLOG_E_NOT_FOUND) break;
   }
   if (rc == 0) log->snapshot_offset = from;
@@ -210,7 +211,7 @@ int32_t plog__log_load_producers(plog_log *log, int64_t offset, int64_t *replaye
   }
   for (i = plog__log_find_segment(log, from); rc == 0 && i < log->segments_count && from < offset; i++) {
     if (log->segments[i]->base_offset >= offset) break;
-    rc = replay_segment(log, log->segments[i], from, offset, replayed);
+    rc = replay_segment(log, log->segments[i], from, offset, &report->replayed_batches);
   }
   plog__log_unlock(log);
   return rc;
@@ -299,7 +300,7 @@ static int32_t recover_segment(plog_log *log, int32_t i, plog_log_open_report *r
 
 static int32_t recover(plog_log *log, int32_t from, plog_log_open_report *report) {
   plog__epochs_cut_end(&log->epochs, log->segments[from]->base_offset);
-  int32_t rc = plog__log_load_producers(log, log->segments[from]->base_offset, &report->replayed_batches);
+  int32_t rc = plog__log_load_producers(log, log->segments[from]->base_offset, report);
   for (int32_t i = from; rc == 0 && i < log->segments_count; i++) rc = recover_segment(log, i, report);
   return rc;
 }
@@ -415,16 +416,31 @@ static int32_t open_segments(plog_log *log, const int64_t *bases, int32_t count,
   return rc;
 }
 
-/* Build anew what is missing beside the segments that nothing else looks into: those before index `upto`. */
-static int32_t check_closed(plog_log *log, int32_t upto) {
-  for (int32_t i = 0; i < upto; i++) {
-    int32_t broken;
-    int32_t rc = plog__segment_check_files(log->segments[i], &broken);
-    if (rc == 0 && broken > 0) {
-      rc = plog__segment_acquire(log->segments[i]); /* which sees it too, and does it */
-      if (rc == 0) plog__segment_release(log->segments[i]);
+/* Look at the files beside segment i, without reading it; build its indexes anew when one is missing. */
+static int32_t check_beside(plog_log *log, int32_t i) {
+  plog_segment *s = log->segments[i];
+  int32_t broken = 0, rc = 0;
+  if (atomic_load(&s->users) == 0) rc = plog__segment_check_files(s, &broken); /* else that was seen when it was opened */
+  if (rc == 0 && broken > 0) {
+    rc = plog__segment_acquire(s); /* which sees it too, and does it */
+    if (rc == 0) plog__segment_release(s);
+  }
+  return rc == 0 ? plog__segment_check_aborted(s) : rc;
+}
+
+/*
+ * The segments before *first_checked are believed, as far as the files beside them can be. A transaction index that cannot be
+ * read is made from batches and from the producers before them: then everything from its segment on is checked.
+ */
+static int32_t check_trusted(plog_log *log, int32_t *first_checked, plog_log_open_report *report) {
+  for (int32_t i = 0; i < *first_checked; i++) {
+    int32_t rc = check_beside(log, i);
+    if (rc == PLOG_E_MALFORMED) {
+      report->unusable_files++;
+      *first_checked = i;
+    } else if (rc != 0) {
+      return rc;
     }
-    if (rc != 0) return rc;
   }
   return 0;
 }
@@ -478,13 +494,13 @@ int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *con
       first_checked = plog__log_find_segment(log, recovery_point);
     }
   }
-  if (rc == 0) rc = check_closed(log, PLOG_MIN(first_checked, last));
+  if (rc == 0 && segments_count > 0) rc = check_trusted(log, &first_checked, &found);
   if (rc == 0) rc = load_epochs(log, epochs, epochs_count, first_checked);
   if (rc == 0 && first_checked <= last) {
     rc = recover(log, first_checked, &found);
   } else if (rc == 0 && segments_count > 0) {
     log->snapshot_offset = -1;
-    rc = plog__log_load_producers(log, log->segments[last]->next_offset, &found.replayed_batches);
+    rc = plog__log_load_producers(log, log->segments[last]->next_offset, &found);
     if (log->snapshot_offset == log->segments[last]->next_offset) log->stray_snapshot = log->snapshot_offset;
   }
   if (rc == 0 && plog__log_active(log)->next_offset < log_start) rc = start_over(log, log_start, now_ms, &found);

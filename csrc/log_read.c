@@ -188,6 +188,7 @@ void plog_log_info_read(plog_log *log, plog_log_info *out) {
   out->size_bytes = 0;
   for (int32_t i = 0; i < log->segments_count; i++) out->size_bytes += log->segments[i]->size_bytes;
   out->segment_count = log->segments_count;
+  out->first_base_offset = log->segments[0]->base_offset;
   out->latest_epoch = plog__epochs_latest(&log->epochs);
   out->producer_count = plog__producers_count(log->producers);
   plog__log_unlock(log);

@@ -106,8 +106,8 @@ int32_t plog__log_write_snapshot(plog_log *log, int64_t offset);
 /* Make the sealed indexes of the last segment and the newest snapshot durable, as a clean stop does. owner */
 int32_t plog__log_sync_ends(plog_log *log);
 /* Bring the producer state to what it is at `offset`: the newest snapshot at or below, then the batches from there. Nothing
-   is staged. owner; *replayed: batches read */
-int32_t plog__log_load_producers(plog_log *log, int64_t offset, int64_t *replayed);
+   is staged. owner; adds to the report the batches read and the snapshots that were of no use */
+int32_t plog__log_load_producers(plog_log *log, int64_t offset, plog_log_open_report *report);
 /* Read one whole batch; free *out. */
 int32_t plog__log_read_batch(plog_segment *s, int64_t position, uint32_t size_bytes, uint8_t **out);
 

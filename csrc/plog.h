@@ -271,6 +271,7 @@ typedef struct {
   int32_t segment_count;
   int32_t latest_epoch; /* newest leader epoch that has a record, -1 none */
   int32_t producer_count;
+  int64_t first_base_offset; /* of the first segment: at or below log_start_offset */
 } plog_log_info;
 
 /** What opening found, for the log line that says so. */
@@ -279,8 +280,9 @@ typedef struct {
   int64_t recovered_bytes;
   int64_t truncated_bytes;  /* torn tail that was cut */
   int64_t deleted_segments; /* segments after a damaged one, set aside as .deleted */
-  int64_t rebuilt_indexes;
+  int64_t rebuilt_indexes;  /* of segments that are not in recovered_segments: missing, or of no use */
   int64_t replayed_batches; /* read to bring the producer state up to the end */
+  int64_t unusable_files;   /* snapshots and transaction indexes that break their format: made again from batches */
 } plog_log_open_report;
 
 /**

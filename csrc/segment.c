@@ -696,39 +696,70 @@ int32_t plog__segment_write_aborted(plog_segment *s) {
   return rc;
 }
 
-int32_t plog__segment_load_aborted(plog_segment *s) {
-  if (s->aborted_known) return 0;
-  int fd;
-  int32_t rc = open_file(s, ".txnindex", O_RDONLY, &fd);
-  if (rc == -ENOENT) {
-    s->aborted_known = true;
-    return 0;
+/* Entries as a log writes them: of this segment's markers, in their order. */
+static int32_t decode_aborted(const plog_segment *s, const uint8_t *data, int32_t count, plog_aborted *out) {
+  plog_reader r;
+  plog_reader_init(&r, data, (size_t)count * ABORTED_ENTRY_BYTES);
+  int64_t before = s->base_offset - 1;
+  for (int32_t i = 0; i < count; i++) {
+    int16_t version = plog_read_i16(&r);
+    plog_aborted *a = &out[i];
+    a->producer_id = plog_read_i64(&r);
+    a->first_offset = plog_read_i64(&r);
+    a->last_offset = plog_read_i64(&r);
+    a->last_stable_offset = plog_read_i64(&r);
+    if (version != ABORTED_VERSION || a->producer_id < 0 || a->first_offset < 0 || a->first_offset >= a->last_offset ||
+        a->last_offset <= before || a->last_offset - s->base_offset > INT32_MAX)
+      return PLOG_E_MALFORMED;
+    before = a->last_offset;
   }
-  if (rc != 0) return rc;
+  return 0;
+}
+
+/* The bytes of the transaction index; free *data. No file: none. */
+static int32_t read_aborted(plog_segment *s, uint8_t **data, int32_t *count) {
+  int fd;
+  *data = NULL;
+  *count = 0;
+  int32_t rc = open_file(s, ".txnindex", O_RDONLY, &fd);
+  if (rc != 0) return rc == -ENOENT ? 0 : rc;
   struct stat st;
-  uint8_t *data = NULL;
   rc = plog__sys_fstat(s->sys, fd, &st);
-  int64_t count = rc == 0 ? st.st_size / ABORTED_ENTRY_BYTES : 0; /* a torn last entry belongs to no published marker */
-  if (count > INT32_MAX / 2) rc = PLOG_E_MALFORMED;
-  if (rc == 0 && count > 0) {
-    data = malloc((size_t)count * ABORTED_ENTRY_BYTES);
-    rc = data ? reserve_aborted(s, (int32_t)count) : -ENOMEM;
-    if (rc == 0) rc = plog__sys_pread_all(s->sys, fd, data, (size_t)count * ABORTED_ENTRY_BYTES, 0);
+  if (rc == 0 && (st.st_size % ABORTED_ENTRY_BYTES != 0 || st.st_size / ABORTED_ENTRY_BYTES > INT32_MAX / 2))
+    rc = PLOG_E_MALFORMED;
+  if (rc == 0 && st.st_size > 0) {
+    *data = malloc((size_t)st.st_size);
+    rc = *data ? plog__sys_pread_all(s->sys, fd, *data, (size_t)st.st_size, 0) : -ENOMEM;
+    *count = (int32_t)(st.st_size / ABORTED_ENTRY_BYTES);
   }
   (void)plog__sys_close(s->sys, fd);
-  if (rc == 0) {
-    plog_reader r;
-    plog_reader_init(&r, data, (size_t)count * ABORTED_ENTRY_BYTES);
-    for (int32_t i = 0; i < count; i++) {
-      (void)plog_read_i16(&r);
-      s->aborted[i].producer_id = plog_read_i64(&r);
-      s->aborted[i].first_offset = plog_read_i64(&r);
-      s->aborted[i].last_offset = plog_read_i64(&r);
-      s->aborted[i].last_stable_offset = plog_read_i64(&r);
-    }
-    s->aborted_count = s->aborted_written = (int32_t)count;
-    s->aborted_known = true;
-  }
+  return rc == PLOG_E_SHORT ? PLOG_E_MALFORMED : rc;
+}
+
+int32_t plog__segment_load_aborted(plog_segment *s) {
+  if (s->aborted_known) return 0;
+  uint8_t *data;
+  int32_t count;
+  int32_t rc = read_aborted(s, &data, &count);
+  if (rc == 0) rc = reserve_aborted(s, count);
+  if (rc == 0) rc = decode_aborted(s, data, count, s->aborted);
   free(data);
+  if (rc != 0) return rc;
+  s->aborted_count = s->aborted_written = count;
+  s->aborted_known = true;
+  return 0;
+}
+
+int32_t plog__segment_check_aborted(plog_segment *s) {
+  char path[PLOG_PATH_BYTES];
+  struct stat st;
+  int32_t rc = plog__segment_path(s->dir, s->base_offset, ".txnindex", path);
+  if (rc == 0) rc = plog__sys_stat(s->sys, path, &st);
+  if (rc != 0) return rc == -ENOENT ? 0 : rc;
+  rc = plog__segment_load_aborted(s);
+  free(s->aborted); /* until somebody wants them */
+  s->aborted = NULL;
+  s->aborted_count = s->aborted_capacity = s->aborted_written = 0;
+  s->aborted_known = false;
   return rc;
 }

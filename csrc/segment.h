@@ -160,10 +160,12 @@ void plog__segment_distrust(plog_segment *s);
    says how far it came. owner */
 int32_t plog__segment_truncate(plog_segment *s, int64_t offset, int64_t *out_end);
 
-/* Aborted transactions. owner, under the log's lock; list: any under it */
+/* Aborted transactions. PLOG_E_MALFORMED: the index is not what a log writes. owner, under the log's lock; list: any under it */
 int32_t plog__segment_add_aborted(plog_segment *s, const plog_ended_txn *ended);
 int32_t plog__segment_write_aborted(plog_segment *s);
 int32_t plog__segment_load_aborted(plog_segment *s);
+/* Can it be loaded? It is not kept. owner */
+int32_t plog__segment_check_aborted(plog_segment *s);
 
 /* Largest timestamp, asking the time index if need be. owner, or under the log's lock */
 int32_t plog__segment_load_max(plog_segment *s);

@@ -84,6 +84,18 @@ class Sys:
         """How often `call` was made; -1: all together."""
         return int(lib.plog_sys_count(self.pointer, call))
 
+    def limit_open_segments(self, limit: int) -> None:
+        """How many closed segments of all logs keep their files open while nobody uses them."""
+        lib.plog_sys_limit_open_segments(self.pointer, limit)
+
+    def open_segments(self) -> int:
+        """How many do."""
+        return int(lib.plog_sys_open_segments(self.pointer))
+
+    def checked_bytes(self) -> int:
+        """Bytes of segments that openings have checked so far, those under way included."""
+        return int(lib.plog_sys_checked_bytes(self.pointer))
+
     def close(self) -> None:
         if self._pointer:
             lib.plog_sys_close(self._pointer)
@@ -353,6 +365,7 @@ class LogInfo(NamedTuple):
     segment_count: int
     latest_epoch: int
     producer_count: int
+    first_base_offset: int
 
 
 class OpenReport(NamedTuple):
@@ -364,6 +377,7 @@ class OpenReport(NamedTuple):
     deleted_segments: int
     rebuilt_indexes: int
     replayed_batches: int
+    unusable_files: int
 
 
 class ProducerInfo(NamedTuple):
@@ -431,7 +445,15 @@ class Log:
             ),
             directory,
         )
-        return cls(out[0], directory), OpenReport(*(getattr(report, field) for field in OpenReport._fields))
+        return cls(out[0], directory), OpenReport(
+            report.recovered_segments,
+            report.recovered_bytes,
+            report.truncated_bytes,
+            report.deleted_segments,
+            report.rebuilt_indexes,
+            report.replayed_batches,
+            report.unusable_files,
+        )
 
     @property
     def pointer(self) -> Any:
@@ -465,6 +487,7 @@ class Log:
             out.segment_count,
             out.latest_epoch,
             out.producer_count,
+            out.first_base_offset,
         )
 
     def segments(self) -> list[SegmentInfo]:
@@ -476,6 +499,10 @@ class Log:
                 fields = SegmentInfo._fields
                 return [SegmentInfo(*(getattr(out[i], field) for field in fields)) for i in range(count)]
             capacity = count
+
+    def take_rebuilt_indexes(self) -> int:
+        """How many indexes of closed segments were built anew since the last call."""
+        return int(lib.plog_log_take_rebuilt_indexes(self.pointer))
 
     def epochs(self) -> list[tuple[int, int]]:
         capacity = 16

@@ -74,8 +74,11 @@ class OffsetCheckpoint:
         entries = []
         for number, line in enumerate(read_numbered_lines(self.path, data), 3):
             try:
-                topic, partition, offset = line.split(b" ")
-                entries.append((TopicPartition(topic.decode(), int(partition)), int(offset)))
+                topic, partition, at = line.split(b" ")
+                offset = int(at)
+                if offset < 0:
+                    raise ValueError(offset)
+                entries.append((TopicPartition(topic.decode(), int(partition)), offset))
             except ValueError:
                 raise CorruptFileError(
                     self.path, number, f"topic, partition and offset expected, found {_shown(line)}"

@@ -39,7 +39,7 @@ from pylog.partition_metadata import (
     read_partition_metadata,
     write_partition_metadata,
 )
-from pylog.segment import DELETED_SUFFIX, Settled, settle_directory
+from pylog.segment import DELETED_SUFFIX, LOG_SUFFIX, Settled, segment_file_name, settle_directory
 from pylog.typed import TYPE_CHECKING
 from pylog.types import FOREVER, ZERO_TOPIC_ID, TopicPartition
 
@@ -50,15 +50,16 @@ if TYPE_CHECKING:
 
 def log_settings(config: LogConfig, seed: int) -> LogSettings:
     """A topic's settings as C wants them. seed: of the jitter drawn at each roll."""
+    # by position: ten thousand logs are opened at a start
     return LogSettings(
-        segment_bytes=config.segment_bytes,
-        segment_ms=min(config.segment_ms, config.max_compaction_lag_ms) if config.compact else config.segment_ms,
-        segment_jitter_ms=min(config.segment_jitter_ms, config.segment_ms),
-        segment_index_bytes=config.segment_index_bytes,
-        index_interval_bytes=config.index_interval_bytes,
-        flush_messages=config.flush_messages,
-        preallocate=config.preallocate,
-        jitter_seed=seed,
+        config.segment_bytes,
+        min(config.segment_ms, config.max_compaction_lag_ms) if config.compact else config.segment_ms,
+        min(config.segment_jitter_ms, config.segment_ms),
+        config.segment_index_bytes,
+        config.index_interval_bytes,
+        config.flush_messages,
+        config.preallocate,
+        seed,
     )
 
 
@@ -121,7 +122,7 @@ class Log:
         self._epochs_on_disk = epochs_on_disk
         self._entry_synced = entry_synced
         self._rolled = False
-        self._segment_count = native.info().segment_count
+        self._segment_count = max(len(settled.base_offsets) - open_report.deleted_segments, 1)
         self._closed = False
         self._guard = threading.RLock()
         self._on_change: Callable[[Log], None] | None = None
@@ -139,7 +140,11 @@ class Log:
             if self._closed:
                 return None
             info = self.native.info()
-            return info.log_start_offset, self.native.segments()[0].base_offset, info.recovery_point
+            return info.log_start_offset, info.first_base_offset, info.recovery_point
+
+    def first_offset(self) -> int:
+        """The base offset of its first segment, at or below the log start offset."""
+        return self.native.info().first_base_offset
 
     def segments(self) -> list[SegmentInfo]:
         """Its segments, oldest first."""
@@ -270,8 +275,8 @@ class Log:
         with self._guard:
             if self._closed:
                 return
-            epochs = self.epochs()
-            if epochs != self._epochs_on_disk:
+            if self.native.epochs() != self._epochs_on_disk:
+                epochs = self.epochs()
                 write_leader_epochs(os.path.join(self.path, LEADER_EPOCH_FILE), epochs)
                 self._epochs_on_disk = epochs
 
@@ -314,6 +319,8 @@ class Log:
             from pylog.retention import Limits, segments_to_delete  # not before the first retention
 
             info = self.native.info()
+            if rebuilt := self.native.take_rebuilt_indexes():
+                _logger(self.partition, self.path).warn("indexes led astray, built anew", indexes=rebuilt)
             deletion = segments_to_delete(
                 self.native.segments(),
                 Limits(self.config.retention_ms, self.config.retention_bytes, self.config.delete),
@@ -512,10 +519,11 @@ def open_log(
     checked and the torn tail cut. A broken side file is told and made again from the log.
     """
     settled = settle_directory(path, _end_of_log_file)
-    log = Logger(f"Log partition={partition}, dir={os.path.dirname(path)}")
     if settled.removed or settled.completed:
-        log.info("leftovers settled", removed=len(settled.removed), completed=len(settled.completed))
-    topic_id, epochs = _read_side_files(path, log)
+        _logger(partition, path).info(
+            "leftovers settled", removed=len(settled.removed), completed=len(settled.completed)
+        )
+    topic_id, epochs = _read_side_files(partition, path, settled.base_offsets)
     seed = crc32c(partition.directory_name.encode())
     try:
         native, report = NativeLog.open(
@@ -565,16 +573,32 @@ def _end_of_log_file(path: str) -> int:
     return end_of_log_file(path)
 
 
-def _read_side_files(path: str, log: Logger) -> tuple[bytes | None, list[EpochEntry] | None]:
+def _logger(partition: TopicPartition, path: str) -> Logger:
+    return Logger(f"Log partition={partition}, dir={os.path.dirname(path)}")
+
+
+def _read_side_files(
+    partition: TopicPartition, path: str, bases: list[int]
+) -> tuple[bytes | None, list[EpochEntry] | None]:
     """Topic id and leader epochs; None for what is missing or broken."""
     topic_id: bytes | None = None
     epochs: list[EpochEntry] | None = None
     try:
-        topic_id = read_partition_metadata(os.path.join(path, PARTITION_METADATA_FILE))
+        topic_id = read_partition_metadata(f"{path}/{PARTITION_METADATA_FILE}")
     except CorruptFileError as e:
-        log.warn("topic id unreadable until the topic says it again", error=e)
+        _logger(partition, path).warn("topic id unreadable until the topic says it again", error=e)
+    file = f"{path}/{LEADER_EPOCH_FILE}"
     try:
-        epochs = read_leader_epochs(os.path.join(path, LEADER_EPOCH_FILE))
+        epochs = read_leader_epochs(file)
     except CorruptFileError as e:
-        log.warn("leader epochs unreadable, taken from the batches", error=e)
+        _logger(partition, path).warn("leader epochs unreadable, taken from the batches", error=e)
+    else:
+        # A file of 0 bytes is right until the first record; later there are entries, or it says that there are none.
+        if not epochs and _has_records(path, bases) and (epochs is None or not os.stat(file).st_size):
+            epochs = None
+            _logger(partition, path).warn("leader epochs missing, taken from the batches", file=file)
     return topic_id, epochs
+
+
+def _has_records(path: str, bases: list[int]) -> bool:
+    return len(bases) > 1 or bool(bases and os.stat(f"{path}/{segment_file_name(bases[0], LOG_SUFFIX)}").st_size)

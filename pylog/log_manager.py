@@ -27,7 +27,7 @@ from pylog.facts import NamedTuple
 from pylog.files import CorruptFileError, FlushError, sync_directory
 from pylog.log import Log, create_log
 from pylog.logger import Logger
-from pylog.recovery import load_directory, run_parallel
+from pylog.recovery import load_directories, run_parallel
 from pylog.removal import Removal
 from pylog.schedule import Schedule
 from pylog.types import FOREVER, TopicPartition
@@ -145,23 +145,30 @@ class LogManager:
 
         Raises DuplicateLogError; KafkaError when a log is of a format not read, or no directory is left.
         """
-        for directory in list(self._directories.values()):
-            try:
-                loaded = load_directory(
-                    directory.path,
-                    sys=self._sys,
-                    clock=self._clock,
-                    config_of=self._config_of,
-                    threads=self.config.num_recovery_threads_per_data_dir,
-                )
-            except OSError as e:
-                self.fail_directory(directory.path, e)
-                continue
-            for log in loaded.logs:
-                self._adopt(self._logs, log)
-            for log in loaded.future:
-                self._adopt(self._future, log)
-            self._removal.remove_directories(loaded.condemned, self.config.log_segment_delete_delay_ms)
+        paths = list(self._directories)
+        found = load_directories(
+            paths,
+            sys=self._sys,
+            clock=self._clock,
+            config_of=self._config_of,
+            threads=self.config.num_recovery_threads_per_data_dir,
+        )
+        try:
+            for path, loaded in zip(paths, found, strict=True):
+                if isinstance(loaded, OSError):
+                    self.fail_directory(path, loaded)
+                    continue
+                for log in loaded.logs:
+                    self._adopt(self._logs, log)
+                for log in loaded.future:
+                    self._adopt(self._future, log)
+                self._removal.remove_directories(loaded.condemned, self.config.log_segment_delete_delay_ms)
+        except DuplicateLogError:
+            for loaded in found:
+                if not isinstance(loaded, OSError):
+                    for log in (*loaded.logs, *loaded.future):
+                        log.close(clean=False)
+            raise
         self._need_a_directory()
         self._schedule_periodic_work()
 
@@ -568,7 +575,7 @@ class LogManager:
 
         def close(log: Log) -> None:
             info = log.info()
-            first = log.segments()[0].base_offset
+            first = log.first_offset()
             log.close(clean=True)
             ends[log.partition] = (info.log_start_offset, first, info.log_end_offset)
 

@@ -1,9 +1,9 @@
-"""Opening all logs of a data directory, after a clean stop or a crash.
+"""Opening all logs of the data directories, after a clean stop or a crash.
 
-Keeps true: whether a directory was closed in order is known before its first log is opened, and the marker that says so
+Keeps true: directories are opened side by side, and the logs of each by as many threads as it is given. Whether a directory was closed in order is known before its first log is opened, and the marker that says so
 is gone, durably, by then. After a crash every log is checked from its recovery point on, its torn tail cut, and what is
 derived is rebuilt. A checkpoint that cannot be read costs time, never records. One log that cannot be opened fails the
-directory: half a directory would look like lost partitions.
+directory: half a directory would look like lost partitions. A recovery that takes long says every second how far it is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pylog._native import Sys
 from pylog.checkpoint import LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, OffsetCheckpoint
@@ -45,13 +45,93 @@ class _Job(NamedTuple):
     future: bool
 
 
-def load_directory(
-    directory: str, *, sys: Sys, clock: Clock, config_of: Callable[[str], LogConfig], threads: int
-) -> LoadedDirectory:
-    """Open every log below directory. Raises OSError, KafkaError; then nothing of it stays open.
+class Progress:
+    """How far recoveries are, told every interval_s seconds while one runs."""
 
+    __slots__ = ("_guard", "_interval_s", "_left", "_stopped", "_sys", "_teller")
+
+    def __init__(self, sys: Sys, interval_s: float = 1.0) -> None:
+        self._sys = sys
+        self._interval_s = interval_s
+        self._guard = threading.Lock()
+        self._left = 0
+        self._stopped = threading.Event()
+        self._teller: threading.Thread | None = None
+
+    def expect(self, logs: int) -> None:
+        """So many logs are to be recovered, beside those that are."""
+        with self._guard:
+            self._left += logs
+            if self._teller is None and logs:
+                self._teller = threading.Thread(target=self._tell, args=(self._sys.checked_bytes(),), daemon=True)
+                self._teller.start()
+
+    def done(self) -> None:
+        """One of them is."""
+        with self._guard:
+            self._left -= 1
+
+    def end(self) -> None:
+        """No more lines from now on."""
+        self._stopped.set()
+        if self._teller is not None:
+            self._teller.join()
+
+    def _tell(self, before: int) -> None:
+        log = Logger("LogManager")
+        while not self._stopped.wait(self._interval_s):
+            checked = self._sys.checked_bytes()
+            log.info("recovery under way", logs_left=self._left, checked_mb=(checked - before) >> 20)
+
+
+def load_directories(
+    directories: Sequence[str],
+    *,
+    sys: Sys,
+    clock: Clock,
+    config_of: Callable[[str], LogConfig],
+    threads: int,
+    progress: Progress | None = None,
+) -> list[LoadedDirectory | OSError]:
+    """Open every log of every directory, side by side. A directory whose disk fails gives its error in its place.
+
+    Raises KafkaError when a log is of a format not read; then nothing stays open.
     config_of: the settings of a topic. threads: num.recovery.threads.per.data.dir.
     """
+    progress = progress or Progress(sys)
+    found: dict[str, LoadedDirectory | OSError] = {}
+
+    def load(directory: str) -> None:
+        try:
+            found[directory] = load_directory(
+                directory, sys=sys, clock=clock, config_of=config_of, threads=threads, progress=progress
+            )
+        except OSError as e:
+            found[directory] = e
+
+    try:
+        run_parallel(deque(directories), load, len(directories))
+    except BaseException:
+        for loaded in found.values():
+            if not isinstance(loaded, OSError):
+                for one in (*loaded.logs, *loaded.future):
+                    one.close(clean=False)
+        raise
+    finally:
+        progress.end()
+    return [found[directory] for directory in directories]
+
+
+def load_directory(
+    directory: str,
+    *,
+    sys: Sys,
+    clock: Clock,
+    config_of: Callable[[str], LogConfig],
+    threads: int,
+    progress: Progress,
+) -> LoadedDirectory:
+    """Open every log below directory. Raises OSError, KafkaError; then nothing of it stays open."""
     began = clock.monotonic_ms()
     log = Logger(f"LogDir {directory}")
     # The logs may differ from the checkpoints from the first append on: read them while nothing runs.
@@ -65,6 +145,7 @@ def load_directory(
     jobs.extend(_Job(partition, path, True) for partition, path in found.future)
     if jobs and not clean:
         log.info("recovery of all logs, for the directory was not closed in order", logs=len(jobs))
+        progress.expect(len(jobs))
     opened: list[tuple[_Job, Log]] = []
 
     def open_one(job: _Job) -> None:
@@ -80,7 +161,9 @@ def load_directory(
             wall_ms=clock.wall_ms(),
         )
         opened.append((job, one))
-        _tell(one, log)
+        if not clean:
+            progress.done()
+        _tell(one, clean, log)
 
     try:
         run_parallel(jobs, open_one, threads)
@@ -135,18 +218,24 @@ def _read_checkpoint(directory: str, name: str, consequence: str, log: Logger) -
         return {}
 
 
-def _tell(one: Log, log: Logger) -> None:
-    """One line for a log in which something was found."""
+def _tell(one: Log, clean: bool, log: Logger) -> None:
+    """Lines for a log in which something was found."""
     report = one.open_report
-    if not (report.recovered_segments or report.truncated_bytes or report.deleted_segments or report.rebuilt_indexes):
-        return
-    log.info(
-        "log recovered",
-        partition=one.partition,
-        segments=report.recovered_segments,
-        bytes=report.recovered_bytes,
-        truncated_bytes=report.truncated_bytes,
-        deleted_segments=report.deleted_segments,
-        rebuilt_indexes=report.rebuilt_indexes,
-        log_end_offset=one.info().log_end_offset,
-    )
+    if report.rebuilt_indexes:
+        log.warn("indexes missing or broken, built anew", partition=one.partition, indexes=report.rebuilt_indexes)
+    if report.unusable_files:
+        what = "snapshots or transaction indexes broken, made from the batches"
+        log.warn(what, partition=one.partition, files=report.unusable_files)
+    elif clean and report.replayed_batches:
+        what = "no snapshot at the log's end, producers taken from the batches"
+        log.warn(what, partition=one.partition, batches=report.replayed_batches)
+    if report.recovered_segments or report.truncated_bytes or report.deleted_segments:
+        log.info(
+            "log recovered",
+            partition=one.partition,
+            segments=report.recovered_segments,
+            bytes=report.recovered_bytes,
+            truncated_bytes=report.truncated_bytes,
+            deleted_segments=report.deleted_segments,
+            log_end_offset=one.info().log_end_offset,
+        )

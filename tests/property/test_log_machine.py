@@ -163,7 +163,7 @@ class LogMachine(RuleBasedStateMachine):
         self.reopen(clean=True)
         report = self.log.open_report
         # A log without a record to show needs no snapshot; what is below its start may then be read for producers.
-        assert report._replace(replayed_batches=0) == (0, 0, 0, 0, 0, 0)
+        assert report._replace(replayed_batches=0) == (0,) * 7
         assert report.replayed_batches == 0 or self.start == self.end
         assert self.log.info().log_end_offset == self.end
 

@@ -67,7 +67,7 @@ def test_the_same_batches_make_the_same_files(partition: str, golden: Path, tmp_
             epochs=[],
             now_ms=0,
         )
-        assert report == (0, 0, 0, 0, 0, 0)
+        assert report == (0,) * 7
         return log
 
     log = open_log([])

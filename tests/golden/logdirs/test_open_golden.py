@@ -98,7 +98,7 @@ def test_a_clean_directory_opens_without_reading_records(
     logs = by_partition(open_directory(directory))
     assert len(logs) == 30
     for partition, log in logs.items():
-        assert log.open_report == (0, 0, 0, 0, 0, 0), partition
+        assert log.open_report == (0,) * 7, partition
         assert log.info().log_end_offset == ends[partition]
 
 
@@ -176,7 +176,7 @@ def test_a_killed_directory_is_recovered(copy_of: CopyOf, open_directory: Callab
             problems += dump.problems
     assert problems == []
     again = by_partition(open_directory(directory))
-    assert all(log.open_report == (0, 0, 0, 0, 0, 0) for log in again.values())
+    assert all(log.open_report == (0,) * 7 for log in again.values())
     assert {partition: log.info().log_end_offset for partition, log in again.items()} == ends
 
 

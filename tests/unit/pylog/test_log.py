@@ -143,7 +143,7 @@ def test_a_clean_close_reads_nothing_at_the_next_open(log: Log, make_batch: Make
     log.close(clean=True)
     log.close(clean=True)
     again = reopen(clean=True, recovery_point=end)
-    assert again.open_report == (0, 0, 0, 0, 0, 0)
+    assert again.open_report == (0,) * 7
     assert again.info().log_end_offset == end
     assert again.epochs() == [EpochEntry(3, 0)]
     assert again.topic_id == TOPIC_ID

@@ -165,7 +165,7 @@ def test_clean_stop_and_start(store: Store, fill: Callable[..., None], threads: 
     manager = store.open(threads)
     assert not Path(store.paths[0], ".kafka_cleanshutdown").exists()
     for log in manager.logs():
-        assert log.open_report == (0, 0, 0, 0, 0, 0)
+        assert log.open_report == (0,) * 7
         assert log.info().log_end_offset == 24
     assert {log.partition: log.info().log_start_offset for log in manager.logs()} == {A0: 0, A1: 1, B0: 0}
 
