@@ -378,8 +378,8 @@ def run(config: Config) -> int:
     for listener in config.listeners:
         if listener.protocol != "PLAINTEXT":
             sys.stderr.write(
-                f"pylog server: listeners: {listener} wants {listener.protocol}, and this version speaks PLAINTEXT only; "
-                "leave it out, or put a proxy that ends TLS before the broker\n"
+                f"pylog server: listeners: {listener} wants {listener.protocol}, and this version speaks PLAINTEXT "
+                "only; leave it out, or put a proxy that ends TLS before the broker\n"
             )
             return EXIT_USAGE
     wanted = {signal.SIGTERM, signal.SIGINT}
