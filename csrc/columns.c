@@ -109,26 +109,33 @@ static inline void put_bytes(bytes_column *b, int64_t i, const uint8_t *data, in
   b->ends[i + 1] = (int64_t)b->size_bytes;
 }
 
+/* The loop works on copies of the columns: through pointers every byte stored might change them, for all the compiler knows. */
 static int32_t take_records(plog_columns *c, const plog_batch_header *header, const uint8_t *records, size_t size_bytes,
                             int64_t from, int64_t below) {
   const uint8_t *p = records, *end = records + size_bytes;
-  int64_t n = c->count;
-  for (int32_t i = 0; i < header->records_count; i++) {
+  bytes_column keys = c->bytes[KEYS], values = c->bytes[VALUES], headers = c->bytes[HEADERS];
+  int64_t *offsets = c->offsets, *timestamps = c->timestamps, n = c->count;
+  int32_t *headers_counts = c->headers_counts;
+  const plog_batch_header h = *header;
+  for (int32_t i = 0; i < h.records_count; i++) {
     plog_record r;
     int32_t delta;
     int64_t timestamp_delta;
     if (!plog__take_record(&p, end, &r, &delta, &timestamp_delta)) return PLOG_INVALID_RECORD;
-    int64_t offset = plog__add_wrapping(header->base_offset, delta);
+    int64_t offset = plog__add_wrapping(h.base_offset, delta);
     if (offset < from || offset >= below) continue;
-    c->offsets[n] = offset;
-    c->timestamps[n] = plog__record_timestamp(header, timestamp_delta);
-    c->headers_counts[n] = r.headers_count;
-    put_bytes(&c->bytes[KEYS], n, r.key, r.key_bytes);
-    put_bytes(&c->bytes[VALUES], n, r.value, r.value_bytes);
-    put_bytes(&c->bytes[HEADERS], n, r.headers, r.headers_bytes);
+    offsets[n] = offset;
+    timestamps[n] = plog__record_timestamp(&h, timestamp_delta);
+    headers_counts[n] = r.headers_count;
+    put_bytes(&keys, n, r.key, r.key_bytes);
+    put_bytes(&values, n, r.value, r.value_bytes);
+    put_bytes(&headers, n, r.headers, r.headers_bytes);
     n++;
   }
   if (p != end) return PLOG_INVALID_RECORD;
+  c->bytes[KEYS] = keys;
+  c->bytes[VALUES] = values;
+  c->bytes[HEADERS] = headers;
   c->count = n;
   return 0;
 }
@@ -144,18 +151,10 @@ static int32_t take_batch(plog_columns *c, const uint8_t *data, const plog_batch
     if (rc != 0) return rc;
     records = decompressed;
   }
-  bytes_column before[BYTES_COLUMNS];
-  memcpy(before, c->bytes, sizeof before);
   bool possible = header->records_count >= 0 && (size_t)header->records_count <= size_bytes / RECORD_MIN_BYTES;
   int32_t rc = possible ? reserve_records(c, header->records_count) : PLOG_INVALID_RECORD;
   if (rc == 0) rc = reserve_bytes(c, size_bytes);
   if (rc == 0) rc = take_records(c, header, records, size_bytes, from, below);
-  if (rc != 0) {
-    for (int32_t i = 0; i < BYTES_COLUMNS; i++) {
-      c->bytes[i].size_bytes = before[i].size_bytes;
-      c->bytes[i].nulls_count = before[i].nulls_count;
-    }
-  }
   free(decompressed);
   return rc;
 }

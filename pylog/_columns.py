@@ -7,6 +7,11 @@ are looked at here or handed to `check`. Any thread may call an appender; a deco
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from io import BytesIO
+from itertools import islice, repeat
+from operator import sub
+
 from pylog._native import INT32_MIN, INT64_MAX, Log, Sys, check, read_batch_header
 from pylog._plog import ffi, lib
 from pylog.facts import NamedTuple
@@ -46,11 +51,21 @@ class Decoded:
         self.needed_bytes: int = view.needed_bytes
         self.stopped: int = view.stopped
 
-    def offsets(self) -> list[int]:
-        return ffi.unpack(self._view.offsets, self.count)  # type: ignore[no-any-return]
+    # Each of these can be iterated once, and makes its values as they are asked for: what is dropped at once costs no
+    # more than an allocation that is warm. They do not need the decode's memory any more.
 
-    def timestamps(self) -> list[int]:
-        return ffi.unpack(self._view.timestamps, self.count)  # type: ignore[no-any-return]
+    def offsets(self) -> Iterable[int]:
+        count, offsets = self.count, self._view.offsets
+        if count and offsets[count - 1] - offsets[0] == count - 1:
+            return range(offsets[0], offsets[0] + count)
+        return ffi.unpack(offsets, count)  # type: ignore[no-any-return]
+
+    def timestamps(self) -> Iterable[int]:
+        count, timestamps = self.count, self._view.timestamps
+        data = ffi.buffer(timestamps, 8 * count)
+        if count and data[:] == data[:8] * count:
+            return repeat(timestamps[0], count)
+        return ffi.unpack(timestamps, count)  # type: ignore[no-any-return]
 
     def headers_counts(self) -> list[int]:
         return ffi.unpack(self._view.headers_counts, self.count)  # type: ignore[no-any-return]
@@ -59,27 +74,25 @@ class Decoded:
     def has_headers(self) -> bool:
         return bool(self._view.headers.size_bytes)
 
-    def keys(self) -> list[bytes | None]:
+    def keys(self) -> Iterable[bytes | None]:
         return self._bytes(self._view.keys)
 
-    def values(self) -> list[bytes | None]:
+    def values(self) -> Iterable[bytes | None]:
         return self._bytes(self._view.values)
 
-    def headers(self) -> list[bytes | None]:
+    def headers(self) -> Iterable[bytes | None]:
         """Encoded, after their count."""
         return self._bytes(self._view.headers)
 
-    def _bytes(self, column: Any) -> list[bytes | None]:
+    def _bytes(self, column: Any) -> Iterable[bytes | None]:
         count = self.count
         if column.nulls_count == count:
-            return [None] * count
-        data = ffi.buffer(column.data, column.size_bytes)[:]
+            return repeat(None, count)
         ends = ffi.unpack(column.ends, count + 1)
-        cut: list[bytes | None] = list(map(data.__getitem__, map(slice, ends, ends[1:])))
+        cut: Iterable[bytes | None] = map(BytesIO(ffi.buffer(column.data, column.size_bytes)[:]).read, _sizes(ends))
         if column.nulls_count:
-            for i, null in enumerate(ffi.unpack(column.nulls, count)):
-                if null:
-                    cut[i] = None
+            nulls = ffi.unpack(column.nulls, count)
+            return [None if null else value for null, value in zip(nulls, cut, strict=True)]
         return cut
 
     # What follows shows the memory itself, which lives as long as what it is shown through.
@@ -102,6 +115,10 @@ class Decoded:
         # The cast holds on to the memory as long as the buffer does.
         owner = ffi.gc(ffi.cast("uint8_t *", pointer), _Holder(self._memory))
         return memoryview(ffi.buffer(owner, size_bytes)).toreadonly()
+
+
+def _sizes(ends: list[int]) -> Iterable[int]:
+    return map(sub, islice(ends, 1, None), ends)
 
 
 class _Holder:

@@ -44,8 +44,9 @@ class BytesColumn:
 
     def to_list(self) -> list[bytes | None]:
         """Every value as bytes, None for null."""
-        data, ends = self.data.tobytes(), self.offsets.tolist()
-        values: list[bytes | None] = list(map(data.__getitem__, map(slice, ends, ends[1:])))
+        data = self.data.tobytes()
+        starts, ends = self.offsets[:-1].tolist(), self.offsets[1:].tolist()
+        values: list[bytes | None] = [data[start:end] for start, end in zip(starts, ends, strict=True)]
         if self.null is not None:
             for i in self.null.nonzero()[0].tolist():
                 values[i] = None
@@ -122,7 +123,7 @@ class Columns:
 
     def records(self) -> list[Record]:
         """The same as records."""
-        return records_of(self._decoded)
+        return list(records_of(self._decoded))
 
     def to_arrow(self) -> pyarrow.RecordBatch:
         """A pyarrow RecordBatch: offset and timestamp_ms int64, key and value large_binary. Raises ImportError."""

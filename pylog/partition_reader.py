@@ -8,7 +8,7 @@ one writes. Each iteration is one thread's; a PartitionReader may be shared.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal, TypeAlias
 
 from pylog._columns import Decoded
@@ -99,7 +99,7 @@ class PartitionReader:
     ) -> Iterator[Record]:
         """Records, one by one. max_records: at most so many."""
         chunks = self._chunks(start, timestamp_ms, end_offset, timeout_ms, isolation)
-        records = _records(chunks)
+        records = chain.from_iterable(map(records_of, chunks))
         return records if max_records is None else islice(records, max_records)
 
     def read_columns(
@@ -172,13 +172,6 @@ class PartitionReader:
         begin = self._begin(start, timestamp_ms)
         end = INT64_MAX if end_offset is None else end_offset
         return Chunks(self._open_source, Bounds(begin, end, timeout_ms, isolation == "read_committed"))
-
-
-def _records(chunks: Chunks) -> Iterator[Record]:
-    for decoded in chunks:
-        records = records_of(decoded)
-        del decoded  # its memory serves the next chunk
-        yield from records
 
 
 def _columns(decoded: Decoded) -> Columns:

@@ -6,8 +6,8 @@ times are milliseconds since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Iterator
+from itertools import repeat
 
 from pylog._columns import NOW, Decoded
 from pylog.facts import NamedTuple
@@ -44,17 +44,14 @@ def as_headers(headers: HeadersLike) -> tuple[Header, ...]:
     return tuple(Header(name, value) for name, value in headers)
 
 
-_new_record = partial(tuple.__new__, Record)
+_new_tuple = tuple.__new__
 
 
-def records_of(decoded: Decoded) -> list[Record]:
-    """The records of a decode, in order."""
-    count = decoded.count
-    headers: Iterable[tuple[Header, ...]]
+def records_of(decoded: Decoded) -> Iterator[Record]:
+    """The records of a decode, in order, each made when it is asked for. The decode's memory is free on return."""
+    headers: Iterable[tuple[Header, ...]] = repeat(())
     if decoded.has_headers:
         counts = decoded.headers_counts()
         headers = [decode_headers(data or b"", n) for data, n in zip(decoded.headers(), counts, strict=True)]
-    else:
-        headers = [()] * count
-    columns = zip(decoded.offsets(), decoded.timestamps(), decoded.keys(), decoded.values(), headers, strict=True)
-    return list(map(_new_record, columns))
+    columns = zip(decoded.offsets(), decoded.timestamps(), decoded.keys(), decoded.values(), headers, strict=False)
+    return map(_new_tuple, repeat(Record), columns)
