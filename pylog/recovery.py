@@ -1,9 +1,10 @@
 """Opening all logs of the data directories, after a clean stop or a crash.
 
-Keeps true: directories are opened side by side, and the logs of each by as many threads as it is given. Whether a directory was closed in order is known before its first log is opened, and the marker that says so
-is gone, durably, by then. After a crash every log is checked from its recovery point on, its torn tail cut, and what is
-derived is rebuilt. A checkpoint that cannot be read costs time, never records. One log that cannot be opened fails the
-directory: half a directory would look like lost partitions. A recovery that takes long says every second how far it is.
+Keeps true: directories are opened side by side, and the logs of each by as many threads as it is given. Whether a
+directory was closed in order is known before its first log is opened, and the marker that says so is gone, durably, by
+then. After a crash every log is checked from its recovery point on, its torn tail cut, and what is derived is rebuilt.
+A checkpoint that cannot be read costs time, never records. One log that cannot be opened fails the directory: half a
+directory would look like lost partitions. A recovery that takes long says every second how far it is.
 """
 
 from __future__ import annotations

@@ -97,16 +97,18 @@ def _settle(path: str, next_offset: Callable[[str], int]) -> Settled:
     replaced = _replaced(path, files, valid, next_offset)
     kept = {f.offset for f in files if f.kind == LOG_SUFFIX and not f.state and f not in replaced}
     kept |= {f.offset for f in valid if f.kind == LOG_SUFFIX}
+    placed = [f for f in valid if f.offset in kept]
     orphans = [f for f in files if f.kind in _INDEX_SUFFIXES and not f.state and f.offset not in kept]
+    orphans += [f for f in valid if f not in placed]
     # Void swaps go before the .cleaned that make them void: this may stop half way and begin again.
     deleted = [f for f in files if f.state == DELETED_SUFFIX]
     doomed = dict.fromkeys(f.name for f in [*void, *cleaned, *deleted, *replaced, *orphans])
     for name in doomed:
         unlink_if_there(os.path.join(path, name))
-    for file in valid:
+    for file in placed:
         os.rename(os.path.join(path, file.name), os.path.join(path, file.name.removesuffix(SWAP_SUFFIX)))
     sync_directory(path)
-    return Settled(sorted(kept), sorted(doomed), sorted(f.name.removesuffix(SWAP_SUFFIX) for f in valid))
+    return Settled(sorted(kept), sorted(doomed), sorted(f.name.removesuffix(SWAP_SUFFIX) for f in placed))
 
 
 def _replaced(

@@ -75,3 +75,11 @@ def test_a_finished_compaction_is_completed(tmp_path: Path, half_done: bool) -> 
     assert settled.completed == [name(0, ".index"), name(0, ".log")]
     assert (tmp_path / name(0, ".log")).read_bytes() == name(0, ".log.swap").encode()
     assert sorted(os.listdir(tmp_path)) == [name(0, ".index"), name(0, ".log"), name(20, ".log")]
+
+
+def test_indexes_of_a_compaction_that_lost_its_log_go(tmp_path: Path) -> None:
+    for n in (name(0, ".log"), name(0, ".index.swap"), name(9, ".timeindex.swap"), name(9, ".txnindex.swap")):
+        (tmp_path / n).write_bytes(n.encode())
+    settled = settle_directory(str(tmp_path), no_swaps)
+    assert settled == ([0], [name(9, ".timeindex.swap"), name(9, ".txnindex.swap")], [name(0, ".index")])
+    assert sorted(os.listdir(tmp_path)) == [name(0, ".index"), name(0, ".log")]
