@@ -1,9 +1,12 @@
 #include "key_map.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base.h"
+#include "sys.h"
 
 typedef struct {
   plog_key_hash key;
@@ -13,6 +16,7 @@ typedef struct {
 _Static_assert(sizeof(entry) == PLOG_KEY_ENTRY_BYTES, "the bound of memory counts in these");
 
 struct plog_key_map {
+  plog_sys *sys;
   entry *entries;
   uint64_t slots;
   int64_t count;
@@ -20,24 +24,31 @@ struct plog_key_map {
   uint64_t secret[2];
 };
 
-plog_key_map *plog_key_map_open(int64_t slots, int64_t max_keys, const uint8_t *secret) {
-  if (max_keys < 1 || slots <= max_keys || slots > INT64_MAX / PLOG_KEY_ENTRY_BYTES) return NULL;
+int32_t plog_key_map_open(plog_sys *sys, int64_t slots, int64_t max_keys, const uint8_t *secret, plog_key_map **out) {
+  if (max_keys < 1 || slots <= max_keys || slots > INT64_MAX / PLOG_KEY_ENTRY_BYTES) return -EINVAL;
   plog_key_map *map = calloc(1, sizeof *map);
-  if (!map) return NULL;
-  map->entries = calloc((size_t)slots, sizeof(entry));
-  if (!map->entries) {
+  if (!map) return -ENOMEM;
+  size_t size_bytes = (size_t)slots * sizeof(entry);
+  void *entries;
+  int32_t rc = plog__sys_mmap(sys, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, &entries);
+  if (rc != 0) {
     free(map);
-    return NULL;
+    return rc;
   }
+  /* looked up at random: with small pages, finding the page costs more than finding the key. A kernel without takes small ones. */
+  (void)plog__sys_madvise(sys, entries, size_bytes, MADV_HUGEPAGE);
+  map->sys = sys;
+  map->entries = entries;
   map->slots = (uint64_t)slots;
   map->max_keys = max_keys;
   memcpy(map->secret, secret, sizeof map->secret);
-  return map;
+  *out = map;
+  return 0;
 }
 
 void plog_key_map_close(plog_key_map *map) {
   if (!map) return;
-  free(map->entries);
+  (void)plog__sys_munmap(map->sys, map->entries, (size_t)map->slots * sizeof(entry));
   free(map);
 }
 

@@ -379,8 +379,8 @@ int32_t plog_snapshot_decode(const uint8_t *data, size_t size_bytes, plog_produc
 typedef struct plog_key_map plog_key_map;
 #define PLOG_KEY_ENTRY_BYTES 24 /* of memory per slot */
 /** slots: more than max_keys, at which it is full. secret: 16 random bytes, so that nobody can prepare keys that are taken for
-    one another. NULL: no memory, or impossible sizes. */
-plog_key_map *plog_key_map_open(int64_t slots, int64_t max_keys, const uint8_t *secret);
+    one another. -EINVAL: impossible sizes. */
+int32_t plog_key_map_open(plog_sys *sys, int64_t slots, int64_t max_keys, const uint8_t *secret, plog_key_map **out);
 void plog_key_map_close(plog_key_map *map);
 int64_t plog_key_map_count(const plog_key_map *map);
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pylog._native import Log, NativeError, check
+from pylog._native import Log, NativeError, Sys, check
 from pylog._plog import ffi, lib
 from pylog.errors import KafkaError
 from pylog.facts import NamedTuple
@@ -47,10 +47,11 @@ class KeyMap:
 
     __slots__ = ("_pointer",)
 
-    def __init__(self, slots: int, max_keys: int) -> None:
-        self._pointer = lib.plog_key_map_open(slots, max_keys, os.urandom(16))
-        if not self._pointer:
-            raise MemoryError(f"no memory for a map of {slots} keys")
+    def __init__(self, sys: Sys, slots: int, max_keys: int) -> None:
+        """Raises OSError."""
+        out = ffi.new("plog_key_map **")
+        check(lib.plog_key_map_open(sys.pointer, slots, max_keys, os.urandom(16), out), f"a map of {max_keys} keys")
+        self._pointer = out[0]
 
     @property
     def pointer(self) -> Any:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 
 from pylog._cleaning import ENTRY_BYTES, CleaningAborted, CleaningStats, DamagedBatch, KeyMap, NativeCleaning
-from pylog._native import NativeError
+from pylog._native import NativeError, Sys
 from pylog.cleanable import DirtySection, dirty_section, group_segments, overdue
 from pylog.cleaner_offsets import CleanerOffsets
 from pylog.clock import Clock
@@ -65,6 +65,7 @@ class Throttle:
 
 
 def clean_log(
+    sys: Sys,
     log: Log,
     section: DirtySection,
     config: CleanerConfig,
@@ -75,13 +76,13 @@ def clean_log(
     """One pass over a log; its next_dirty_offset is where it is dirty from now on.
 
     moved: told after each piece how many bytes were read and written; what it raises ends the pass. replaced: told when
-    files were set aside, durably. Raises CleaningAborted, DamagedBatch, OSError, MemoryError; then the groups that were
-    in place already stay so.
+    files were set aside, durably. Raises CleaningAborted, DamagedBatch, OSError; then the groups that were in place
+    already stay so.
     """
     most = max_keys(config)
     keys = min(most, max(section.upto - section.first_dirty, 1))  # no record has two keys
     slots = max(min(int(keys * _ROOM_PER_KEY), int(most / config.io_buffer_load_factor)), keys) + 1
-    key_map = KeyMap(slots, keys)
+    key_map = KeyMap(sys, slots, keys)
     try:
         cleaning = NativeCleaning(
             log.native,
@@ -157,6 +158,7 @@ class Cleaner:
         "_on_replaced",
         "_paused",
         "_stopping",
+        "_sys",
         "_threads",
         "_throttle",
         "_uncleanable",
@@ -167,6 +169,7 @@ class Cleaner:
         self,
         *,
         config_of: Callable[[], CleanerConfig],
+        sys: Sys,
         clock: Clock,
         logs: Callable[[], list[Log]],
         offsets: CleanerOffsets,
@@ -176,6 +179,7 @@ class Cleaner:
         """config_of: the settings as they are now, asked before each pass. logs: all there are. on_disk_error: told the
         data directory. on_replaced: told a log in which files were set aside."""
         self._config_of = config_of
+        self._sys = sys
         self._clock = clock
         self._logs = logs
         self._offsets = offsets
@@ -314,6 +318,7 @@ class Cleaner:
         began = self._clock.monotonic_ms()
         try:
             stats = clean_log(
+                self._sys,
                 log,
                 section,
                 config,
@@ -329,9 +334,6 @@ class Cleaner:
         except DamagedBatch as e:
             self._uncleanable.add(log.path)
             _log.error("log is not compacted any more", partition=log.partition, error=e)
-            return
-        except MemoryError as e:
-            _log.warn("cleaning put off", partition=log.partition, error=e)
             return
         # Whoever cuts the log now waits for this pass, and corrects what it says here.
         self._offsets.put(log.directory, log.partition, stats.next_dirty_offset)

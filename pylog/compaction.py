@@ -6,8 +6,10 @@ whether or not they run, a log that is cut or deleted takes its first dirty offs
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 
+from pylog._native import Sys
 from pylog.clock import Clock
 from pylog.facts import NamedTuple
 from pylog.schedule import Schedule
@@ -34,12 +36,26 @@ class CleanerConfig(NamedTuple):
 class Compaction:
     """The cleaner of a log manager. Any thread."""
 
-    __slots__ = ("_cleaner", "_clock", "_config_of", "_logs", "_offsets", "_on_disk_error", "_on_replaced", "_stopped")
+    __slots__ = (
+        "_cleaner",
+        "_clock",
+        "_config_of",
+        "_guard",
+        "_held",
+        "_logs",
+        "_offsets",
+        "_on_disk_error",
+        "_on_replaced",
+        "_paused",
+        "_stopped",
+        "_sys",
+    )
 
     def __init__(
         self,
         config_of: Callable[[], CleanerConfig] | None,
         *,
+        sys: Sys,
         clock: Clock,
         logs: Callable[[], list[Log]],
         on_disk_error: Callable[[str, OSError], None],
@@ -47,6 +63,7 @@ class Compaction:
     ) -> None:
         """config_of: the settings as they are now; None: nothing is compacted. The rest is as in Cleaner."""
         self._config_of = config_of
+        self._sys = sys
         self._clock = clock
         self._logs = logs
         self._on_disk_error = on_disk_error
@@ -54,6 +71,9 @@ class Compaction:
         self._cleaner: Cleaner | None = None
         self._offsets: CleanerOffsets | None = None
         self._stopped = False
+        self._guard = threading.Lock()
+        self._held: set[TopicPartition] = set()
+        self._paused: dict[TopicPartition, int] = {}
 
     def schedule(self, schedule: Schedule) -> None:
         """Look from time to time whether there is something to clean."""
@@ -78,14 +98,22 @@ class Compaction:
         if self._cleaner is None:
             from pylog.cleaner import Cleaner
 
-            self._cleaner = Cleaner(
+            cleaner = Cleaner(
                 config_of=self._config_of,
+                sys=self._sys,
                 clock=self._clock,
                 logs=self._logs,
                 offsets=self.offsets(),
                 on_disk_error=self._on_disk_error,
                 on_replaced=self._on_replaced,
             )
+            with self._guard:
+                for partition in self._held:
+                    cleaner.pause(partition)
+                for partition, times in self._paused.items():
+                    for _ in range(times):
+                        cleaner.pause(partition)
+                self._cleaner = cleaner
         return self._cleaner
 
     def offsets(self) -> CleanerOffsets:
@@ -100,19 +128,56 @@ class Compaction:
         return [log.partition for log in self._logs() if log.directory == directory]
 
     def pause(self, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
-        """No pass is in these logs on return, until `resume` is told what this returned."""
-        cleaner = self._cleaner
-        if cleaner is None:
-            return []
+        """No pass is in these logs on return, until `resume` is told what this returned: also when the cleaner starts
+        only now."""
         held = list(partitions)
-        for partition in held:
-            cleaner.pause(partition)
+        with self._guard:
+            for partition in held:
+                self._paused[partition] = self._paused.get(partition, 0) + 1
+            cleaner = self._cleaner
+        if cleaner is not None:
+            for partition in held:
+                cleaner.pause(partition)
         return held
 
     def resume(self, held: list[TopicPartition]) -> None:
-        for partition in held:
-            if self._cleaner is not None:
-                self._cleaner.resume(partition)
+        with self._guard:
+            for partition in held:
+                self._paused[partition] -= 1
+                if not self._paused[partition]:
+                    del self._paused[partition]
+            cleaner = self._cleaner
+        if cleaner is not None:
+            for partition in held:
+                cleaner.resume(partition)
+
+    def hold(self, partition: TopicPartition) -> None:
+        """No pass is in this log on return, until `let_go`, whether or not the cleaner is there already."""
+        with self._guard:
+            if partition in self._held:
+                return
+            self._held.add(partition)
+            cleaner = self._cleaner
+        if cleaner is not None:
+            cleaner.pause(partition)
+
+    def let_go(self, partition: TopicPartition) -> None:
+        """Undo `hold`; nothing when it was not held."""
+        with self._guard:
+            if partition not in self._held:
+                return
+            self._held.discard(partition)
+            cleaner = self._cleaner
+        if cleaner is not None:
+            cleaner.resume(partition)
+
+    def moved(self, old: Log, new: Log) -> None:
+        """The log lies in another directory now; it is as clean there. Raises OSError."""
+        if new.config.compact:
+            offset = self.offsets().get(old.directory, old.partition)
+            if offset is not None:
+                self.offsets().put(new.directory, new.partition, offset)
+                self.offsets().forget(old.directory, old.partition)
 
     def cut(self, log: Log) -> None:
         """The log was cut: what its active segment will hold is dirty. Not while a pass is in it. Raises OSError."""

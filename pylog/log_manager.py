@@ -108,6 +108,7 @@ class LogManager:
         self._to_catch_up: set[Log] = set()
         self._compaction = Compaction(
             cleaner_config,
+            sys=sys,
             clock=clock,
             logs=self.logs,
             on_disk_error=self._disk_error,

@@ -15,16 +15,21 @@ static fixture f;
 
 /* ---------------------------------------------------------------------------------------------- the map */
 
-static plog_key_map *new_map(int64_t max_keys) {
+static int32_t open_map(int64_t max_keys, plog_key_map **out) {
   uint8_t secret[16];
   for (int i = 0; i < 16; i++) secret[i] = (uint8_t)i;
-  plog_key_map *map = plog_key_map_open(max_keys + max_keys / 4 + 1, max_keys, secret);
-  CHECK(map);
+  return plog_key_map_open(f.sys, max_keys + max_keys / 4 + 1, max_keys, secret, out);
+}
+
+static plog_key_map *new_map(int64_t max_keys) {
+  plog_key_map *map;
+  CHECK_EQ(open_map(max_keys, &map), 0);
   return map;
 }
 
 /* The vectors published with SipHash-2-4, 128 bits: secret 00 01 .. 0f, input 00 01 .. */
 static void hash_is_siphash(void) {
+  fixture_begin(&f);
   plog_key_map *map = new_map(8);
   const uint8_t input[2] = {0, 1},
                 none[16] = {0xa3, 0x81, 0x7f, 0x04, 0xba, 0x25, 0xa8, 0xe6, 0x6d, 0xf6, 0x72, 0x14, 0xc7, 0x55, 0x02, 0x93};
@@ -34,10 +39,12 @@ static void hash_is_siphash(void) {
   h = plog__key_hash(map, input, 1);
   CHECK(memcmp(&h, one, 16) == 0);
   plog_key_map_close(map);
+  fixture_end(&f);
 }
 
 static void map_holds_what_was_put(void) {
   enum { COUNT = 5000 };
+  fixture_begin(&f);
   plog_key_map *map = new_map(COUNT);
   for (int round = 0; round < 2; round++)
     for (int32_t i = 0; i < COUNT; i++) {
@@ -53,8 +60,10 @@ static void map_holds_what_was_put(void) {
   CHECK_EQ(plog__key_map_get(map, plog__key_hash(map, (const uint8_t *)&other, sizeof other)), 100077);
   plog_key_map_close(map);
   const uint8_t secret[16] = {0};
-  CHECK(plog_key_map_open(10, 10, secret) == NULL); /* no free slot to end a search */
-  CHECK(plog_key_map_open(10, 0, secret) == NULL);
+  CHECK_EQ(plog_key_map_open(f.sys, 10, 10, secret, &map), -EINVAL); /* no free slot to end a search */
+  CHECK_EQ(plog_key_map_open(f.sys, 10, 0, secret, &map), -EINVAL);
+  CHECK_EQ(plog_key_map_open(f.sys, INT64_MAX / 24, 1, secret, &map), -ENOMEM);
+  fixture_end(&f);
 }
 
 /* ---------------------------------------------------------------------------------------------- a log of keys */
@@ -169,11 +178,14 @@ static int32_t clean_group(plog_cleaning *c, const int64_t *bases, int32_t count
 static int32_t clean(pass *p, int64_t first_dirty) {
   static plog_segment_info segments[FIXTURE_MAX_SEGMENTS];
   int32_t n = plog_log_segments(f.log, segments, FIXTURE_MAX_SEGMENTS);
-  plog_key_map *map = new_map(p->max_keys);
+  plog_key_map *map;
+  int32_t rc = open_map(p->max_keys, &map);
+  if (rc != 0) return rc;
   plog_cleaning_settings settings = {first_dirty, segments[n - 1].base_offset, p->now_ms, p->delete_retention_ms,
                                      p->io_bytes};
   plog_cleaning *c;
-  int32_t done = 0, rc = plog_cleaning_open(f.log, map, &settings, &c);
+  int32_t done = 0;
+  rc = plog_cleaning_open(f.log, map, &settings, &c);
   if (rc == 0) {
     while (rc == 0 && !done) rc = plog_cleaning_index(c, &done);
     plog_cleaning_stats_read(c, &p->stats);

@@ -148,7 +148,7 @@ def reopen(system: Sys, directory: str) -> Log:
     )
 
 
-def clean(log: Log, config: CleanerConfig, first_dirty: int, now_ms: int) -> int:
+def clean(system: Sys, log: Log, config: CleanerConfig, first_dirty: int, now_ms: int) -> int:
     """One pass; the first dirty offset after it."""
     info = log.info()
     section = dirty_section(
@@ -162,7 +162,7 @@ def clean(log: Log, config: CleanerConfig, first_dirty: int, now_ms: int) -> int
     )
     if section.upto <= section.first_dirty:
         return first_dirty
-    return clean_log(log, section, config, now_ms).next_dirty_offset
+    return clean_log(system, log, section, config, now_ms).next_dirty_offset
 
 
 @contextmanager
@@ -188,16 +188,16 @@ def finish(log: Log, system: Sys) -> None:
 def test_the_last_value_of_each_key_stays(history: list[Step], later: list[Step], ample: bool, time_ms: int) -> None:
     config = AMPLE if ample else SMALL
     with written(history) as (directory, expected, log, system):
-        dirty = clean(log, config, 0, WALL_MS)
+        dirty = clean(system, log, config, 0, WALL_MS)
         expected.check(log)
         for step in later:
             expected.append(log, step)
-        while (further := clean(log, config, dirty, WALL_MS + time_ms)) > dirty:
+        while (further := clean(system, log, config, dirty, WALL_MS + time_ms)) > dirty:
             dirty = further
             expected.check(log)
         before = [s.size_bytes for s in log.segments()]
-        clean(log, config, dirty, WALL_MS + time_ms)
-        clean(log, config, dirty, WALL_MS + time_ms)
+        clean(system, log, config, dirty, WALL_MS + time_ms)
+        clean(system, log, config, dirty, WALL_MS + time_ms)
         assert sum(s.size_bytes for s in log.segments()) <= sum(before)
         log.close(clean=False)
         log = reopen(system, directory)
@@ -218,7 +218,7 @@ def crash(directory: str, expected: History, log: Log, system: Sys, crash_at: in
     made = system.count()
     system.fault(-1, crash_at, errno.EIO, repeat=-1)
     try:
-        clean(log, AMPLE, 0, WALL_MS)
+        clean(system, log, AMPLE, 0, WALL_MS)
     except OSError as e:
         assert e.errno == errno.EIO
     reached = system.count() - made >= crash_at
@@ -230,7 +230,7 @@ def crash(directory: str, expected: History, log: Log, system: Sys, crash_at: in
     expected.check(log)
     names = os.listdir(log.path)
     assert not [name for name in names if name.endswith((".cleaned", ".swap", ".deleted"))]
-    clean(log, AMPLE, 0, WALL_MS)
+    clean(system, log, AMPLE, 0, WALL_MS)
     expected.check(log)
     finish(log, system)
     return reached
@@ -281,6 +281,6 @@ def test_a_log_that_changes_meanwhile(change: str) -> None:
                     log.owner.delete_segments(log.segments()[1].base_offset)
 
         with pytest.raises(CleaningAborted):
-            clean_log(log, section, AMPLE, WALL_MS, meanwhile)
+            clean_log(system, log, section, AMPLE, WALL_MS, meanwhile)
         assert not [name for name in os.listdir(log.path) if name.endswith((".cleaned", ".swap"))]
         finish(log, system)

@@ -57,10 +57,16 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def opened(captured: Path, round_: Round) -> Iterator[Log]:
+def system() -> Iterator[Sys]:
+    table = Sys()
+    yield table
+    table.close()
+
+
+@pytest.fixture
+def opened(captured: Path, round_: Round, system: Sys) -> Iterator[Log]:
     """Our log on what Kafka's cleaner had before it."""
     path = captured / f"{round_.round}-before" / f"{round_.topic}-0"
-    system = Sys()
     log = open_log(
         system,
         TopicPartition(round_.topic, 0),
@@ -74,7 +80,6 @@ def opened(captured: Path, round_: Round) -> Iterator[Log]:
     )
     yield log
     log.close(clean=False)
-    system.close()
 
 
 def logs_in(path: Path) -> dict[str, bytes]:
@@ -111,12 +116,12 @@ def dirty(log: Log, round_: Round, now_ms: int) -> DirtySection:
 
 
 @pytest.mark.parametrize("round_", rounds(), ids=str)
-def test_the_same_as_kafka(captured: Path, opened: Log, round_: Round) -> None:
+def test_the_same_as_kafka(captured: Path, opened: Log, round_: Round, system: Sys) -> None:
     ours = Path(opened.path)
     theirs = captured / f"{round_.round}-after" / f"{round_.topic}-0"
     before, wanted = logs_in(ours), logs_in(theirs)
     now_ms = moment(round_, before, wanted)
-    stats = clean_log(opened, dirty(opened, round_, now_ms), CleanerConfig(), now_ms)
+    stats = clean_log(system, opened, dirty(opened, round_, now_ms), CleanerConfig(), now_ms)
     assert stats.next_dirty_offset == round_.next_dirty
     found = logs_in(ours)
     assert list(found) == list(wanted)
