@@ -119,8 +119,8 @@ static int32_t write_batch(plog_appender *a, const uint8_t *data, size_t size_by
   return 0;
 }
 
-static void begin_batch(const plog_appender *a, plog_batch_builder *b, const plog_producer_stamp *producer) {
-  int32_t attributes = a->config.codec;
+static void begin_batch(const plog_appender *a, plog_batch_builder *b, int32_t codec, const plog_producer_stamp *producer) {
+  int32_t attributes = codec;
   if (a->config.log_append_time) attributes |= PLOG_ATTR_LOG_APPEND_TIME;
   if (producer) attributes |= PLOG_ATTR_TRANSACTIONAL;
   plog_batch_builder_reset(b, plog__log_staged_end(a->log), attributes, producer ? producer->producer_id : -1,
@@ -128,10 +128,10 @@ static void begin_batch(const plog_appender *a, plog_batch_builder *b, const plo
                            a->config.leader_epoch);
 }
 
-static int32_t end_batch(plog_appender *a, plog_batch_builder *b, int64_t now_ms, int64_t *out_last) {
+static int32_t end_batch(plog_appender *a, plog_batch_builder *b, int32_t level, int64_t now_ms, int64_t *out_last) {
   const uint8_t *data;
   size_t size_bytes;
-  int32_t rc = plog_batch_builder_finish(b, a->config.level, &data, &size_bytes);
+  int32_t rc = plog_batch_builder_finish(b, level, &data, &size_bytes);
   return rc == 0 ? write_batch(a, data, size_bytes, now_ms, out_last) : rc;
 }
 
@@ -148,9 +148,9 @@ static int32_t append_one(plog_appender *a, int64_t timestamp, const uint8_t *ke
   if (timestamp == PLOG_NOW || a->config.log_append_time) timestamp = now_ms;
   int32_t rc = check_record(a, timestamp, key);
   if (rc != 0) return rc;
-  begin_batch(a, a->alone, NULL);
+  begin_batch(a, a->alone, a->config.codec, NULL);
   rc = plog_batch_builder_add(a->alone, timestamp, key, key_bytes, value, value_bytes, NULL, 0, 0);
-  return rc == 0 ? end_batch(a, a->alone, now_ms, out_last) : rc;
+  return rc == 0 ? end_batch(a, a->alone, a->config.level, now_ms, out_last) : rc;
 }
 
 int64_t plog_appender_append(plog_appender *a, const uint8_t *value, int32_t value_bytes, const uint8_t *key,
@@ -235,7 +235,8 @@ static int32_t append_batch(plog_appender *a, const plog_record_columns *in, con
                             int64_t now_ms, int64_t *at, int64_t *out_last) {
   int64_t limit = PLOG_MIN(a->config.batch_bytes, a->config.max_message_bytes), room = PLOG_BATCH_OVERHEAD;
   int64_t first = *at, i = first;
-  begin_batch(a, a->builder, producer);
+  bool own = in->codec >= 0 && in->codec != a->config.codec;
+  begin_batch(a, a->builder, own ? in->codec : a->config.codec, producer);
   for (; i < in->count && i - first < a->config.batch_records; i++) {
     new_record r;
     int32_t rc = record_at(in, i, &r);
@@ -251,7 +252,7 @@ static int32_t append_batch(plog_appender *a, const plog_record_columns *in, con
     if (rc != 0) return rc;
   }
   *at = i;
-  return end_batch(a, a->builder, now_ms, out_last);
+  return end_batch(a, a->builder, own ? INT32_MIN : a->config.level, now_ms, out_last);
 }
 
 /* Sequence numbers go on after 2^31 - 1 with 0. */

@@ -542,6 +542,7 @@ typedef struct {
 
 typedef struct {
   int64_t count;
+  int32_t codec; /* PLOG_CODEC_*; -1: the appender's, with its level */
   plog_column keys;
   plog_column values;
   plog_column headers;           /* encoded as plog_batch_builder_add takes them */

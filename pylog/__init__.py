@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pylog.reader import PolledRecord, Reader
     from pylog.record import NewRecord, Record
     from pylog.records import Header, RecordBatch, RecordBatchBuilder, batches
+    from pylog.serde import BYTES, DOUBLE, INT64, JSON, TEXT, Serde, TypedPartition, TypedReader, TypedRecord
     from pylog.store import Store, StoreReader, open
     from pylog.store_errors import (
         DamagedLogError,
@@ -50,19 +51,23 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "BYTES": "serde",
     "BytesColumn": "columns",
     "Clock": "clock",
     "Codec": "compression",
     "Columns": "columns",
     "CorruptFileError": "files",
+    "DOUBLE": "serde",
     "DamagedLogError": "store_errors",
     "DirectoryInUse": "data_dir",
     "Dump": "dump",
     "DumpOptions": "dump",
     "ErrorCode": "errors",
     "Header": "records",
+    "INT64": "serde",
     "InvalidRecordError": "store_errors",
     "InvalidTopicError": "store_errors",
+    "JSON": "serde",
     "KafkaError": "errors",
     "Log": "log",
     "LogConfig": "config",
@@ -86,24 +91,34 @@ _HOME = {
     "RecordBatchBuilder": "records",
     "RecordTooLargeError": "store_errors",
     "RecordView": "mapped",
+    "Serde": "serde",
     "StorageFailedError": "store_errors",
     "Store": "store",
     "StoreClosedError": "store_errors",
     "StoreError": "store_errors",
     "StoreReader": "store",
     "SystemClock": "clock",
+    "TEXT": "serde",
     "Topic": "topic",
     "TopicExistsError": "store_errors",
     "TopicPartition": "types",
     "TopicReader": "topic",
     "Transaction": "transaction",
     "TransactionError": "store_errors",
+    "TypedPartition": "serde",
+    "TypedReader": "serde",
+    "TypedRecord": "serde",
     "UnknownTopicError": "store_errors",
     "batches": "records",
     "open": "store",
 }
 
 __all__ = [
+    "BYTES",
+    "DOUBLE",
+    "INT64",
+    "JSON",
+    "TEXT",
     "BytesColumn",
     "Clock",
     "Codec",
@@ -140,6 +155,7 @@ __all__ = [
     "RecordBatchBuilder",
     "RecordTooLargeError",
     "RecordView",
+    "Serde",
     "StorageFailedError",
     "Store",
     "StoreClosedError",
@@ -152,6 +168,9 @@ __all__ = [
     "TopicReader",
     "Transaction",
     "TransactionError",
+    "TypedPartition",
+    "TypedReader",
+    "TypedRecord",
     "UnknownTopicError",
     "batches",
     "open",

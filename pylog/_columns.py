@@ -344,12 +344,15 @@ class Appender:
         headers: ByteColumn = NO_COLUMN,
         headers_counts: object = None,
         timestamps: object = None,
+        codec: int = -1,
         producer: Producer | None = None,
     ) -> Appended:
-        """headers_counts: a buffer of count int32. timestamps: a buffer of count int64."""
+        """headers_counts: a buffer of count int32. timestamps: a buffer of count int64. codec: -1, the topic's."""
         counts = ffi.NULL if headers_counts is None else ffi.from_buffer("int32_t[]", headers_counts)
         times = ffi.NULL if timestamps is None else ffi.from_buffer("int64_t[]", timestamps)
-        columns = ffi.new("plog_record_columns *", (count, keys.fields, values.fields, headers.fields, counts, times))
+        columns = ffi.new(
+            "plog_record_columns *", (count, codec, keys.fields, values.fields, headers.fields, counts, times)
+        )
         stamp = ffi.NULL if producer is None else ffi.new("plog_producer_stamp *", producer)
         out = ffi.new("plog_appended *")
         rc = lib.plog_appender_append_columns(self.pointer, columns, stamp, out)

@@ -158,19 +158,21 @@ class Partition(PartitionReader):
         *,
         timestamp_ms: int = NOW,
         headers: HeadersLike = (),
+        codec: str | None = None,
         durability: Durability | None = None,
     ) -> int:
         """Append one record, as a batch of its own; returns its offset.
 
         value, key: bytes, or None for null. timestamp_ms: ms since 1970; left out, it is now. headers: pairs of a str
-        and bytes or None. durability: that of the store when left out.
+        and bytes or None. codec: none, gzip, snappy, lz4 or zstd; the topic's compression.type when left out.
+        durability: that of the store when left out.
 
         Raises RecordTooLargeError, InvalidRecordError, StoreClosedError, StorageFailedError; OSError as the disk says
         it (ENOSPC: nothing was appended, and it works again when there is room).
         """
-        if headers:
+        if headers or codec is not None:
             record = NewRecord(value, key, timestamp_ms, as_headers(headers))
-            return self.append_many([record], durability=durability)[0]
+            return self.append_many([record], codec=codec, durability=durability)[0]
         offset: int = self._append_record(
             self._pointer,
             NO_BYTES if value is None else value,
@@ -189,6 +191,7 @@ class Partition(PartitionReader):
         self,
         records: Iterable[NewRecord | bytes | None],
         *,
+        codec: str | None = None,
         durability: Durability | None = None,
         producer: Producer | None = None,
     ) -> range:
@@ -202,7 +205,7 @@ class Partition(PartitionReader):
             end = self.log_end_offset()
             return range(end, end)
         if set(map(type, rows)) == {bytes}:
-            return self.append_columns(rows, durability=durability, producer=producer)
+            return self.append_columns(rows, codec=codec, durability=durability, producer=producer)
         whole = [row if isinstance(row, NewRecord) else NewRecord(row) for row in rows]
         values, keys, timestamps, headers = zip(*whole, strict=True)
         return self.append_columns(
@@ -210,6 +213,7 @@ class Partition(PartitionReader):
             keys=None if not any(key is not None for key in keys) else keys,
             timestamps_ms=array("q", timestamps),
             headers=headers if any(headers) else None,
+            codec=codec,
             durability=durability,
             producer=producer,
         )
@@ -221,6 +225,7 @@ class Partition(PartitionReader):
         keys: object = None,
         timestamps_ms: object = None,
         headers: Sequence[HeadersLike] | None = None,
+        codec: str | None = None,
         durability: Durability | None = None,
         producer: Producer | None = None,
     ) -> range:
@@ -230,7 +235,7 @@ class Partition(PartitionReader):
         anything else with the buffer protocol (each item, or each row of two dimensions, is a value); an Arrow array of
         binary, string or fixed-size binary. keys None: no record has one.
         timestamps_ms: int64, ms since 1970, one per record or one for all; None: now.
-        headers: per record its headers.
+        headers: per record its headers. codec: as for `append`.
 
         When it raises, records of whole batches before the failing one may be in the log; the exception's note says
         how many. Raises as `append` does, and TypeError, ValueError for columns that do not fit together: then nothing
@@ -251,6 +256,7 @@ class Partition(PartitionReader):
             headers=encoded.column,
             headers_counts=encoded.counts,
             timestamps=times,
+            codec=-1 if codec is None else codec_named(codec),
             producer=producer,
         )
         self._settle(appended, count)

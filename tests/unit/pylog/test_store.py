@@ -79,6 +79,39 @@ def test_codecs(store: pylog.Store, codec: str) -> None:
     assert [bytes(view or b"") for view in views] == [*values, values[0]]
 
 
+def test_a_codec_for_one_call(store: pylog.Store) -> None:
+    partition = store.create_topic("t", config={"compression.type": "snappy"})[0]
+    partition.append(b"a" * 100)
+    partition.append(b"b" * 100, codec="none")
+    partition.append_many([b"c" * 100] * 5, codec="gzip")
+    assert [batch.codec.kafka_name for batch in partition.read_batches()] == ["snappy", "none", "gzip"]
+    assert [(record.value or b"")[:1] for record in partition.read()] == [b"a", b"b", *[b"c"] * 5]
+    with pytest.raises(ValueError, match="unknown compression codec"):
+        partition.append(b"d", codec="rar")
+
+
+def test_serdes(store: pylog.Store, orders: pylog.Partition) -> None:
+    typed = pylog.TypedPartition(orders, key=pylog.TEXT, value=pylog.JSON)
+    assert typed.append({"n": 1, "who": "Ä"}, "key", headers=[("h", b"")]) == 0
+    assert typed.append(None, "gone") == 1
+    assert typed.append_many([[1, 2], None, "x"]) == range(2, 5)
+    first, gone, *rest = typed.read()
+    assert (first.key, first.value, first.headers) == ("key", {"n": 1, "who": "Ä"}, (Header("h", b""),))
+    assert (gone.offset, gone.key, gone.value) == (1, "gone", None)
+    assert [record.value for record in rest] == [[1, 2], None, "x"]
+    assert next(orders.read()).value == '{"n":1,"who":"Ä"}'.encode()
+    numbers = pylog.TypedPartition(store.create_topic("n")[0], key=pylog.INT64, value=pylog.DOUBLE)
+    numbers.append(0.5, -2)
+    raw = next(store.partition("n").read())
+    assert (raw.key, raw.value) == (b"\xff" * 7 + b"\xfe", bytes.fromhex("3fe0000000000000"))
+    assert [
+        (r.key, r.value) for r in pylog.TypedReader(store.partition("n"), key=pylog.BYTES, value=pylog.DOUBLE).read()
+    ] == [(raw.key, 0.5)]
+    orders.append(b"{")
+    with pytest.raises(ValueError, match="Expecting"):
+        list(typed.read(5))
+
+
 # --------------------------------------------------------------------------------------------------------- columns
 
 WORDS = [b"one", b"", b"three", b"four"]
