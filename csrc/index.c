@@ -96,13 +96,14 @@ static int32_t floor_in_file(const plog_index *index, plog_sys *sys, key_kind ki
 static int32_t find_floor(const plog_index *index, plog_sys *sys, key_kind kind, int64_t key, uint32_t *count,
                           plog_index_entry *out) {
   *count = 0;
-  if (index->sealed && index->count > 0) {
-    if (key < key_of(index->first, kind)) return 0;
-    if (key < key_of(index->last, kind)) return floor_in_file(index, sys, kind, key, count, out);
+  if (index->count == 0) return 0;
+  plog_index_entry last = plog__index_last(index);
+  if (key >= key_of(last, kind)) { /* who reads the tail asks for what is behind it */
     *count = index->count;
-    *out = index->last;
+    *out = last;
     return 0;
   }
+  if (index->sealed) return key < key_of(index->first, kind) ? 0 : floor_in_file(index, sys, kind, key, count, out);
   *count = count_upto(index, index->entries, index->count, kind, key);
   if (*count > 0) *out = decode(index, index->entries + (size_t)(*count - 1) * index->entry_bytes);
   return 0;
