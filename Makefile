@@ -5,6 +5,7 @@
 #   make build                  the virtual environment in .venv and the C extension in place
 #   make test-c asan tsan       the C tests: plain, with address and undefined behaviour sanitizers, with thread sanitizer
 #   make tidy fault fuzz clients kill    one folder of tests/
+#   make differential           the same odd requests to ours and to Apache Kafka: SEED=7 SESSIONS=100 ORACLE=kafka4
 #   make lint fmt fix           check; format; repair what a tool can
 #   make bench bench-record     compare with Apache Kafka; the same, and keep the figures in bench/history
 #   make wheel clean
@@ -28,7 +29,7 @@ C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/SOURCES csrc/ffi_build.py)
 CC ?= cc
 
 .PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro \
-  bench-record peers wheel clean
+  bench-record peers differential wheel clean
 
 run: build
 	@exec $(BIN)/pylog server $(ARGS)
@@ -173,6 +174,12 @@ bench-record: build $(STAMP)/test $(STAMP)/load $(STAMP)/rdkafka
 # Apache Kafka and its tools from Maven Central into ./.peers: what the client tests and the benchmarks compare with.
 peers: $(STAMP)/test
 	$(BIN)/python -m tests.support.peers kafka39 kafka4
+
+SEED ?= 1
+SESSIONS ?= 100
+ORACLE ?= kafka39
+differential: build $(STAMP)/test
+	$(BIN)/python -m tests.differential --seed $(SEED) --sessions $(SESSIONS) --oracle $(ORACLE)
 
 # ------------------------------------------------------------------------------------------------------------- rest
 

@@ -1,6 +1,6 @@
 """Topics and configurations: what is refused, with which code and in which words; what is there afterwards.
 
-The same tests run against Apache Kafka with PYLOG_TEST_BROKER=kafka39.
+The same tests run against Apache Kafka with PYLOG_TEST_BROKER=kafka39 or kafka4.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.protocol import messages as m
+from tests.broker.kafkas import either, said
 from tests.broker.raw import Raw
 from tests.support.brokers import Broker, chosen_kind, start_broker, unavailable
 
@@ -130,7 +131,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("arguments", "code", "message"), REFUSED, ids=[f"{c[1]}-{i}" for i, c in enumerate(REFUSED)])
 def test_create_refused(raw: Raw, arguments: tuple[Any, ...], code: int, message: str) -> None:
-    assert create(raw, *arguments) == (code, message)
+    assert create(raw, *arguments) == (code, said(message))
 
 
 def test_create_shows_what_was_made(raw: Raw) -> None:
@@ -162,9 +163,10 @@ def grow(raw: Raw, name: str, count: int, assignments: list[list[int]] | None = 
 
 def test_create_partitions(raw: Raw) -> None:
     assert create(raw, "grow", 2)[0] == 0
-    assert grow(raw, "grow", 1) == (37, "Topic currently has 2 partitions, which is higher than the requested 1.")
-    assert grow(raw, "grow", 2) == (37, "Topic already has 2 partitions.")
-    assert grow(raw, "nope", 2) == (3, "The topic 'nope' does not exist.")
+    fewer = said("Topic currently has 2 partitions, which is higher than the requested 1.")
+    assert grow(raw, "grow", 1) == (37, fewer)
+    assert grow(raw, "grow", 2) == (37, said("Topic already has 2 partitions."))
+    assert grow(raw, "nope", 2) == (3, either("The topic 'nope' does not exist.", None))
     assert grow(raw, "grow", 4, [[0]]) == (39, "Increasing the number of partitions by 2 but 1 assignments provided.")
     assert grow(raw, "grow", 3, [[7]]) == (39, "Unknown broker(s) in replica assignment: 7.")
     assert grow(raw, "grow", 4)[0] == 0
@@ -226,22 +228,21 @@ def test_configs_refused(raw: Raw) -> None:
     assert describe(raw, TOPIC, "nope").error_code == 3
     assert alter(raw, TOPIC, "nope", ("retention.ms", SET, "1")) == (3, "The topic 'nope' does not exist.")
     assert alter(raw, TOPIC, "b1", ("foo.bar", SET, "1")) == (40, "Unknown topic config name: foo.bar")
-    assert alter(raw, TOPIC, "b1", ("min.insync.replicas", SET, "0")) == (
-        40,
+    small = (
         "Invalid config value for resource ConfigResource(type=TOPIC, name='b1'): Invalid value 0 for configuration "
-        "min.insync.replicas: Value must be at least 1",
+        "min.insync.replicas: Value must be at least 1"
     )
+    assert alter(raw, TOPIC, "b1", ("min.insync.replicas", SET, "0")) == (40, said(small))
     assert alter(raw, TOPIC, "b1", ("retention.ms", APPEND, "1")) == (
         40,
-        "Config value append is not allowed for config key: retention.ms",
+        said("Config value append is not allowed for config key: retention.ms"),
     )
     assert alter(raw, TOPIC, "b1", ("retention.ms", SET, None)) == (42, "Null value not supported for : retention.ms")
     twice = (("retention.ms", SET, "1"), ("retention.ms", SET, "2"))
     assert alter(raw, TOPIC, "b1", *twice) == (42, "Error due to duplicate config keys")
-    assert alter(raw, BROKER, "0", ("zookeeper.connect", SET, "x")) == (
-        42,
-        "Cannot update these configs dynamically: Set(zookeeper.connect)",
-    )
+    fixed = (42, "Cannot update these configs dynamically: Set(zookeeper.connect)")
+    taken = (0, None)  # 4.x has no such setting, and keeps any that it does not know
+    assert alter(raw, BROKER, "0", ("zookeeper.connect", SET, "x")) == either(fixed, taken)
 
 
 def test_topic_configs(raw: Raw) -> None:

@@ -1,4 +1,7 @@
-"""Topics that go, or come again, while requests for them are on their way or wait."""
+"""Topics that go, or come again, while requests for them are on their way or wait.
+
+Ours has finished a deletion, and a creation, when it answers; Apache Kafka is asked until it has.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import pytest
 
 from cluster.protocol import messages as m
 from tests.broker.batches import batch
+from tests.broker.kafkas import is_kafka, settled
 from tests.broker.raw import Raw
 from tests.support.brokers import Broker, start_broker, unavailable
 
@@ -28,7 +32,15 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         yield started
 
 
+#: While a leader comes or goes, Kafka's partitions are known of but not led.
+NOT_LED = 6
+
+
 def create(raw: Raw, name: str) -> int:
+    return settled(lambda: create_once(raw, name), lambda code: code == 0)
+
+
+def create_once(raw: Raw, name: str) -> int:
     topic = m.CreateTopicsRequest.CreatableTopic(name=name, num_partitions=1, replication_factor=1)
     return int(raw.ask(m.CreateTopicsRequest(topics=[topic], timeout_ms=15_000), 5).topics[0].error_code)
 
@@ -64,7 +76,7 @@ def partition_error(answer: Any) -> int:
     return int(answer.error_code or answer.responses[0].partitions[0].error_code)
 
 
-@pytest.mark.parametrize(("version", "errors"), [(11, {3}), (13, {3, 100})])
+@pytest.mark.parametrize(("version", "errors"), [(11, {3, NOT_LED} if is_kafka() else {3}), (13, {3, 100})])
 def test_a_fetch_that_waits_is_answered(broker: Broker, version: int, errors: set[int]) -> None:
     admin, waiting = Raw(broker.port), Raw(broker.port)
     assert create(admin, "parked") == 0
@@ -83,13 +95,12 @@ def test_a_name_is_free_when_its_deletion_is_answered(broker: Broker) -> None:
     ids = set()
     for _ in range(LAPS):
         assert create(admin, "again") == 0
-        ids.add(topic_id(admin, "again"))
-        assert produce(admin, "again") == 0
+        ids.add(settled(lambda: topic_id(admin, "again"), any))
+        assert settled(lambda: produce(admin, "again"), lambda code: code == 0) == 0
         assert delete(admin, "again") == 0
-        assert produce(admin, "again") == 3
+        assert settled(lambda: produce(admin, "again"), lambda code: code == 3) == 3
     assert len(ids) == LAPS, "each has an id of its own"
-    left = [path for path in Path(broker.data).iterdir() if path.name == "again-0"]
-    assert not left
+    assert not settled(lambda: (Path(broker.data) / "again-0").exists(), lambda exists: not exists)
     admin.close()
 
 
@@ -137,6 +148,6 @@ def test_producing_through_deletions(broker: Broker) -> None:
         for thread in threads:
             thread.join()
     assert not failures
-    assert seen[0] | seen[1] <= {0, 3}
+    assert seen[0] | seen[1] <= ({0, 3, NOT_LED} if is_kafka() else {0, 3})
     admin.close()
     calm.close()

@@ -1,6 +1,6 @@
 """What a broker answers to requests that are wrong, or right in unusual ways: the codes that Apache Kafka 3.9.1 gives.
 
-The same tests run against Apache Kafka with PYLOG_TEST_BROKER=kafka39.
+The same tests run against Apache Kafka with PYLOG_TEST_BROKER=kafka39 or kafka4.
 """
 
 from __future__ import annotations

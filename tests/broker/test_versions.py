@@ -1,6 +1,6 @@
 """Every API at every version that is advertised: it is answered, in that version's form.
 
-The same tests run against Apache Kafka with PYLOG_TEST_BROKER=kafka39, for the versions that both serve.
+The same tests run against Apache Kafka with PYLOG_TEST_BROKER=kafka39 or kafka4, for the versions that both serve.
 """
 
 from __future__ import annotations

@@ -145,9 +145,8 @@ def _delete(broker: Broker, request: Request) -> m.DeleteTopicsResponse:
 
 def _refuse_delete(request: Request, code: int) -> m.DeleteTopicsResponse:
     message: m.DeleteTopicsRequest = request.message
-    text = ErrorCode(code).message
-    named = [_Deleted(name=name, error_code=code, error_message=text) for name in message.topic_names]
-    listed = [_Deleted(name=t.name, topic_id=t.topic_id, error_code=code, error_message=text) for t in message.topics]
+    named = [_Deleted(name=name, error_code=code) for name in message.topic_names]
+    listed = [_Deleted(name=t.name, topic_id=t.topic_id, error_code=code) for t in message.topics]
     return m.DeleteTopicsResponse(responses=named + listed)
 
 

@@ -1,0 +1,58 @@
+"""Two outcomes of one step, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tests.differential.session import Session, Step, Tree
+
+MISSING = "<missing>"
+
+
+class Difference(NamedTuple):
+    """`path`: fields from the top, list positions left out: topics.partitions.error_code. `context`: the structs on the
+    way in both answers, innermost last, for rules that depend on neighbours."""
+
+    api: str
+    version: int
+    path: str
+    ours: Tree
+    theirs: Tree
+    context: tuple[tuple[Any, Any], ...]
+
+    def __str__(self) -> str:
+        return f"{self.api} v{self.version} {self.path or '(outcome)'}: ours {self.ours!r}, Kafka {self.theirs!r}"
+
+
+def faults(session: Session, ours: list[Tree], theirs: list[Tree]) -> Iterator[tuple[int, Difference]]:
+    """What differs without a reason in known.py, with the place of its step."""
+    from tests.differential.known import reason
+
+    for at, step in enumerate(session):
+        for difference in differences(step, ours[at], theirs[at]):
+            if reason(difference) is None:
+                yield at, difference
+
+
+def differences(step: Step, ours: Tree, theirs: Tree) -> list[Difference]:
+    api, version = step.get("api", "(receive)"), step.get("version", -1)
+    return list(_walk(api, version, "", ours, theirs, ()))
+
+
+def _walk(
+    api: str, version: int, path: str, ours: Tree, theirs: Tree, context: tuple[tuple[Any, Any], ...]
+) -> Iterator[Difference]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        inside = (*context, (ours, theirs))
+        for key in [*ours, *(key for key in theirs if key not in ours)]:
+            deeper = f"{path}.{key}" if path else key
+            yield from _walk(api, version, deeper, ours.get(key, MISSING), theirs.get(key, MISSING), inside)
+    elif isinstance(ours, list) and isinstance(theirs, list):
+        if len(ours) != len(theirs):
+            yield Difference(api, version, path + ".#", ours, theirs, context)
+            return
+        for one, other in zip(ours, theirs, strict=True):
+            yield from _walk(api, version, path, one, other, context)
+    elif ours != theirs or type(ours) is not type(theirs):
+        yield Difference(api, version, path, ours, theirs, context)

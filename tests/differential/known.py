@@ -1,0 +1,177 @@
+"""Differences that are meant, each with its reason. What is not here is a fault of ours.
+
+Keep it short: an entry excuses one field of one API under one condition, not an API.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from tests.differential.compare import Difference
+
+
+class Known(NamedTuple):
+    api: str
+    path: str
+    when: Callable[[Difference], bool]
+    why: str
+
+
+def always(_: Difference) -> bool:
+    return True
+
+
+def kafka_is_silent(difference: Difference) -> bool:
+    return bool(difference.theirs == "silent")
+
+
+def code(ours: int, theirs: int) -> Callable[[Difference], bool]:
+    """The struct that the difference is in has these error codes."""
+
+    def fits(difference: Difference) -> bool:
+        one, other = difference.context[-1]
+        return bool(one.get("error_code") == ours and other.get("error_code") == theirs)
+
+    return fits
+
+
+def field(name: str, value: object) -> Callable[[Difference], bool]:
+    """The struct that the difference is in has this value."""
+    return lambda difference: bool(difference.context[-1][0].get(name) == value)
+
+
+def every_code_is(code: int) -> Callable[[Difference], bool]:
+    return lambda difference: all(each.get("error_code") == code for each in difference.theirs)
+
+
+def says(text: str) -> Callable[[Difference], bool]:
+    return lambda difference: text in str(difference.ours) and text in str(difference.theirs)
+
+
+def fails_whole(difference: Difference) -> bool:
+    """Kafka answers UNKNOWN_SERVER_ERROR to the whole request."""
+    return bool(difference.context[0][1].get("error_code") == -1)
+
+
+def of_one_node(difference: Difference) -> bool:
+    name = str(difference.context[-1][0].get("name"))
+    return name.startswith(("offsets.topic.", "transaction.state.log."))
+
+
+def in_words(difference: Difference) -> bool:
+    """Both say something, or Kafka says which magic it does not know."""
+    return isinstance(difference.theirs, str) and (bool(difference.ours) or "Invalid magic" in difference.theirs)
+
+
+def diverges(difference: Difference) -> bool:
+    """Kafka names the epoch 0 that ends at 0 to one who read beyond the end of an empty log."""
+    nothing: tuple[dict[str, object], dict[str, object]] = ({}, {})
+    ours, theirs = next((pair for pair in difference.context if "diverging_epoch" in pair[0]), nothing)
+    return ours.get("error_code") == 1 and theirs.get("diverging_epoch") == {"epoch": 0, "end_offset": 0}
+
+
+def all_corrupt(difference: Difference) -> bool:
+    parts = [part for topic in difference.context[0][1]["responses"] for part in topic["partition_responses"]]
+    return all(part["error_code"] == 2 for part in parts)
+
+
+def nothing_aborted(difference: Difference) -> bool:
+    return not difference.ours and not difference.theirs
+
+
+def still_deleting(difference: Difference) -> bool:
+    return any(part["offset_lag"] == -1 for topic in difference.theirs for part in topic["partitions"])
+
+
+KNOWN: list[Known] = [
+    Known("ApiVersions", "api_keys*", always, "other APIs and versions are served"),
+    Known("DescribeConfigs", "results.configs.synonyms.value", of_one_node, "the default of ours is for one node"),
+    Known("DescribeConfigs", "results.configs.documentation", always, "the texts are Kafka's; a client shows its own"),
+    Known("AlterConfigs", "", kafka_is_silent, "Kafka 3.9 never answers when a resource is named twice"),
+    Known(
+        "CreateTopics",
+        "",
+        kafka_is_silent,
+        "DECISIONS 8: Kafka 3.9 makes a topic on brokers that are not there, and waits",
+    ),
+    Known("CreatePartitions", "results.#", every_code_is(-1), "one name that ZooKeeper cannot hold fails all in 3.9"),
+    Known("CreateTopics", "topics.error_*", code(39, -1), "DECISIONS 8: 3.9 tries to make a partition below 0"),
+    Known("CreateTopics", "topics.error_message", says("HashMap("), "in the order of a hash table"),
+    Known("CreateTopics", "topics.error_message", says("Null value not"), "a setting that is null twice is named once"),
+    Known("Fetch", "*", fails_whole, "3.9 fails over a topic id that is all zero"),
+    Known("Fetch", "session_id", field("error_code", 106), "3.9 gives the wrong session back with the error"),
+    Known("OffsetFetch", "", kafka_is_silent, "3.9 never answers a request about no group"),
+    Known("IncrementalAlterConfigs", "responses.error_*", code(3, 40), "ZooKeeper refuses the name . in its own words"),
+    Known("IncrementalAlterConfigs", "responses.error_*", code(42, 40), "likewise, of a request with two faults"),
+    Known("IncrementalAlterConfigs", "responses.error_*", code(40, -1), "3.9 fails over a setting without a name"),
+    Known(
+        "FindCoordinator", "coordinators.error_code", code(42, 15), "no share groups: 3.9 says it so since version 6"
+    ),
+    Known("Fetch", "responses.partitions.error_code", code(6, 75), "asked in its own name a broker says another error"),
+    Known(
+        "Fetch",
+        "responses.partitions.current_leader*",
+        code(6, 6),
+        "a stranger that asks as a replica is told who leads",
+    ),
+    Known(
+        "Fetch",
+        "responses.partitions*",
+        diverges,
+        "an empty log of ours has no epoch to diverge from until it is written to",
+    ),
+    Known("Produce", "*.record_errors*", always, "ours names the first record that is wrong, not each"),
+    Known("Produce", "*.error_message", in_words, "ours does not list the records in words"),
+    Known("Produce", "responses.*", all_corrupt, "over one batch whose size or magic is wrong 3.9 refuses all of them"),
+    Known("Fetch", "responses.partitions*", code(0, -1), "3.9 fails over a replica id below -2"),
+    Known("Fetch", "responses.partitions.current_leader*", code(6, 75), "a broker that asks in its own name"),
+    Known("Fetch", "*.aborted_transactions", nothing_aborted, "null and none mean the same; 3.9 says either"),
+    Known("DescribeLogDirs", "results.topics.#", still_deleting, "3.9 shows a log that it is about to delete"),
+    Known(
+        "CreatePartitions",
+        "results*",
+        code(3, -1),
+        "one name that ZooKeeper cannot hold fails the whole request in 3.9; 4.x says 3 of it as we do",
+    ),
+    Known("IncrementalAlterConfigs", "responses.error_*", field("resource_type", 8), "there are no log4j loggers here"),
+    Known("CreateTopics", "topics*", code(39, 0), "DECISIONS 8, in a request whose time is up at once"),
+    Known("CreateTopics", "topics*", code(39, 7), "DECISIONS 8, in a request whose time is up at once"),
+    Known(
+        "CreatePartitions",
+        "results*",
+        code(37, -1),
+        "one name that ZooKeeper cannot hold fails the whole request in 3.9",
+    ),
+    Known(
+        "CreatePartitions",
+        "results*",
+        code(39, -1),
+        "one name that ZooKeeper cannot hold fails the whole request in 3.9",
+    ),
+    Known(
+        "CreatePartitions",
+        "results*",
+        code(42, -1),
+        "one name that ZooKeeper cannot hold fails the whole request in 3.9",
+    ),
+    Known(
+        "IncrementalAlterConfigs",
+        "responses.error_*",
+        code(42, -1),
+        "3.9 fails over an operation that does not exist; it is refused here",
+    ),
+]
+
+
+def reason(difference: Difference) -> str | None:
+    """Why a difference is meant, or None."""
+    for known in KNOWN:
+        if (
+            fnmatchcase(difference.api, known.api)
+            and fnmatchcase(difference.path, known.path)
+            and known.when(difference)
+        ):
+            return known.why
+    return None

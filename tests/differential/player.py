@@ -1,0 +1,252 @@
+"""Plays sessions to one broker and writes down what it answers, named alike for all brokers.
+
+What stays true: a step has exactly one outcome: an answer (decoded, normalised), "closed", "silent" (nothing within the
+time limit) or "undecodable"; a connection that was closed is opened again for the next step.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from typing import Any
+
+from cluster.protocol import messages
+from cluster.protocol.errors import DecodeError
+from cluster.protocol.headers import request_header_version, response_header_version
+from cluster.protocol.tables import Struct, read_table
+from tests.broker.batches import batch
+from tests.differential.normal import Names, normalised
+from tests.differential.session import Session, Step, Tree
+
+ANSWER_TIMEOUT_S = 6.0
+NOBODYS_ID = bytes(range(1, 17))
+#: What a broker that works later than it answers (Apache Kafka) may still be busy with.
+CHANGES = frozenset(
+    {"CreateTopics", "DeleteTopics", "CreatePartitions", "AlterConfigs", "IncrementalAlterConfigs", "DeleteRecords"}
+)
+
+
+class Player:
+    """One broker. settle_s: how long a change takes until other requests see it."""
+
+    def __init__(self, port: int, settle_s: float = 0.0) -> None:
+        self._port = port
+        self._settle_s = settle_s
+        self._sockets: dict[int, socket.socket] = {}
+        self._waiting: dict[int, tuple[Step, int]] = {}
+        self._correlation = 0
+        self._saved: dict[str, dict[str, Any]] = {}
+        self._topic_ids: dict[str, bytes] = {}
+        self._names = Names(port, "")
+
+    def play(self, session: Session, prefix: str) -> list[Tree]:
+        """The outcome of each step. Labels, ids and connections are of this session only."""
+        self._saved.clear()
+        self._names = Names(self._port, prefix)
+        outcomes = []
+        for step in session:
+            outcomes.append(self.outcome(step))
+            if outcomes[-1] == "sent":
+                self._until_taken(step)
+            elif self._settle_s and step.get("api") in CHANGES:
+                time.sleep(self._settle_s)  # sleep: another process's own time, with no event that tells its end
+        self.close()
+        return outcomes
+
+    def _until_taken(self, step: Step) -> None:
+        """A JoinGroup that is not waited for: until its group waits for others, or it is answered all the same."""
+        request = messages.DescribeGroupsRequest(groups=[step["body"]["group_id"]])
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if select.select([self._sockets[step["conn"]]], [], [], 0)[0]:
+                return
+            (group,) = messages.DescribeGroupsResponse.decode(self._aside(request, 0), 0, 4).groups
+            if group.group_state == "PreparingRebalance":
+                return
+
+    def close(self) -> None:
+        for each in self._sockets.values():
+            each.close()
+        self._sockets.clear()
+        self._waiting.clear()
+
+    def outcome(self, step: Step) -> Tree:
+        conn = step["receive"] if "receive" in step else step.get("conn", 0)
+        try:
+            if "receive" in step:
+                asked, correlation = self._waiting.pop(conn)
+                return self._answer(conn, asked, correlation)
+            correlation = self._send(conn, step)
+            if not step.get("wait", True):
+                self._waiting[conn] = (step, correlation)
+                return "sent"
+            return self._answer(conn, step, correlation)
+        except TimeoutError:
+            self._drop(conn)
+            return "silent"
+        except OSError:
+            self._drop(conn)
+            return "closed"
+
+    def _drop(self, conn: int) -> None:
+        old = self._sockets.pop(conn, None)
+        if old is not None:
+            old.close()
+
+    # ------------------------------------------------------------------------------------------------- sending
+
+    def _send(self, conn: int, step: Step) -> int:
+        if conn not in self._sockets:
+            self._sockets[conn] = socket.create_connection(("127.0.0.1", self._port), ANSWER_TIMEOUT_S)
+            self._sockets[conn].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._correlation += 1
+        frame = self.frame(step, self._correlation)
+        self._sockets[conn].sendall(struct.pack(">i", len(frame)) + frame)
+        return self._correlation
+
+    def frame(self, step: Step, correlation: int) -> bytes:
+        """Header and body of a request, without the size in front."""
+        api, version = step["api"], step["version"]
+        table = read_table(api + "Request")
+        client = step.get("client", "odd")
+        name = b"" if client is None else client.encode()
+        header = struct.pack(">hhih", table.api_key, version, correlation, -1 if client is None else len(name)) + name
+        if request_header_version(table.api_key, version) >= 2:
+            header += bytes.fromhex(step.get("header_tags", "00"))
+        cls = messages.message_class(api + "Request")
+        body = self._build(cls, cls, table.struct, step["body"]).encode(version)
+        if "tags" in step and version in table.flexible and body[-1:] == b"\0":
+            body = body[:-1] + bytes.fromhex(step["tags"])
+        return header + (damaged(body, *step["damage"]) if "damage" in step else body)
+
+    def _build(self, message: Any, cls: Any, table: Struct, tree: Tree) -> Any:
+        made = cls()
+        fields = {field.name: field for field in table.fields}
+        for name, value in tree.items():
+            inner = fields[name].struct
+            if inner is None or value is None:
+                setattr(made, name, self._value(value))
+            elif fields[name].is_array:
+                setattr(made, name, [self._build(message, getattr(message, inner.name), inner, each) for each in value])
+            else:
+                setattr(made, name, self._build(message, getattr(message, inner.name), inner, value))
+        return made
+
+    def _value(self, value: Tree) -> Any:
+        if isinstance(value, list):
+            return [self._value(each) for each in value]
+        if not isinstance(value, dict):
+            return value
+        kind, of = value["$"], value.get("of", "")
+        if kind == "hex":
+            return bytes.fromhex(of)
+        if kind == "now":
+            return int(time.time() * 1000) + value["add"]
+        if kind == "batches":
+            return b"".join(self._batch(spec) for spec in value["list"])
+        if kind == "topic_id":
+            return self._topic_id(of)
+        found = self._saved.get(of, {})
+        return found.get(kind, {"member": "nobody", "generation": 77, "producer": 4_000_000, "session": 4711}[kind])
+
+    def _batch(self, spec: dict[str, Any]) -> bytes:
+        """A batch from plain data: keys and values are text, producer is [label or id, epoch, sequence]."""
+        wanted = dict(spec)
+        cut = wanted.pop("cut", None)
+        if "records" in wanted:
+            encoded = [[None if part is None else part.encode() for part in pair] for pair in wanted["records"]]
+            wanted["records"] = [tuple(pair) for pair in encoded]
+        if "producer" in wanted:
+            owner, epoch, sequence = wanted["producer"]
+            if isinstance(owner, str):
+                owner = self._value({"$": "producer", "of": owner})
+            wanted["producer"] = (owner, epoch, sequence)
+        if isinstance(wanted.get("timestamp"), dict):
+            wanted["timestamp"] = self._value(wanted["timestamp"])
+        return batch(**wanted)[:cut]
+
+    def _topic_id(self, name: str) -> bytes:
+        """As the broker says now; the last that was known when the topic is gone."""
+        request = messages.MetadataRequest
+        asked = request(topics=[request.MetadataRequestTopic(name=name)], allow_auto_topic_creation=False)
+        (topic,) = messages.MetadataResponse.decode(self._aside(asked, 12), 12, 5).topics
+        if topic.error_code == 0:
+            self._topic_ids[name] = topic.topic_id
+        found = self._topic_ids.get(name, NOBODYS_ID)
+        self._names.name("id", found)
+        return found
+
+    def _aside(self, message: Any, version: int) -> bytes:
+        """The answer to a question of the player's own."""
+        key = message.api_key
+        header = struct.pack(">hhih", key, version, 0, -1) + b"\0" * (request_header_version(key, version) - 1)
+        frame = header + message.encode(version)
+        with socket.create_connection(("127.0.0.1", self._port), ANSWER_TIMEOUT_S) as aside:
+            aside.sendall(struct.pack(">i", len(frame)) + frame)
+            return _received(aside)
+
+    # ------------------------------------------------------------------------------------------------- receiving
+
+    def _answer(self, conn: int, step: Step, correlation: int) -> Tree:
+        api, version = step["api"], step["version"]
+        if api == "Produce" and step["body"].get("acks") == 0 and "damage" not in step:
+            return self._unanswered(conn)
+        data = _received(self._sockets[conn])
+        (got,) = struct.unpack_from(">i", data)
+        if got != correlation:
+            return f"answer to request {got - correlation} before"
+        table = read_table(api + "Response")
+        start = 5 if response_header_version(table.api_key, version) >= 1 else 4
+        if api == "ApiVersions" and data[start : start + 2] == b"\0\x23":
+            version = 0
+        try:
+            answer = messages.message_class(api + "Response").decode(data, version, start)
+        except DecodeError as error:
+            return f"undecodable: {error}"
+        if "save" in step:
+            self._save(step["save"], answer)
+        return normalised(api, answer, table.struct, version, self._names)
+
+    def _unanswered(self, conn: int) -> Tree:
+        """acks=0 is not answered; a connection that goes on answers the next request."""
+        probe = {"api": "ListGroups", "version": 0, "body": {}}
+        correlation = self._send(conn, probe)
+        (got,) = struct.unpack_from(">i", _received(self._sockets[conn]))
+        return "no answer" if got == correlation else "an answer"
+
+    def _save(self, label: str, answer: Any) -> None:
+        found = {
+            "member": getattr(answer, "member_id", None),
+            "generation": getattr(answer, "generation_id", None),
+            "producer": getattr(answer, "producer_id", None),
+            "session": getattr(answer, "session_id", None),
+        }
+        self._saved[label] = {kind: value for kind, value in found.items() if value is not None}
+
+
+def _received(conn: socket.socket) -> bytes:
+    (size,) = struct.unpack(">i", _exactly(conn, 4))
+    return _exactly(conn, size)
+
+
+def _exactly(conn: socket.socket, size: int) -> bytes:
+    parts = []
+    while size > 0:
+        piece = conn.recv(min(size, 1 << 16))
+        if not piece:
+            raise ConnectionResetError("closed")
+        parts.append(piece)
+        size -= len(piece)
+    return b"".join(parts)
+
+
+def damaged(body: bytes, kind: str, argument: int) -> bytes:
+    """A body made wrong: cut N bytes from its end; N bytes more; byte N set to 0xff, or to 0x7f; N at most wraps."""
+    if kind == "cut":
+        return body[: max(0, len(body) - argument)]
+    if kind == "more":
+        return body + b"\x55" * argument
+    at = argument % max(1, len(body))
+    return body[:at] + (b"\xff" if kind == "ff" else b"\x7f") + body[at + 1 :]
