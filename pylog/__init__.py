@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pylog.reader import PolledRecord, Reader
     from pylog.record import NewRecord, Record
     from pylog.records import Header, RecordBatch, RecordBatchBuilder, batches
-    from pylog.serde import BYTES, DOUBLE, INT64, JSON, TEXT, Serde, TypedPartition, TypedReader, TypedRecord
+    from pylog.serde import Serde, TypedPartition, TypedReader, TypedRecord
     from pylog.store import Store, StoreReader, open
     from pylog.store_errors import (
         DamagedLogError,
@@ -51,23 +51,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "BYTES": "serde",
     "BytesColumn": "columns",
     "Clock": "clock",
     "Codec": "compression",
     "Columns": "columns",
     "CorruptFileError": "files",
-    "DOUBLE": "serde",
     "DamagedLogError": "store_errors",
     "DirectoryInUse": "data_dir",
     "Dump": "dump",
     "DumpOptions": "dump",
     "ErrorCode": "errors",
     "Header": "records",
-    "INT64": "serde",
     "InvalidRecordError": "store_errors",
     "InvalidTopicError": "store_errors",
-    "JSON": "serde",
     "KafkaError": "errors",
     "Log": "log",
     "LogConfig": "config",
@@ -98,7 +94,6 @@ _HOME = {
     "StoreError": "store_errors",
     "StoreReader": "store",
     "SystemClock": "clock",
-    "TEXT": "serde",
     "Topic": "topic",
     "TopicExistsError": "store_errors",
     "TopicPartition": "types",
@@ -114,11 +109,6 @@ _HOME = {
 }
 
 __all__ = [
-    "BYTES",
-    "DOUBLE",
-    "INT64",
-    "JSON",
-    "TEXT",
     "BytesColumn",
     "Clock",
     "Codec",

@@ -91,7 +91,7 @@ def test_a_codec_for_one_call(store: pylog.Store) -> None:
 
 
 def test_serdes(store: pylog.Store, orders: pylog.Partition) -> None:
-    typed = pylog.TypedPartition(orders, key=pylog.TEXT, value=pylog.JSON)
+    typed = pylog.TypedPartition(orders, key=pylog.Serde.TEXT, value=pylog.Serde.JSON)
     assert typed.append({"n": 1, "who": "Ä"}, "key", headers=[("h", b"")]) == 0
     assert typed.append(None, "gone") == 1
     assert typed.append_many([[1, 2], None, "x"]) == range(2, 5)
@@ -100,13 +100,12 @@ def test_serdes(store: pylog.Store, orders: pylog.Partition) -> None:
     assert (gone.offset, gone.key, gone.value) == (1, "gone", None)
     assert [record.value for record in rest] == [[1, 2], None, "x"]
     assert next(orders.read()).value == '{"n":1,"who":"Ä"}'.encode()
-    numbers = pylog.TypedPartition(store.create_topic("n")[0], key=pylog.INT64, value=pylog.DOUBLE)
+    numbers = pylog.TypedPartition(store.create_topic("n")[0], key=pylog.Serde.INT64, value=pylog.Serde.DOUBLE)
     numbers.append(0.5, -2)
     raw = next(store.partition("n").read())
     assert (raw.key, raw.value) == (b"\xff" * 7 + b"\xfe", bytes.fromhex("3fe0000000000000"))
-    assert [
-        (r.key, r.value) for r in pylog.TypedReader(store.partition("n"), key=pylog.BYTES, value=pylog.DOUBLE).read()
-    ] == [(raw.key, 0.5)]
+    mixed = pylog.TypedReader(store.partition("n"), key=pylog.Serde.BYTES, value=pylog.Serde.DOUBLE)
+    assert [(record.key, record.value) for record in mixed.read()] == [(raw.key, 0.5)]
     orders.append(b"{")
     with pytest.raises(ValueError, match="Expecting"):
         list(typed.read(5))
