@@ -184,7 +184,7 @@ def finish(log: Log, system: Sys) -> None:
 
 
 @given(history=histories, later=histories, ample=st.booleans(), time_ms=st.sampled_from([0, 999, 1_000, 5_000]))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_the_last_value_of_each_key_stays(history: list[Step], later: list[Step], ample: bool, time_ms: int) -> None:
     config = AMPLE if ample else SMALL
     with written(history) as (directory, expected, log, system):
@@ -207,7 +207,7 @@ def test_the_last_value_of_each_key_stays(history: list[Step], later: list[Step]
 
 
 @given(history=histories, crash_at=st.integers(1, 120))
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_a_crash_at_any_system_call(history: list[Step], crash_at: int) -> None:
     with written(history) as (directory, expected, log, system):
         crash(directory, expected, log, system, crash_at)
