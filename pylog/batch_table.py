@@ -57,6 +57,10 @@ class SegmentScan:
         self.inode = found.st_ino
         self.end = 0
         """Where the last scan ended: at the size when all of it is batches."""
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """As much as the file may need: a small one has a small buffer."""
         self._buffer = bytearray(min(_CHUNK_BYTES, max(self.size_bytes, 1)))
         self._rows = np.empty(min(_CHUNK_ROWS, len(self._buffer) // BATCH_OVERHEAD_BYTES + 1), ROW)
 
@@ -77,6 +81,8 @@ class SegmentScan:
     def refresh(self) -> bool:
         """Take up the file's present size; whether it has grown."""
         before, self.size_bytes = self.size_bytes, os.fstat(self._fd).st_size
+        if len(self._buffer) < min(_CHUNK_BYTES, self.size_bytes):
+            self._make_room()
         return self.size_bytes > before
 
     def tables(self, position: int = 0) -> Iterator[Table]:

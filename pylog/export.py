@@ -7,20 +7,20 @@ and empty stay apart (in CSV null is an empty field, and everything else is in q
 
 from __future__ import annotations
 
-import json
 import os
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from json.encoder import encode_basestring
 from typing import IO, TYPE_CHECKING, Protocol
 
 from pylog.batch_walk import BatchWalk
-from pylog.errors import KafkaError
 from pylog.facts import NamedTuple
 from pylog.files import TEMPORARY_SUFFIX
 from pylog.finding import Finding
 from pylog.partition_files import PartitionFiles, log_start_offset
-from pylog.records import Header, Record
+from pylog.record import Record, records_of
+from pylog.records import Header
 
 if TYPE_CHECKING:
     import pyarrow
@@ -56,21 +56,14 @@ class JsonLines:
         self._out = out
 
     def write(self, topic: str, partition: int, records: Sequence[Record]) -> None:
-        self._out.write(b"".join([self._line(topic, partition, record) for record in records]))
-
-    @staticmethod
-    def _line(topic: str, partition: int, record: Record) -> bytes:
-        fields: dict[str, object] = {
-            "topic": topic,
-            "partition": partition,
-            "offset": record.offset,
-            "timestamp": record.timestamp,
-            "key": _text(record.key),
-            "value": _text(record.value),
-        }
-        if record.headers:
-            fields["headers"] = _headers(record.headers)
-        return _json(fields) + b"\n"
+        where = f'{{"topic":{encode_basestring(topic)},"partition":{partition},"offset":'
+        lines = [
+            f'{where}{offset},"timestamp":{timestamp},"key":{_text(key)},"value":{_text(value)}'
+            + (f',"headers":{_headers(headers)}}}\n' if headers else "}\n")
+            for offset, timestamp, key, value, headers in records
+        ]
+        # A byte of a header's name that is not UTF-8 is a lone surrogate here, and becomes JSON's escape for it.
+        self._out.write("".join(lines).encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
         self._out.flush()
@@ -86,20 +79,14 @@ class CommaSeparated:
         self._out.write(",".join(_COLUMNS).encode() + b"\r\n")
 
     def write(self, topic: str, partition: int, records: Sequence[Record]) -> None:
-        where = b'"%s",%d,' % (topic.encode(), partition)
+        where = f'"{topic}",{partition},'
         lines = [
-            b"%s%d,%d,%s,%s,%s\r\n"
-            % (
-                where,
-                record.offset,
-                record.timestamp,
-                _quoted(record.key),
-                _quoted(record.value),
-                _quoted(_json(_headers(record.headers))) if record.headers else b"",
-            )
-            for record in records
+            f"{where}{offset},{timestamp},{_quoted(key)},{_quoted(value)},"
+            + (_in_quotes(_headers(headers)) if headers else "")
+            + "\r\n"
+            for offset, timestamp, key, value, headers in records
         ]
-        self._out.write(b"".join(lines))
+        self._out.write("".join(lines).encode("utf-8", "backslashreplace"))
 
     def close(self) -> None:
         self._out.flush()
@@ -144,7 +131,7 @@ class Parquet:
             columns[0] += [topic] * len(records)
             columns[1] += [partition] * len(records)
             columns[2] += [record.offset for record in records]
-            columns[3] += [None if record.timestamp < 0 else record.timestamp for record in records]
+            columns[3] += [None if record.timestamp_ms < 0 else record.timestamp_ms for record in records]
             columns[4] += [record.key for record in records]
             columns[5] += [record.value for record in records]
             columns[6] += [[{"key": _valid(h.key), "value": h.value} for h in record.headers] for record in records]
@@ -158,30 +145,32 @@ class Parquet:
         self._writer.close()
 
 
-def _text(data: bytes | None) -> str | dict[str, str] | None:
+def _text(data: bytes | None) -> str:
+    """As JSON."""
     if data is None:
-        return None
+        return "null"
     try:
-        return data.decode()
+        return encode_basestring(data.decode())
     except UnicodeDecodeError:
-        return {"base64": b64encode(data).decode()}
+        return f'{{"base64":"{b64encode(data).decode()}"}}'
 
 
-def _headers(headers: Sequence[Header]) -> list[list[object]]:
-    return [[name, _text(value)] for name, value in headers]
+def _headers(headers: Sequence[Header]) -> str:
+    return "[" + ",".join([f"[{encode_basestring(name)},{_text(value)}]" for name, value in headers]) + "]"
 
 
-def _json(value: object) -> bytes:
-    # A byte of a header's name that is not UTF-8 is a lone surrogate here, and becomes JSON's escape for it.
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
-
-
-def _quoted(data: bytes | None) -> bytes:
+def _quoted(data: bytes | None) -> str:
+    """As a field of CSV."""
     if data is None:
-        return b""
-    text = _text(data)
-    plain = data if isinstance(text, str) else _json(text)
-    return b'"' + plain.replace(b'"', b'""') + b'"'
+        return ""
+    try:
+        return _in_quotes(data.decode())
+    except UnicodeDecodeError:
+        return _in_quotes(_text(data))
+
+
+def _in_quotes(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 def _valid(name: str) -> str:
@@ -192,11 +181,12 @@ def _valid(name: str) -> str:
 class Export:
     """One export of some partitions into one sink."""
 
-    __slots__ = ("_range", "_sink", "damage", "records")
+    __slots__ = ("_filtered", "_range", "_sink", "damage", "records")
 
     def __init__(self, sink: RecordSink, wanted: Range) -> None:
         self._sink = sink
         self._range = wanted
+        self._filtered = any(limit is not None for limit in wanted[1:])
         self.records = 0
         self.damage: list[Finding] = []
         """What had to be left out."""
@@ -208,29 +198,24 @@ class Export:
             raise ValueError(f"{files.path} is not named <topic>-<number>")
         begin = max(log_start_offset(files), self._range.from_offset or 0)
         walk = BatchWalk(files, from_offset=begin, from_time=self._range.from_time, progress=progress)
-        for batch in walk.batches():
-            if self._range.to_offset is not None and batch.header.base_offset >= self._range.to_offset:
+        for span in walk.spans():
+            if self._range.to_offset is not None and span.rows["base_offset"][0] >= self._range.to_offset:
                 break
-            if batch.control:
-                continue
-            try:
-                records = [record for record in batch.records() if self._wants(record, begin)]
-            except KafkaError as error:
-                first, last = batch.header.base_offset, batch.last_offset
-                self.damage.append(Finding(files.path, f"records cannot be read: {error.message}", None, first, last))
-                continue
-            if records:
-                self._sink.write(partition.topic, partition.partition, records)
-                self.records += len(records)
+            for decoded in walk.records(span):
+                records = list(records_of(decoded))
+                if self._filtered:
+                    records = [record for record in records if self._wants(record)]
+                if records:
+                    self._sink.write(partition.topic, partition.partition, records)
+                    self.records += len(records)
         self.damage += walk.damage
 
-    def _wants(self, record: Record, begin: int) -> bool:
+    def _wants(self, record: Record) -> bool:
         _, to_offset, from_time, to_time = self._range
         return (
-            record.offset >= begin
-            and (to_offset is None or record.offset < to_offset)
-            and (from_time is None or record.timestamp >= from_time)
-            and (to_time is None or record.timestamp < to_time)
+            (to_offset is None or record.offset < to_offset)
+            and (from_time is None or record.timestamp_ms >= from_time)
+            and (to_time is None or record.timestamp_ms < to_time)
         )
 
 

@@ -10,8 +10,7 @@ import os
 
 from pylog.batch_table import SegmentScan, last_offsets
 from pylog.facts import NamedTuple
-from pylog.files import read_file
-from pylog.partition_files import PartitionFiles, file_size, log_start_offset
+from pylog.partition_files import PartitionFiles, file_size, log_start_offset, read_preallocated
 from pylog.records import DELETE_HORIZON
 from pylog.segment import INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX
 
@@ -55,7 +54,7 @@ def _tail(files: PartitionFiles, base: int) -> tuple[int, int]:
 
 def _last_indexed_position(files: PartitionFiles, base: int, scan: SegmentScan) -> int:
     """Of the last entry whose batch is there; 0 when there is none."""
-    data = (read_file(files.file(base, INDEX_SUFFIX)) or b"").rstrip(b"\0")
+    data, _ = read_preallocated(files.file(base, INDEX_SUFFIX)) or (b"", 0)
     at = (len(data) - 1) // _OFFSET_ENTRY_BYTES * _OFFSET_ENTRY_BYTES if data else -1
     if at < 0:
         return 0
@@ -80,7 +79,7 @@ def _largest_timestamp(files: PartitionFiles, base: int) -> int:
 
 
 def _last_time_entry(files: PartitionFiles, base: int) -> int:
-    data = (read_file(files.file(base, TIME_INDEX_SUFFIX)) or b"").rstrip(b"\0")
+    data, _ = read_preallocated(files.file(base, TIME_INDEX_SUFFIX)) or (b"", 0)
     if not data:
         return NO_TIME
     at = (len(data) - 1) // _TIME_ENTRY_BYTES * _TIME_ENTRY_BYTES

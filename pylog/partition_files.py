@@ -6,6 +6,7 @@ at, and what is gone by then is left out. Files set aside (.deleted, .cleaned, .
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pylog.checkpoint import LOG_START_OFFSET_FILE, OffsetCheckpoint
@@ -17,6 +18,8 @@ from pylog.meta_properties import META_PROPERTIES_FILE
 from pylog.partition_metadata import PARTITION_METADATA_FILE
 from pylog.segment import LOG_SUFFIX, SNAPSHOT_SUFFIX, segment_file, segment_file_name
 from pylog.types import TopicPartition, topic_partition
+
+_ZEROS_BYTES = 1 << 16
 
 
 class NotALogDirectory(ValueError):
@@ -58,6 +61,36 @@ def file_size(path: str) -> int:
         return os.stat(path).st_size
     except FileNotFoundError:
         return 0
+
+
+def read_preallocated(path: str) -> tuple[bytes, int] | None:
+    """A file without the zeros at its end, and its size with them; None when it is not there. Raises OSError.
+
+    Indexes that are written to are megabytes long and nearly empty: what the file system knows as a hole is not read.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        size = os.fstat(fd).st_size
+        end = size
+        while end > 0:
+            begin = max(0, end - _ZEROS_BYTES)
+            try:
+                begin = os.lseek(fd, begin, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                begin = end  # a hole to the end of the file
+            piece = os.pread(fd, end - begin, begin) if begin < end else b""
+            used = len(piece.rstrip(b"\0"))
+            if used:
+                return os.pread(fd, begin + used, 0), size
+            end = max(0, end - _ZEROS_BYTES)
+        return b"", size
+    finally:
+        os.close(fd)
 
 
 def partition_files(path: str) -> PartitionFiles:

@@ -26,6 +26,7 @@ from pylog.batch_table import Int64s
 from pylog.errors import KafkaError
 from pylog.files import CorruptFileError, read_file
 from pylog.finding import Finding
+from pylog.partition_files import read_preallocated
 from pylog.records import file_batches
 from pylog.segment import INDEX_SUFFIX, LOG_SUFFIX, TIME_INDEX_SUFFIX, TRANSACTION_INDEX_SUFFIX, segment_file_name
 from pylog.transaction_index import AbortedTransaction, decode_transaction_index
@@ -44,8 +45,8 @@ class SegmentIndexes:
         """Raises OSError."""
         self._directory = directory
         self._base = base_offset
-        self._offsets = read_file(self._path(INDEX_SUFFIX))
-        self._times = read_file(self._path(TIME_INDEX_SUFFIX))
+        self._offsets = read_preallocated(self._path(INDEX_SUFFIX))
+        self._times = read_preallocated(self._path(TIME_INDEX_SUFFIX))
         self._transactions = read_file(self._path(TRANSACTION_INDEX_SUFFIX))
         self.findings: list[Finding] = []
 
@@ -55,9 +56,9 @@ class SegmentIndexes:
     def check(self, table: SegmentTable, *, closed: bool) -> list[Finding]:
         """closed: a later segment follows, so nothing is added any more."""
         if self._offsets is not None:
-            self._check_offsets(self._offsets, table)
+            self._check_offsets(*self._offsets, table)
         if self._times is not None:
-            self._check_times(self._times, table, closed=closed)
+            self._check_times(*self._times, table, closed=closed)
         return self.findings
 
     def _find(self, suffix: str, number: int, entry_bytes: int, what: str, offset: int | None = None) -> None:
@@ -65,19 +66,19 @@ class SegmentIndexes:
             Finding(self._path(suffix), f"entry {number}: {what}", number * entry_bytes, offset, offset)
         )
 
-    def _entries(self, data: bytes, kind: np.dtype[np.void], suffix: str) -> np.ndarray:
-        """The entries in front of the preallocated zeros."""
-        torn = len(data) % kind.itemsize
+    def _entries(self, data: bytes, size_bytes: int, kind: np.dtype[np.void], suffix: str) -> np.ndarray:
+        """The entries in front of the preallocated zeros. data: the file without those."""
+        torn = size_bytes % kind.itemsize
         if torn:
             what = f"{torn} bytes of an entry of {kind.itemsize}"
-            self.findings.append(Finding(self._path(suffix), what, len(data) - torn))
-        used = len(data.rstrip(b"\0"))
-        return np.frombuffer(data, kind, count=min(-(-used // kind.itemsize), len(data) // kind.itemsize))
+            self.findings.append(Finding(self._path(suffix), what, size_bytes - torn))
+        count = min(-(-len(data) // kind.itemsize), size_bytes // kind.itemsize)
+        return np.frombuffer(data.ljust(count * kind.itemsize, b"\0"), kind, count=count)
 
     # ---------------------------------------------------------------------------------- .index
 
-    def _check_offsets(self, data: bytes, table: SegmentTable) -> None:
-        entries = self._entries(data, _OFFSET_ENTRY, INDEX_SUFFIX)
+    def _check_offsets(self, data: bytes, size_bytes: int, table: SegmentTable) -> None:
+        entries = self._entries(data, size_bytes, _OFFSET_ENTRY, INDEX_SUFFIX)
         relative, positions = entries["offset"].astype(np.int64), entries["position"].astype(np.int64)
         offsets = relative + self._base
         row = np.searchsorted(table.positions, positions)
@@ -121,8 +122,8 @@ class SegmentIndexes:
 
     # ---------------------------------------------------------------------------------- .timeindex
 
-    def _check_times(self, data: bytes, table: SegmentTable, *, closed: bool) -> None:
-        entries = self._entries(data, _TIME_ENTRY, TIME_INDEX_SUFFIX)
+    def _check_times(self, data: bytes, size_bytes: int, table: SegmentTable, *, closed: bool) -> None:
+        entries = self._entries(data, size_bytes, _TIME_ENTRY, TIME_INDEX_SUFFIX)
         times, relative = entries["timestamp"].astype(np.int64), entries["offset"].astype(np.int64)
         offsets = relative + self._base
         row = np.searchsorted(table.last_offsets, offsets)

@@ -193,7 +193,10 @@ class Checkpoints:
             path = os.path.join(self.path, name)
             for partition, offset in offsets.items():
                 ends = logs.get(partition)
-                what = f"no {partition} is here" if ends is None else self._misplaced(name, offset, ends)
+                if ends is None:
+                    what = self._unknown(partition, offsets, logs)
+                else:
+                    what = self._misplaced(name, offset, ends)
                 if what is not None:
                     found.append(Finding(path, f"{partition} at offset {offset}: {what}", None, offset, offset))
         if self.clean and RECOVERY_POINT_FILE in self._offsets:
@@ -201,6 +204,17 @@ class Checkpoints:
             missing = sorted(logs.keys() - self._offsets[RECOVERY_POINT_FILE].keys())
             found += [Finding(path, f"{partition} is missing") for partition in missing]
         return found
+
+    def _unknown(
+        self, partition: TopicPartition, offsets: Mapping[TopicPartition, int], logs: Mapping[TopicPartition, LogEnds]
+    ) -> str | None:
+        """Until the directory is closed a checkpoint may still name what has been deleted; but a name that is one bit
+        away from that of a partition which is missing says that this bit is wrong."""
+        name = str(partition).encode()
+        here = (str(one).encode() for one in logs.keys() - offsets.keys())
+        if self.clean or any(_one_bit_apart(name, other) for other in here):
+            return f"no {partition} is here"
+        return None
 
     def _misplaced(self, name: str, offset: int, ends: LogEnds) -> str | None:
         if not 0 <= offset <= ends.end_offset:
@@ -212,6 +226,10 @@ class Checkpoints:
         if self.clean and name == LOG_START_OFFSET_FILE and offset == ends.first_base:
             return "the log begins there anyway"
         return None
+
+
+def _one_bit_apart(a: bytes, b: bytes) -> bool:
+    return len(a) == len(b) and (int.from_bytes(a, "big") ^ int.from_bytes(b, "big")).bit_count() == 1
 
 
 def _line(error: CorruptFileError) -> Finding:

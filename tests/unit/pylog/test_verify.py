@@ -10,7 +10,7 @@ import pytest
 from pylog._native import Sys
 from pylog.compression import Codec
 from pylog.data_dir import DirectoryLock, lock_holder
-from pylog.partition_files import NotALogDirectory, log_directory
+from pylog.partition_files import NotALogDirectory, log_directory, read_preallocated
 from pylog.records import NewRecord, RecordBatchBuilder
 from pylog.verify import Verification
 from tests.support.log_writer import LogWriter
@@ -221,3 +221,26 @@ def test_who_holds_a_directory_is_seen_without_disturbing_him(tmp_path: Path) ->
         assert said.stdout.strip() == str(os.getpid())
     lock.release()
     assert lock_holder(str(tmp_path)) is None
+
+
+def test_a_checkpoint_may_name_what_was_deleted_until_the_directory_is_closed(directory: Path) -> None:
+    path = directory / "replication-offset-checkpoint"
+    path.write_bytes(b"0\n1\ngone 4 7\n")
+    assert findings(directory) == [f"{path}, offset 7: gone-4 at offset 7: no gone-4 is here"]
+    (directory / ".kafka_cleanshutdown").unlink()
+    assert findings(directory) == []
+    path.write_bytes(b"0\n1\nu 0 7\n")  # t with a flipped bit
+    assert findings(directory) == [f"{path}, offset 7: u-0 at offset 7: no u-0 is here"]
+
+
+def test_an_index_full_of_holes(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    assert read_preallocated(str(path)) is None
+    for used, size in ((0, 0), (0, 10 << 20), (8, 8), (8, 10 << 20), (70_000, 10 << 20), (10 << 20, 10 << 20)):
+        data = bytes(used - 1) + b"\x01" if used else b""
+        with path.open("wb") as file:
+            file.write(data)
+            file.truncate(size)
+        assert read_preallocated(str(path)) == (data, size)
+    path.write_bytes(b"\x01" + bytes(300_000) + b"\x02" + bytes(5))
+    assert read_preallocated(str(path)) == (b"\x01" + bytes(300_000) + b"\x02", 300_007)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,10 @@ def offsets(follower: LogFollower) -> list[int]:
 
 
 @pytest.fixture
-def writer(tmp_path: Path, system: Sys) -> LogWriter:
-    return LogWriter(tmp_path / "live", system)
+def writer(tmp_path: Path, system: Sys) -> Iterator[LogWriter]:
+    made = LogWriter(tmp_path / "live", system)
+    yield made
+    made.stop(clean=False)
 
 
 def test_the_end(log_directory: Path, run_log: RunLog) -> None:
@@ -43,7 +45,17 @@ def test_what_is_written_is_read_once_over_rolls(writer: LogWriter) -> None:
     assert seen == list(range(28))
     assert writer.log.info().segment_count > 3
     follower.close()
-    writer.stop()
+
+
+def test_a_segment_that_is_opened_while_it_is_empty(writer: LogWriter) -> None:
+    follower = LogFollower(str(writer.partition), 0)
+    assert offsets(follower) == []
+    for expected in range(0, 9, 3):
+        writer.write(3)
+        assert offsets(follower) == [expected, expected + 1, expected + 2]
+        writer.log.roll(0)
+        assert offsets(follower) == []
+    follower.close()
 
 
 def test_a_batch_in_pieces_is_waited_for(writer: LogWriter) -> None:
@@ -66,7 +78,6 @@ def test_a_batch_in_pieces_is_waited_for(writer: LogWriter) -> None:
     assert offsets(follower) == [2, 3, 4]
     assert follower.damage == []
     follower.close()
-    writer.stop(clean=False)
 
 
 def test_truncation_and_deletion(writer: LogWriter) -> None:
@@ -82,7 +93,6 @@ def test_truncation_and_deletion(writer: LogWriter) -> None:
     writer.write(2)
     assert offsets(follower) == [100, 101]
     follower.close()
-    writer.stop()
 
 
 def test_damage_is_passed_over_when_more_follows(log_directory: Path, run_log: RunLog) -> None:
@@ -109,7 +119,6 @@ def test_another_process_is_followed(writer: LogWriter) -> None:
         finally:
             tail.terminate()
         assert tail.wait(30) == 128 + 15
-    writer.stop()
 
 
 def test_a_partition_that_goes_ends_it(writer: LogWriter) -> None:
@@ -120,4 +129,3 @@ def test_a_partition_that_goes_ends_it(writer: LogWriter) -> None:
     with pytest.raises(FileNotFoundError):
         offsets(follower)
     follower.close()
-    writer.stop()
