@@ -13,6 +13,7 @@
 #include "authorize.h"
 #include "control.h"
 #include "listener.h"
+#include "log_move.h"
 #include "purgatory.h"
 #include "reactor.h"
 
@@ -181,7 +182,7 @@ int32_t plog_engine_close(plog_engine *e, int32_t clean) {
     plog_log *log = p->log;
     plog__topics_remove(&e->topics, p);
     plog__partition_close(p);
-    int32_t rc = plog_log_close(log, clean);
+    int32_t rc = log ? plog_log_close(log, clean) : 0;
     if (rc && !first_error) first_error = rc;
   }
   plog__grants_deinit(&e->grants);
@@ -228,6 +229,7 @@ static int32_t add_partition(plog_engine *e, plog_hosting *h) {
     return rc;
   }
   plog__reactor_watch_lag(e, p);
+  if (h->log) p->room = plog__rooms_find(&e->rooms, plog__log_dir(h->log));
   h->partition = p->number;
   return 0;
 }
@@ -272,8 +274,14 @@ typedef struct {
   plog_cleaning *cleaning;
 } plog_partition_arguments;
 
+/* One that is hosted with a log. */
+static plog_partition *find_number(const plog_engine *e, int64_t number) {
+  plog_partition *p = plog__topics_by_number(&e->topics, number);
+  return p && p->log ? p : NULL;
+}
+
 static plog_partition *find(const plog_engine *e, const plog_partition_arguments *a) {
-  return plog__topics_by_number(&e->topics, a->partition);
+  return find_number(e, a->partition);
 }
 
 static int32_t act_publish(plog_engine *e, void *arguments) {
@@ -335,9 +343,89 @@ int32_t plog_engine_remove_partition(plog_engine *e, int64_t partition, int32_t 
   return 0;
 }
 
+static int32_t act_take_offline(plog_engine *e, void *arguments) {
+  const plog_remove_arguments *a = arguments;
+  for (int32_t i = 0; i < a->count; i++) {
+    plog_partition *p = find_number(e, a->partitions[i]);
+    a->logs[i] = NULL;
+    if (!p) continue;
+    end_waiting(e, p, PLOG_KAFKA_STORAGE_ERROR);
+    a->logs[i] = p->log;
+    pthread_mutex_lock(&e->topics.lock); /* another thread may be asking for the log */
+    plog__partition_take_offline(p);
+    pthread_mutex_unlock(&e->topics.lock);
+  }
+  return 0;
+}
+
+void plog_engine_take_offline(plog_engine *e, const int64_t *partitions, int32_t count, plog_log **out_logs) {
+  for (int32_t at = 0; at < count; at += PARTITIONS_PER_COMMAND) {
+    plog_remove_arguments a = {partitions + at, out_logs + at, PLOG_MIN(count - at, PARTITIONS_PER_COMMAND), 0};
+    (void)run(e, act_take_offline, &a);
+  }
+}
+
+typedef struct {
+  int64_t partition;
+  plog_log *log;
+  const char *dir;
+  uint32_t most_bytes;
+  plog_log *old;
+} plog_exchange_arguments;
+
+static int32_t act_exchange_log(plog_engine *e, void *arguments) {
+  plog_exchange_arguments *a = arguments;
+  plog_partition *p = find_number(e, a->partition);
+  if (!p) return PLOG_E_CLOSED;
+  if (p->failed) return PLOG_KAFKA_STORAGE_ERROR;
+  if (!plog_list_empty(&p->dirty) && plog__reactor_commit(e, p) != 0) return PLOG_KAFKA_STORAGE_ERROR;
+  int32_t rc = plog__log_catch_up(p->log, a->log, a->most_bytes, e->wall_ms);
+  if (rc == 0) rc = plog_log_rename(a->log, a->dir);
+  if (rc != 0) return rc;
+  plog__reactor_report(e, p, 0);
+  a->old = p->log;
+  pthread_mutex_lock(&e->topics.lock);
+  p->log = a->log;
+  pthread_mutex_unlock(&e->topics.lock);
+  p->room = plog__rooms_find(&e->rooms, a->dir);
+  plog__partition_fire(p, e->now_ms);
+  plog__watches_fire_all(&p->fetch_watches, PLOG_E_AGAIN, e->now_ms);
+  return 0;
+}
+
+int32_t plog_engine_exchange_log(plog_engine *e, int64_t partition, plog_log *log, const char *dir, uint32_t most_bytes,
+                                 plog_log **out_old) {
+  plog_exchange_arguments a = {partition, log, dir, most_bytes, NULL};
+  int32_t rc = run(e, act_exchange_log, &a);
+  if (rc == 0) *out_old = a.old;
+  return rc;
+}
+
+typedef struct {
+  const char *dir;
+  int64_t reserve_bytes;
+  double reserve_percent;
+} plog_room_arguments;
+
+static int32_t act_keep_room(plog_engine *e, void *arguments) {
+  const plog_room_arguments *a = arguments;
+  int32_t rc = plog__rooms_keep(&e->rooms, a->dir, a->reserve_bytes, a->reserve_percent);
+  for (uint32_t i = 0; i < e->topics.slots_used && rc == 0; i++) {
+    plog_partition *p = e->topics.slots[i];
+    if (p && p->log) p->room = plog__rooms_find(&e->rooms, plog__log_dir(p->log));
+  }
+  return rc;
+}
+
+int32_t plog_engine_keep_room(plog_engine *e, const char *dir, int64_t reserve_bytes, double reserve_percent) {
+  if (reserve_bytes < 0 || !(reserve_percent >= 0 && reserve_percent <= 100)) return -EINVAL;
+  plog_room_arguments a = {dir, reserve_bytes, reserve_percent};
+  return run(e, act_keep_room, &a);
+}
+
 int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out) {
   pthread_mutex_lock(&e->topics.lock);
-  plog_partition *p = plog__topics_by_number(&e->topics, partition);
+  plog_partition *p = find_number(e, partition);
   if (p) {
     plog_log_info info;
     plog_log_info_read(p->log, &info);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log_move.h"
 #include "purgatory.h"
 
 #define LONG_AGO_MS (INT64_MIN / 4) /* far enough that "caught up within the lag" is false, near enough not to overflow */
@@ -108,6 +109,13 @@ int32_t plog__partition_publish(plog_partition *p, const plog_partition_state *s
   return 0;
 }
 
+void plog__partition_take_offline(plog_partition *p) {
+  p->log = NULL;
+  p->room = NULL;
+  p->leader_id = -1;
+  atomic_store_explicit(&p->role, PLOG_ROLE_OFFLINE, memory_order_release);
+}
+
 int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *log, const plog_partition_state *state,
                              int64_t now_ms, plog_partition **out) {
   plog_partition *p = calloc(1, sizeof *p);
@@ -121,13 +129,18 @@ int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *lo
   plog_list_init(&p->staged_watches);
   plog_list_init(&p->offset_watches);
   plog_list_init(&p->fetch_watches);
-  int64_t start = plog__log_start(log);
-  int64_t end = plog__log_end(log);
+  int64_t start = log ? plog__log_start(log) : 0;
+  int64_t end = log ? plog__log_end(log) : 0;
   int64_t high_watermark = state->high_watermark < 0 ? start : PLOG_MAX(PLOG_MIN(state->high_watermark, end), start);
   atomic_init(&p->role, PLOG_ROLE_OFFLINE);
   atomic_init(&p->leader_epoch, -1);
   atomic_init(&p->high_watermark, high_watermark);
   atomic_init(&p->last_stable, high_watermark);
+  if (!log) {
+    plog__partition_take_offline(p);
+    *out = p;
+    return 0;
+  }
   bool ceased;
   int32_t rc = plog__partition_publish(p, state, now_ms, &ceased);
   if (rc) {
@@ -175,6 +188,10 @@ int32_t plog__partition_append(plog_partition *p, uint8_t *data, size_t size_byt
   *out = (plog_append){.base_offset = -1, .last_offset = -1, .append_ms = -1, .log_start = -1, .record_error = -1};
   int32_t rc = check_append(p, acks);
   if (rc) return rc;
+  /* the same answer as when the disk is full, before it is: clients ask for metadata and try again */
+  bool needs_room = p->room && from_client && !p->internal;
+  if (needs_room && !plog__room_admits(plog__log_sys(p->log), p->room, (int64_t)size_bytes, wall_ms))
+    return PLOG_KAFKA_STORAGE_ERROR;
   plog_batch_rules rules = p->rules;
   rules.now_ms = wall_ms;
   rules.from_client = from_client;

@@ -1,6 +1,8 @@
 /*
  * partition.h: one hosted replica of a partition: its role, what its followers have, the high watermark, and the appends.
  *
+ * A partition whose directory has failed stays hosted without a log, in role OFFLINE for good: it refuses everybody.
+ *
  * What stays true:
  *   log start <= high watermark <= log end, for a leader of this epoch; the high watermark never goes back but by truncation;
  *   everything below the high watermark is on every in-sync replica, and on those that are about to be in sync;
@@ -18,6 +20,7 @@
 #include "batch.h"
 #include "log.h"
 #include "plog.h"
+#include "room.h"
 
 #define PLOG_ACKS_ALL (-1)
 
@@ -40,7 +43,8 @@ struct plog_partition {
   int64_t number; /* given by the engine */
   struct plog_topic *topic;
   int32_t index;
-  plog_log *log;
+  plog_log *log;     /* NULL: its directory has failed */
+  plog_room *room;   /* of its directory; NULL: not watched */
   int32_t broker_id; /* of this replica */
   int64_t lag_max_ms;
   _Atomic int32_t role;           /* shared */
@@ -66,6 +70,8 @@ struct plog_partition {
 
 int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *log, const plog_partition_state *state,
                              int64_t now_ms, plog_partition **out);
+/* Refuse everybody from now on; the log is the caller's. Nothing waits any more. */
+void plog__partition_take_offline(plog_partition *p);
 /* The log stays the caller's. Nothing waits any more. */
 void plog__partition_close(plog_partition *p);
 /* Take up a state. *out_ceased: it was the leader and is not now, or of another epoch. 0 | -ENOMEM: it is as it was. */

@@ -431,6 +431,14 @@ void plog_cleaning_position(const plog_cleaning *c, int64_t *out_base, int64_t *
  * finish. Unlinking is the caller's. PLOG_E_STOPPED: the segments are not what was copied. owner
  */
 int32_t plog_log_replace(plog_log *log, plog_cleaning *c);
+/**
+ * Append to `to` what follows in `from`, at most about most_bytes, at least one batch; *out_bytes 0: there is no more. A copy that
+ * is longer than `from` is cut, one that ends before `from` begins is begun anew. *out_bytes is written on failure too: -1 when
+ * reading failed, else it was writing. any for from, owner for to
+ */
+int32_t plog_log_copy(plog_log *from, plog_log *to, uint32_t most_bytes, int64_t now_ms, int64_t *out_bytes);
+/** Give the log's directory another name, not longer than the one it has. The parent's entry is the caller's to sync. owner */
+int32_t plog_log_rename(plog_log *log, const char *dir);
 /** The largest timestamp of the first batch of the segment that begins at base_offset; PLOG_E_NOT_FOUND when there is no such
     segment or it is empty. Reads its beginning. any */
 int32_t plog_log_first_timestamp(plog_log *log, int64_t base_offset, int64_t *out_timestamp);
@@ -655,7 +663,7 @@ int32_t plog_engine_add_partition(plog_engine *e, const char *topic, const uint8
 typedef struct {
   const char *topic;
   const uint8_t *topic_id;
-  plog_log *log; /* taken when rc is 0 */
+  plog_log *log; /* taken when rc is 0. NULL: its directory has failed, every request gets KAFKA_STORAGE_ERROR */
   const plog_partition_state *state;
   int64_t partition; /* out */
   int32_t index;
@@ -677,6 +685,24 @@ int32_t plog_engine_remove_partition(plog_engine *e, int64_t partition, int32_t 
 /** The same for many at once; out_logs: as many, NULL where none was hosted under that number. any */
 void plog_engine_remove_partitions(plog_engine *e, const int64_t *partitions, int32_t count, int32_t error,
                                    plog_log **out_logs);
+/**
+ * The directory of these partitions has failed: who waits gets KAFKA_STORAGE_ERROR, and so does whoever asks later, until they
+ * are removed. The functions about a partition say PLOG_E_CLOSED. out_logs: as many, the caller's again, NULL where none was. any
+ */
+void plog_engine_take_offline(plog_engine *e, const int64_t *partitions, int32_t count, plog_log **out_logs);
+/**
+ * Go on with another log: the partition's own log is copied to its end into `log`, whose directory is then renamed to `dir`
+ * (plog_log_rename), and from then on is what is read and written. takes log. *out_old: the caller's again.
+ *   returns  0 | PLOG_E_AGAIN: more than most_bytes are missing; some were copied | PLOG_KAFKA_STORAGE_ERROR | what writing to log
+ *            says. any
+ */
+int32_t plog_engine_exchange_log(plog_engine *e, int64_t partition, plog_log *log, const char *dir, uint32_t most_bytes,
+                                 plog_log **out_old);
+/**
+ * Keep room on the disk of the data directory dir: when less is left than the larger of the two, records that clients send to
+ * its partitions are refused with KAFKA_STORAGE_ERROR; both 0: never. PLOG_UP_ROOM tells when that begins and ends. any
+ */
+int32_t plog_engine_keep_room(plog_engine *e, const char *dir, int64_t reserve_bytes, double reserve_percent);
 int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out); /* any */
 /** The log behind a partition, borrowed: for the plog_log functions marked "any", while the partition is hosted. any */
 plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition);
@@ -714,6 +740,7 @@ int32_t plog_engine_replace(plog_engine *e, int64_t partition, plog_cleaning *c)
 #define PLOG_UP_FLUSH 7         /* flush.messages reached: flush me */
 #define PLOG_UP_ISR 8           /* a follower caught up (a = broker id, b = 1) or fell behind (b = 0) */
 #define PLOG_UP_GRANT 9         /* what may principal a do to resource b (PLOG_RESOURCE_*) whose name is body? conn waits */
+#define PLOG_UP_ROOM 10 /* a = 0: too little room is left in data directory body; 1: enough; b: bytes above the reserve */
 
 typedef struct {
   int32_t kind; /* PLOG_UP_* */

@@ -267,6 +267,22 @@ static void flush_conns(plog_engine *e) {
   plog_list_remove(&last);
 }
 
+/* A disk whose room has run short, or is there again. */
+static void tell_rooms(plog_engine *e) {
+  for (const plog_room *room; (room = plog__rooms_take_news(&e->rooms)) != NULL;) {
+    plog_upcall upcall = {.kind = PLOG_UP_ROOM,
+                          .conn = -1,
+                          .slot = -1,
+                          .partition = -1,
+                          .offset = -1,
+                          .a = room->lacking ? 0 : 1,
+                          .b = room->left_bytes,
+                          .body = (const uint8_t *)room->dir,
+                          .body_bytes = (uint32_t)strlen(room->dir)};
+    (void)plog__upcalls_collect(&e->upcalls, &upcall);
+  }
+}
+
 void plog__reactor_settle(plog_engine *e) {
   while (!plog_list_empty(&e->dirty) || !plog_list_empty(&e->woken)) {
     while (!plog_list_empty(&e->dirty))
@@ -276,6 +292,7 @@ void plog__reactor_settle(plog_engine *e) {
   e->staged_bytes = 0;
   plog__intake_settle(&e->intake);
   flush_conns(e);
+  tell_rooms(e);
   plog__upcalls_publish(&e->upcalls);
 }
 
@@ -550,6 +567,7 @@ void plog__reactor_deinit(plog_engine *e) {
   plog__upcalls_deinit(&e->upcalls);
   plog__timers_deinit(&e->timers);
   plog__nodes_deinit(&e->nodes);
+  plog__rooms_deinit(&e->rooms);
   plog__inbox_deinit(&e->inbox);
   (void)plog__sys_close(e->sys, e->epoll_fd);
   (void)pthread_mutex_destroy(&e->conns_lock);

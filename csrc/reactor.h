@@ -93,6 +93,7 @@ struct plog_engine {
   plog_link woken;   /* fetches to be looked at again */
   int64_t staged_bytes;
   int64_t upcall_bytes; /* of requests that Python has not answered */
+  plog_rooms rooms;
   plog_nodes nodes;
   _Atomic int32_t served_min[PLOG_SERVED_APIS];
   _Atomic int32_t served_max[PLOG_SERVED_APIS];

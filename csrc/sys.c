@@ -105,6 +105,10 @@ static int kernel_stat(void *context, const char *path, struct stat *out) {
   (void)context;
   KERNEL_RETRY(int, stat(path, out));
 }
+static int kernel_statvfs(void *context, const char *path, struct statvfs *out) {
+  (void)context;
+  KERNEL_RETRY(int, statvfs(path, out));
+}
 static int kernel_mmap(void *context, size_t size_bytes, int protection, int flags, int fd, int64_t position, void **out) {
   (void)context;
   void *address = mmap(NULL, size_bytes, protection, flags, fd, position);
@@ -223,6 +227,7 @@ static const plog_sys_calls kernel_calls = {
     .unlink = kernel_unlink,
     .fstat = kernel_fstat,
     .stat = kernel_stat,
+    .statvfs = kernel_statvfs,
     .mmap = kernel_mmap,
     .munmap = kernel_munmap,
     .madvise = kernel_madvise,
@@ -414,6 +419,9 @@ int plog__sys_unlink(plog_sys *sys, const char *path) {
 }
 int plog__sys_fstat(plog_sys *sys, int fd, struct stat *out) {
   return sys->calls.fstat(sys->calls.context, fd, out);
+}
+int plog__sys_statvfs(plog_sys *sys, const char *path, struct statvfs *out) {
+  return sys->calls.statvfs(sys->calls.context, path, out);
 }
 int plog__sys_set_modified(plog_sys *sys, int fd, int64_t wall_ms) {
   return sys->calls.set_modified(sys->calls.context, fd, wall_ms);

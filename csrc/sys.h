@@ -18,6 +18,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -44,6 +45,7 @@ typedef struct {
   int (*unlink)(void *context, const char *path);
   int (*fstat)(void *context, int fd, struct stat *out);
   int (*stat)(void *context, const char *path, struct stat *out);
+  int (*statvfs)(void *context, const char *path, struct statvfs *out);
   int (*set_modified)(void *context, int fd, int64_t wall_ms);
   int (*mmap)(void *context, size_t size_bytes, int protection, int flags, int fd, int64_t position, void **out);
   int (*munmap)(void *context, void *address, size_t size_bytes);
@@ -107,6 +109,7 @@ int plog__sys_rename(plog_sys *sys, const char *from, const char *to);
 int plog__sys_unlink(plog_sys *sys, const char *path);
 int plog__sys_fstat(plog_sys *sys, int fd, struct stat *out);
 int plog__sys_stat(plog_sys *sys, const char *path, struct stat *out);
+int plog__sys_statvfs(plog_sys *sys, const char *path, struct statvfs *out);
 /* When a file was last modified, in ms since the epoch. */
 int plog__sys_set_modified(plog_sys *sys, int fd, int64_t wall_ms);
 int plog__sys_mmap(plog_sys *sys, size_t size_bytes, int protection, int flags, int fd, int64_t position, void **out);

@@ -12,6 +12,7 @@ UNKNOWN_TOPIC_OR_PARTITION when it is not hosted (any more); `answer`, `skip`, `
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from pylog._native import Log, LogSettings, NativeError, Sys, check
@@ -32,6 +33,8 @@ UP_STORAGE_ERROR = 6
 UP_FLUSH = 7
 UP_ISR = 8
 UP_GRANT = 9
+UP_ROOM = 10
+UP_SYNC_FAILED = 11
 
 ROLE_OFFLINE = 0
 ROLE_LEADER = 1
@@ -91,12 +94,12 @@ class PartitionState(NamedTuple):
 
 
 class Hosting(NamedTuple):
-    """A partition to be hosted. log: taken when it is."""
+    """A partition to be hosted. log: taken when it is; None: its directory has failed, everybody is refused."""
 
     topic: str
     topic_id: bytes
     partition: int
-    log: Log
+    log: Log | None
     state: PartitionState
 
 
@@ -173,6 +176,8 @@ class EngineStats(NamedTuple):
     fetch_sessions_now: int
     buffer_bytes_now: int
     turns: int
+    syncs: int
+    sync_us: int
 
 
 def _check_partition(rc: int, partition: int) -> None:
@@ -255,7 +260,7 @@ class Engine:
             entry.topic = names[topic]
             entry.topic_id = ids[topic_id]
             entry.index = index
-            entry.log = log.pointer
+            entry.log = ffi.NULL if log is None else log.pointer
             entry.state = structs.of(state)
         lib.plog_engine_add_partitions(self.pointer, entries, len(hostings))
         results: list[int | KafkaError | NativeError | OSError] = []
@@ -266,7 +271,8 @@ class Engine:
                 results.append(error)
                 continue
             number = int(entry.partition)
-            self._logs[number] = hosting.log
+            if hosting.log is not None:
+                self._logs[number] = hosting.log
             results.append(number)
         return results
 
@@ -289,6 +295,45 @@ class Engine:
             missing = next(number for number, log in zip(partitions, logs, strict=True) if not log)
             _check_partition(lib.PLOG_E_CLOSED, missing)
         return removed
+
+    def take_offline(self, partitions: Sequence[int]) -> list[Log]:
+        """Their directory has failed: everybody gets KAFKA_STORAGE_ERROR from now on. Their logs are the caller's
+        again; the other methods about a partition do not know them any more, but `forget_offline`."""
+        logs = ffi.new("plog_log *[]", len(partitions))
+        numbers = ffi.new("int64_t[]", partitions)
+        lib.plog_engine_take_offline(self.pointer, numbers, len(partitions), logs)
+        return [self._logs.pop(number) for number, log in zip(partitions, logs, strict=True) if log]
+
+    def forget_offline(self, partitions: Sequence[int]) -> None:
+        """Stop hosting partitions that have no log."""
+        logs = ffi.new("plog_log *[]", len(partitions))
+        numbers = ffi.new("int64_t[]", partitions)
+        error = int(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        lib.plog_engine_remove_partitions(self.pointer, numbers, len(partitions), error, logs)
+
+    def exchange_log(self, partition: int, log: Log, directory: str, most_bytes: int) -> Log | None:
+        """Go on with another log, a copy of the partition's, once it is complete and its directory is renamed; returns
+        the one that was used before. None: more than most_bytes are missing, of which some were copied."""
+        old = ffi.new("plog_log **")
+        rc = lib.plog_engine_exchange_log(self.pointer, partition, log.pointer, os.fsencode(directory), most_bytes, old)
+        if rc == lib.PLOG_E_AGAIN:
+            return None
+        if rc < 0:
+            check(rc, log.directory)
+        _check_partition(rc, partition)
+        used, self._logs[partition] = self._logs[partition], log
+        log.directory = directory
+        return used
+
+    def keep_room(self, directory: str, reserve_bytes: int, reserve_percent: float) -> None:
+        """Refuse what clients send to partitions in a data directory when less is left on its disk than the larger of
+        the two; both 0: never. UP_ROOM tells when that begins and ends."""
+        check(lib.plog_engine_keep_room(self.pointer, os.fsencode(directory), reserve_bytes, reserve_percent))
+
+    def group_commit(self, directory: str) -> None:
+        """Answer acks != 0 when the records are on the disk, in partitions of a data directory that are hosted from now
+        on; their logs are on the disk when they are hosted. UP_SYNC_FAILED tells that the directory is lost."""
+        check(lib.plog_engine_group_commit(self.pointer, os.fsencode(directory)))
 
     def partition_info(self, partition: int) -> EnginePartitionInfo:
         out = ffi.new("plog_partition_info *")
@@ -505,7 +550,7 @@ def _take(engine: Any, up: Any) -> Upcall:
     """Copy an upcall out of C, and give its bytes back."""
     client_id = None
     body = b""
-    if up.kind in (UP_REQUEST, UP_GRANT):
+    if up.kind in (UP_REQUEST, UP_GRANT, UP_ROOM, UP_SYNC_FAILED):
         body = ffi.buffer(up.body, up.body_bytes)[:]
         if up.client_id != ffi.NULL:
             client_id = ffi.buffer(up.client_id, up.client_id_bytes)[:]

@@ -559,6 +559,19 @@ class Log:
     def truncate_fully(self, offset: int, now_ms: int) -> None:
         check(lib.plog_log_truncate_fully(self.pointer, offset, now_ms), self.directory)
 
+    def copy_from(self, source: Log, most_bytes: int, now_ms: int) -> int:
+        """Append what follows in source, at most about most_bytes; how many bytes that was. Raises OSError with the
+        directory that failed as its filename, KafkaError."""
+        out = ffi.new("int64_t *")
+        rc = lib.plog_log_copy(source.pointer, self.pointer, most_bytes, now_ms, out)
+        check(rc, source.directory if out[0] < 0 else self.directory)
+        return int(out[0])
+
+    def rename(self, directory: str) -> None:
+        """Give its directory another name, not longer than the one it has."""
+        check(lib.plog_log_rename(self.pointer, os.fsencode(directory)), self.directory)
+        self.directory = directory
+
     def roll(self, now_ms: int) -> None:
         check(lib.plog_log_roll(self.pointer, now_ms), self.directory)
 

@@ -27,11 +27,11 @@ from pylog._native import (
     crc32c,
 )
 from pylog.config import LogConfig
-from pylog.data_dir import DELETE_SUFFIX, renamed_directory_name
+from pylog.data_dir import DELETE_SUFFIX, FUTURE_SUFFIX, renamed_directory_name
 from pylog.errors import ErrorCode, KafkaError
 from pylog.files import CorruptFileError, FlushError, sync_directory, sync_file, unlink_if_there
 from pylog.leader_epoch import LEADER_EPOCH_FILE, EpochEntry, read_leader_epochs, write_leader_epochs
-from pylog.log_owner import LocalOwner, LogOwner
+from pylog.log_owner import HostedOwner, LocalOwner, LogOwner
 from pylog.logger import Logger
 from pylog.partition_metadata import (
     PARTITION_METADATA_FILE,
@@ -145,6 +145,25 @@ class Log:
     def first_offset(self) -> int:
         """The base offset of its first segment, at or below the log start offset."""
         return self.native.info().first_base_offset
+
+    def end_offset(self) -> int | None:
+        """Its log end offset, None when closed. For threads that cannot know whether it is."""
+        with self._guard:
+            return None if self._closed else self.native.info().log_end_offset
+
+    def size_and_end(self) -> tuple[int, int] | None:
+        """Bytes of its segments and its log end offset, None when closed. For threads that cannot know whether it
+        is."""
+        with self._guard:
+            if self._closed:
+                return None
+            info = self.native.info()
+            return info.size_bytes, info.log_end_offset
+
+    def if_open(self, action: Callable[[], object]) -> bool:
+        """Do something while nobody closes or renames it; False: it is closed, or action said False."""
+        with self._guard:
+            return not self._closed and action() is not False
 
     def segments(self) -> list[SegmentInfo]:
         """Its segments, oldest first."""
@@ -390,6 +409,48 @@ class Log:
         names = os.listdir(self.path)
         return [os.path.join(self.path, name) for name in names if name.endswith(DELETED_SUFFIX)]
 
+    # ---------------------------------------------------------------------------------- in another directory
+
+    def copy_from(self, source: Log, most_bytes: int, wall_ms: int) -> int | None:
+        """Append what follows in source, of which this is a copy: how many bytes, None when either is closed. Raises
+        OSError with the directory that failed as its filename, KafkaError."""
+        with self._guard, source._guard:
+            if self._closed or source._closed:
+                return None
+            copied = self.native.copy_from(source.native, most_bytes, wall_ms)
+            rolled = self.native.info().segment_count
+            if rolled != self._segment_count:
+                self._segment_count = rolled
+                self.note_rolled()
+            return copied
+
+    def take_place_of(self, source: Log, most_bytes: int, wall_ms: int) -> bool:
+        """Be the partition's log from now on, hosted if source was, under the name that says so. False: more than
+        most_bytes were missing, of which some were copied, or one of them is closed.
+
+        The new name is the caller's to make durable. Raises OSError, KafkaError.
+        """
+        with self._guard, source._guard:
+            if self._closed or source._closed:
+                return False
+            path = f"{self.directory}/{self.partition.directory_name}"
+            owner = source.owner
+            if not isinstance(owner, (LocalOwner, HostedOwner)):
+                raise RuntimeError(f"{source.path} is written by an appender, which stays with it")
+            if not owner.exchange(self.native, path, most_bytes, wall_ms):
+                return False
+            self.path = path
+            if source.hosted:
+                self.owner, source.owner = source.owner, LocalOwner(source.native)
+            return True
+
+    def take_name(self) -> None:
+        """Be called as the partition's log is called. Not while hosted; the caller makes it durable. Raises OSError."""
+        with self._guard:
+            path = f"{self.directory}/{self.partition.directory_name}"
+            self.native.rename(path)
+            self.path = path
+
     # ---------------------------------------------------------------------------------- the end of it
 
     def close(self, clean: bool) -> None:
@@ -449,11 +510,12 @@ def create_log(
     topic_id: bytes | None,
     now_ms: int,
     wall_ms: int,
+    future: bool = False,
 ) -> Log:
-    """A new, empty log in a new directory below the data directory. Raises OSError, FileExistsError when it is
-    there."""
+    """A new, empty log in a new directory below the data directory, under a name of its own when it is to be a copy of
+    one that is somewhere else. Raises OSError, FileExistsError when it is there."""
     name = partition.directory_name
-    path = f"{directory}/{name}"
+    path = f"{directory}/{renamed_directory_name(partition, FUTURE_SUFFIX) if future else name}"
     os.mkdir(path, 0o755)
     seed = crc32c(name.encode())
     try:

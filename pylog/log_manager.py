@@ -5,6 +5,8 @@ Keeps true:
   failed fsync is never retried), its logs with it, and the others serve on.
 - A checkpoint says only what is durable already: data first, then recovery points; at a clean shutdown logs,
   checkpoints, marker, in that order, and no marker in a directory where any of it failed.
+- A partition has one log. Moving it to another directory builds a copy there (future_log.py) that then takes its place:
+  first the copy gets the partition's name, then the old log is set aside for removal.
 - Nothing here waits or sleeps: the periodic work lies in `schedule`, run by one maintenance thread (maintenance.py).
 - `_guard` protects the maps. It is never held while a disk works.
 """
@@ -30,7 +32,11 @@ from pylog.logger import Logger
 from pylog.recovery import load_directories, run_parallel
 from pylog.removal import Removal
 from pylog.schedule import Schedule
+from pylog.typed import TYPE_CHECKING
 from pylog.types import FOREVER, TopicPartition
+
+if TYPE_CHECKING:
+    from pylog.future_log import FutureLogs, MoveConfig
 
 _log = Logger("LogManager")
 
@@ -53,6 +59,9 @@ class LogManagerConfig(NamedTuple):
     producer_id_expiration_check_interval_ms: int = 600_000
 
 
+_PREFERENCES_MAX = 10_000
+
+
 class DuplicateLogError(Exception):
     """One partition lies in two data directories; which of them is the replica only a person can say."""
 
@@ -68,8 +77,11 @@ class LogManager:
         "_future",
         "_guard",
         "_logs",
+        "_move_config",
         "_offline",
+        "_on_caught_up",
         "_on_directory_failure",
+        "_preferred",
         "_removal",
         "_sys",
         "_to_catch_up",
@@ -86,12 +98,16 @@ class LogManager:
         config_of: Callable[[str], LogConfig],
         on_directory_failure: Callable[[str, list[Log]], None] | None = None,
         cleaner_config: Callable[[], CleanerConfig] | None = None,
+        move_config: Callable[[], MoveConfig] | None = None,
+        on_caught_up: Callable[[TopicPartition], None] | None = None,
     ) -> None:
         """Lock the data directories. Raises DirectoryInUse; KAFKA_STORAGE_ERROR when none of them can be used.
 
         config_of: the settings of a topic. on_directory_failure: told, on the thread that met the error, the directory
         and the logs it took along. Who is told lets go of them (a hosted log belongs to the engine); without it they
         are closed here. cleaner_config: the settings of compaction as they are now, None: nothing is compacted.
+        move_config: those of moves between directories, None: the defaults. on_caught_up: told, on a thread of the
+        moves, when `finish_move` can be called; None: it is called there.
         """
         self.config = config
         self.schedule = Schedule()
@@ -101,7 +117,10 @@ class LogManager:
         self._on_directory_failure = on_directory_failure
         self._guard = threading.Lock()
         self._logs: dict[TopicPartition, Log] = {}
-        self._future: dict[TopicPartition, Log] = {}
+        self._future: FutureLogs | None = None
+        self._move_config = move_config
+        self._on_caught_up = on_caught_up
+        self._preferred: dict[TopicPartition, str] = {}
         self._directories: dict[str, DataDirectory] = {}
         self._offline: dict[str, str] = {}
         self._removal = Removal(self.schedule, clock, self._removal_failed)
@@ -160,9 +179,12 @@ class LogManager:
                     self.fail_directory(path, loaded)
                     continue
                 for log in loaded.logs:
-                    self._adopt(self._logs, log)
+                    self._adopt_found(log)
                 for log in loaded.future:
-                    self._adopt(self._future, log)
+                    other = self._future_logs().put(log)
+                    if other is not None:
+                        raise _duplicate(other, log)
+                    self._watch(log)
                 self._removal.remove_directories(loaded.condemned, self.config.log_segment_delete_delay_ms)
         except DuplicateLogError:
             for loaded in found:
@@ -170,21 +192,91 @@ class LogManager:
                     for log in (*loaded.logs, *loaded.future):
                         log.close(clean=False)
             raise
+        self._finish_moves_cut_short()
         self._need_a_directory()
         self._schedule_periodic_work()
 
-    def _adopt(self, logs: dict[TopicPartition, Log], log: Log) -> None:
-        other = logs.get(log.partition)
-        if other is not None:
-            raise DuplicateLogError(
-                f"partition {log.partition} lies in two log directories, {other.path} and {log.path}: move the one away"
-                " that is not the replica"
-            )
+    def _adopt_found(self, log: Log) -> None:
+        """A log that was found; when there is another one, the one that had taken the other's place counts."""
+        other = self._logs.get(log.partition)
+        if other is None:
+            self._adopt(log)
+            return
+        from pylog.future_log import moved_on
+
+        to_log, to_other = moved_on(other, log), moved_on(log, other)
+        if not to_log and not to_other:
+            raise _duplicate(other, log)
+        stale = other if to_log else log  # when both hold the same records either will do
+        if stale is other:
+            self._adopt(log)
+        self._discard(stale, "superseded")
+        self._withdraw(self._logs[log.partition])
+
+    def _finish_moves_cut_short(self) -> None:
+        """Copies that had begun to take the place of their logs get it now."""
+        if self._future is None:
+            return
+        from pylog.future_log import moved_on
+
+        for copy in self._future.logs():
+            log = self._logs.get(copy.partition)
+            if log is None:
+                continue
+            try:
+                if copy.directory == log.directory:  # a copy that nobody can have wanted
+                    self._future.take(copy.partition)
+                    self._discard(copy, "superfluous")
+                elif moved_on(log, copy):
+                    copy.take_name()
+                    sync_directory(copy.directory)
+                    self._future.take(copy.partition)
+                    self._adopt(copy)
+                    self._discard(log, "superseded")
+                    self._withdraw(copy)
+            except OSError as e:
+                self._disk_error(copy.directory, e)
+
+    def _withdraw(self, log: Log) -> None:
+        """No log is to take this one's place, nor is it to take another one's."""
+        from pylog.future_log import withdraw_move
+
+        self._on_disk(log, lambda one: one.if_open(lambda: withdraw_move(one.path)))
+
+    def _discard(self, log: Log, why: str) -> None:
+        """Set aside a log that is in no map of ours."""
+        _log.info(f"{why} log is removed", partition=log.partition, directory=log.directory)
+        try:
+            condemned = log.condemn()
+            sync_directory(log.directory)
+        except OSError as e:
+            self._disk_error(log.directory, e)
+            return
+        self._removal.remove_directories([condemned], log.config.file_delete_delay_ms)
+
+    def _adopt(self, log: Log) -> None:
         with self._guard:
-            logs[log.partition] = log
+            self._logs[log.partition] = log
+        self._watch(log)
+
+    def _watch(self, log: Log) -> None:
         log.on_change(self._catch_up_soon)
         if log.open_report.deleted_segments:
             self._removal.unlink(log.deleted_files(), log.config.file_delete_delay_ms)
+
+    def _future_logs(self) -> FutureLogs:
+        """The copies, from when there is the first one."""
+        if self._future is None:
+            from pylog.future_log import FutureLogs, MoveConfig
+
+            self._future = FutureLogs(
+                self._move_config or MoveConfig,
+                clock=self._clock,
+                source_of=self.get,
+                caught_up=self._on_caught_up or self._finish_move_here,
+                on_disk_error=self._disk_error,
+            )
+        return self._future
 
     # ---------------------------------------------------------------------------------- the logs
 
@@ -199,7 +291,11 @@ class LogManager:
 
     def future_log(self, partition: TopicPartition) -> Log | None:
         """The copy of the partition that is being built in another directory, None when there is none."""
-        return self._future.get(partition)
+        return None if self._future is None else self._future.get(partition)
+
+    def future_logs(self) -> list[Log]:
+        """Every copy that is being built."""
+        return [] if self._future is None else self._future.logs()
 
     def live_directories(self) -> list[str]:
         """Paths of the directories in use, in the order they were configured."""
@@ -210,6 +306,15 @@ class LogManager:
         """Paths of the directories that failed, each with why."""
         with self._guard:
             return dict(self._offline)
+
+    def prefer(self, partition: TopicPartition, directory: str) -> None:
+        """Where the partition is to lie when it is created. Raises LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR."""
+        path = self._live_directory(directory)
+        log, copy = self._logs.get(partition), self.future_log(partition)
+        if (log is None or log.directory != path) and (copy is None or copy.directory != path):
+            self._preferred[partition] = path
+            if len(self._preferred) > _PREFERENCES_MAX:
+                del self._preferred[next(iter(self._preferred))]
 
     def create(self, partition: TopicPartition, topic_id: bytes | None, directory: str | None = None) -> Log:
         """The partition's log, made when there is none: in `directory`, or in the one with the fewest partitions.
@@ -236,19 +341,48 @@ class LogManager:
                     if topic_id is not None:
                         log.assign_topic_id(topic_id)
                 else:
-                    where = self._emptiest_of(counts) if directory is None else self._live_directory(directory)
                     config = self._config_of(partition.topic) if config is None else config
-                    log = self._create_in(where, partition, topic_id, config)
-                    if directory is None:
-                        counts[where] += 1
+                    wanted = directory or self._preferred.get(partition)
+                    if wanted is None:
+                        log = self._create_in_emptiest(counts, partition, topic_id, config)
+                    else:
+                        log = self._create_in(self._live_directory(wanted), partition, topic_id, config)
+                    self._preferred.pop(partition, None)
                 made.append(log)
             except KafkaError as e:
                 made.append(e)
         return made
 
+    def _create_in_emptiest(
+        self, counts: dict[str, int], partition: TopicPartition, topic_id: bytes | None, config: LogConfig
+    ) -> Log:
+        """In the first of those with the fewest partitions that can take it."""
+        tried: set[str] = set()
+        while True:
+            self._need_a_directory()
+            live = [path for path in counts if path in self._directories and path not in tried]
+            where = min(live, key=counts.__getitem__)
+            tried.add(where)
+            try:
+                log = self._create_in(where, partition, topic_id, config)
+            except KafkaError as e:
+                full = isinstance(e.__cause__, OSError) and e.__cause__.errno in _NO_ROOM
+                if len(live) == 1 or (where in self._directories and not full):
+                    raise
+                continue
+            counts[where] += 1
+            return log
+
     def _create_in(self, where: str, partition: TopicPartition, topic_id: bytes | None, config: LogConfig) -> Log:
+        log = self._create_log(where, partition, topic_id, config)
+        self._adopt(log)
+        return log
+
+    def _create_log(
+        self, where: str, partition: TopicPartition, topic_id: bytes | None, config: LogConfig, future: bool = False
+    ) -> Log:
         try:
-            log = create_log(
+            return create_log(
                 self._sys,
                 partition,
                 where,
@@ -256,14 +390,13 @@ class LogManager:
                 topic_id=topic_id,
                 now_ms=self._clock.monotonic_ms(),
                 wall_ms=self._clock.wall_ms(),
+                future=future,
             )
         except FileExistsError as e:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{e.filename} is there but is no log of ours") from e
         except OSError as e:
             self._disk_error(where, e)
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"cannot create {partition} in {where}: {e}") from e
-        self._adopt(self._logs, log)
-        return log
 
     def _live_directory(self, directory: str) -> str:
         path = os.path.abspath(directory)
@@ -278,15 +411,12 @@ class LogManager:
         with self._guard:
             counts = dict.fromkeys(self._directories, 0)
             if len(counts) > 1:
-                for log in (*self._logs.values(), *self._future.values()):
+                for log in self._logs.values():
                     counts[log.directory] += 1
+        if len(counts) > 1:
+            for log in self.future_logs():
+                counts[log.directory] = counts.get(log.directory, 0) + 1
         return counts
-
-    def _emptiest_of(self, counts: Mapping[str, int]) -> str:
-        """The first of those with the fewest partitions that are live still."""
-        live = [path for path in counts if path in self._directories]
-        self._need_a_directory()
-        return min(live, key=counts.__getitem__)
 
     def delete(self, partition: TopicPartition) -> bool:
         """Forget the partition's log and rename its directory; its files go later. False when there is none.
@@ -298,13 +428,14 @@ class LogManager:
     def delete_all(self, partitions: Iterable[TopicPartition]) -> int:
         """The same for many, their data directories synced once for all: how many logs there were. When it raises
         KAFKA_STORAGE_ERROR, some may be left."""
+        names = list(partitions)
         with self._guard:
-            found = [
-                log
-                for partition in partitions
-                for log in (self._logs.pop(partition, None), self._future.pop(partition, None))
-                if log
-            ]
+            found = [log for partition in names if (log := self._logs.pop(partition, None)) is not None]
+        logs_count = len(found)
+        for partition in names:
+            copy = self._take_copy(partition)
+            if copy is not None:
+                found.append(copy)
         condemned: dict[int, list[str]] = {}
         error: KafkaError | None = None
         held = self._compaction.pause(log.partition for log in found)
@@ -324,7 +455,7 @@ class LogManager:
             self._removal.remove_directories(paths, delay_ms)
         if error is not None:
             raise error
-        return len(found)
+        return logs_count
 
     def _not_deleted(self, directory: str, path: str, error: OSError) -> KafkaError:
         self._disk_error(directory, error)
@@ -333,7 +464,7 @@ class LogManager:
     def configure_topic(self, topic: str) -> None:
         """The topic's settings changed: its logs take them up."""
         config = self._config_of(topic)
-        for log in self.logs():
+        for log in (*self.logs(), *self.future_logs()):
             if log.partition.topic == topic:
                 log.configure(config)
 
@@ -362,6 +493,111 @@ class LogManager:
             self._checkpoint(path, self._write_recovery_points)
             self._checkpoint(path, self._write_log_starts)
 
+    # ---------------------------------------------------------------------------------- moving
+    # One thread at a time, the one that creates and deletes.
+
+    def move(self, partition: TopicPartition, directory: str) -> None:
+        """Move the partition's log to another directory, while it is read and written. Where it lies already, nothing
+        is moved, and a move under way to elsewhere ends.
+
+        Raises LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR: also when any directory is offline, for nobody can say whether
+        there is another copy.
+        """
+        path = self._live_directory(directory)
+        self.cancel_move_elsewhere(partition, path)
+        log = self._logs[partition]
+        if log.directory == path or self.future_log(partition) is not None:
+            return
+        if self._offline:
+            offline = ", ".join(self._offline)
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{partition} is not moved while {offline} is offline")
+        copy = self._create_log(path, partition, log.topic_id, log.config, future=True)
+        self._future_logs().put(copy)
+        self._preferred.pop(partition, None)
+        self._watch(copy)
+        _log.info("moving", partition=partition, source=log.directory, destination=path)
+        self._copy_on(copy)
+
+    def _copy_on(self, copy: Log) -> None:
+        self._compaction.hold(copy.partition)
+        self._future_logs().go_on(copy)
+
+    def resume_moves(self) -> None:
+        """Go on with the copies that were found. What they have and their logs have not, or differently, they lose."""
+        for copy in self.future_logs():
+            log = self._logs.get(copy.partition)
+            if log is not None and self._on_disk(copy, lambda one, log=log: self._agree(one, log)):  # type: ignore[misc]
+                _log.info("moving goes on", partition=copy.partition, destination=copy.directory)
+                self._copy_on(copy)
+
+    def _agree(self, copy: Log, log: Log) -> None:
+        epoch = copy.info().latest_epoch
+        end = copy.info().log_end_offset
+        if epoch >= 0:
+            end = min(end, max(log.end_offset_for_epoch(epoch)[1], 0))
+        if end < copy.info().log_end_offset:
+            copy.truncate(end, self._clock.wall_ms())
+
+    def cancel_move_elsewhere(self, partition: TopicPartition, directory: str | None) -> None:
+        """End a move of the partition to another directory than this one."""
+        copy = self.future_log(partition)
+        if copy is not None and copy.directory != directory:
+            self._take_copy(partition)
+            self._discard(copy, "unwanted")
+            if (log := self._logs.get(partition)) is not None:
+                self._withdraw(log)
+
+    def _take_copy(self, partition: TopicPartition) -> Log | None:
+        copy = None if self._future is None else self._future.take(partition)
+        if copy is not None:
+            self._compaction.let_go(partition)
+        return copy
+
+    def _finish_move_here(self, partition: TopicPartition) -> None:
+        if (moved := self.finish_move(partition)) is not None:
+            self.retire(moved[0])
+
+    def finish_move(self, partition: TopicPartition) -> tuple[Log, Log] | None:
+        """Let the copy take the place of its log, unless too much is missing still or it is unwanted meanwhile.
+
+        Returns the old log, which the caller gives to `retire` when nobody uses it any more, and the new one.
+        """
+        from pylog.future_log import STEP_BYTES
+
+        log, copy = self._logs.get(partition), self.future_log(partition)
+        if log is None or copy is None:
+            return None
+        try:
+            if not copy.take_place_of(log, STEP_BYTES, self._clock.wall_ms()):
+                self._future_logs().go_on(copy)
+                return None
+        except OSError as e:
+            self._disk_error(copy.directory, e)
+            return None
+        except (KafkaError, NativeError) as e:
+            _log.warn("move is not finished, the log refuses", partition=partition, error=e)
+            return None
+        with self._guard:
+            self._logs[partition] = copy
+        self._future_logs().take(partition)
+        return log, copy
+
+    def retire(self, old: Log) -> None:
+        """Set aside a log whose place another one has taken, what was known of it noted in the other's directory."""
+        new = self._logs.get(old.partition)
+        if new is not None:
+            self._on_disk(new, lambda one: sync_directory(one.directory))
+            self._on_disk(new, lambda one: self._compaction.moved(old, one))
+            self._compaction.let_go(new.partition)
+            self._checkpoint(new.directory, self._write_recovery_points)
+            self._checkpoint(new.directory, self._write_log_starts)
+        self._discard(old, "moved")
+        self._checkpoint(old.directory, self._write_recovery_points)
+        self._checkpoint(old.directory, self._write_log_starts)
+        if new is not None:
+            self._withdraw(new)
+            _log.info("moved", partition=new.partition, source=old.directory, destination=new.directory)
+
     # ---------------------------------------------------------------------------------- failure
 
     def fail_directory(self, directory: str, error: Exception) -> None:
@@ -372,11 +608,12 @@ class LogManager:
                 return
             self._offline[directory] = str(error)
             lost = [log for log in self._logs.values() if log.directory == directory]
-            lost_future = [log for log in self._future.values() if log.directory == directory]
             for log in lost:
                 del self._logs[log.partition]
-            for log in lost_future:
-                del self._future[log.partition]
+        # a copy of a log that is lost stays for the next start; without a log to copy from nothing is done to it
+        lost_future = [log for log in self.future_logs() if log.directory == directory]
+        for log in lost_future:
+            self._take_copy(log.partition)
         _log.error("log directory is offline", directory=directory, logs=len(lost), error=error)
         failed.release()
         held = self._compaction.pause(log.partition for log in lost)
@@ -440,7 +677,7 @@ class LogManager:
     def clean_up(self) -> None:
         """Retention: set aside what may go from every log that is not compacted only."""
         wall_ms = self._clock.wall_ms()
-        for log in self.logs():
+        for log in (*self.logs(), *self.future_logs()):
             self._on_disk(log, lambda one: self._retain(one, wall_ms))
 
     def _retain(self, log: Log, wall_ms: int) -> None:
@@ -457,8 +694,19 @@ class LogManager:
 
     def flush_due(self) -> None:
         """Flush every log whose flush.ms has passed."""
-        for log in self.logs():
+        for log in (*self.logs(), *self.future_logs()):
             self._on_disk(log, lambda one: one.flush_if_due(self._clock.monotonic_ms()))
+
+    def flush_all(self) -> None:
+        """Make every log durable to its end, several at once: what a start after a crash found may be in memory
+        alone."""
+
+        def flush(log: Log) -> None:
+            info = log.info()
+            if info.recovery_point < info.log_end_offset:
+                self.flush(log)
+
+        run_parallel(deque(self.logs()), flush, self.config.num_recovery_threads_per_data_dir)
 
     def flush(self, log: Log) -> bool:
         """Flush one log now (flush.messages reached). Says whether it worked."""
@@ -498,10 +746,12 @@ class LogManager:
         return found
 
     def _of(self, directory: DataDirectory, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        return {log.partition: offsets[log.partition] for log in self._logs_in(directory) if log.partition in offsets}
+        logs = [log for log in self.logs() if log.directory == directory.path]
+        return {log.partition: offsets[log.partition] for log in logs if log.partition in offsets}
 
     def _logs_in(self, directory: DataDirectory) -> list[Log]:
-        return [log for log in self.logs() if log.directory == directory.path]
+        """Copies too: they lie in another directory than their logs."""
+        return [log for log in (*self.logs(), *self.future_logs()) if log.directory == directory.path]
 
     def _ends_in(self, directory: DataDirectory) -> dict[TopicPartition, tuple[int, int, int]]:
         """Log start offset, first segment and recovery point of every log in the directory."""
@@ -541,8 +791,10 @@ class LogManager:
     # ---------------------------------------------------------------------------------- closing
 
     def stop_cleaning(self) -> None:
-        """End compaction for good, before the engine that hosts the logs goes. Once is enough."""
+        """End compaction and moves for good, before the engine that hosts the logs goes. Once is enough."""
         self._compaction.stop()
+        if self._future is not None:
+            self._future.stop()
 
     def shutdown(self, clean: bool = True) -> None:
         """Close every log, write the checkpoints, then the marker, and let go of the directories.
@@ -553,10 +805,10 @@ class LogManager:
         for path in self.live_directories():
             if clean:
                 self._shut_down_cleanly(self._directories[path])
-        for log in (*self._logs.values(), *self._future.values()):
+        for log in (*self._logs.values(), *self.future_logs()):
             log.close(clean=False)
         self._logs.clear()
-        self._future.clear()
+        self._future = None
         self._release_directories()
 
     def _shut_down_cleanly(self, directory: DataDirectory) -> None:
@@ -581,9 +833,15 @@ class LogManager:
             ends[log.partition] = (info.log_start_offset, first, info.log_end_offset)
 
         logs = self._logs_in(directory)
-        logs += [log for log in self._future.values() if log.directory == directory.path]
         run_parallel(deque(logs), close, self.config.num_recovery_threads_per_data_dir)
         return {log.partition: ends[log.partition] for log in logs}
+
+
+def _duplicate(one: Log, other: Log) -> DuplicateLogError:
+    return DuplicateLogError(
+        f"partition {one.partition} lies in two log directories, {one.path} and {other.path}: move the one away"
+        " that is not the replica"
+    )
 
 
 def _recovery_points(ends: Mapping[TopicPartition, tuple[int, int, int]]) -> dict[TopicPartition, int]:

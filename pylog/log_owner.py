@@ -82,6 +82,15 @@ class LocalOwner:
     def replace(self, cleaning: NativeCleaning) -> None:
         self._native.replace(cleaning.pointer)
 
+    def exchange(self, copy: NativeLog, directory: str, most_bytes: int, now_ms: int) -> bool:
+        """Complete a copy of the log, rename its directory and use it instead. False: more than most_bytes are missing,
+        of which some were copied."""
+        copy.copy_from(self._native, most_bytes, now_ms)
+        if copy.info().log_end_offset != self._native.info().log_end_offset:
+            return False
+        copy.rename(directory)
+        return True
+
     def high_watermark(self) -> int:
         return self._native.info().log_end_offset
 
@@ -109,6 +118,7 @@ class LogEngine(Protocol):
     def delete_segments(self, partition: int, upto: int) -> int: ...
     def expire_producers(self, partition: int, before_ms: int) -> int: ...
     def replace(self, partition: int, cleaning: NativeCleaning) -> None: ...
+    def exchange_log(self, partition: int, log: NativeLog, directory: str, most_bytes: int) -> NativeLog | None: ...
     def partition_info(self, partition: int) -> PartitionInfo: ...
 
 
@@ -144,6 +154,10 @@ class HostedOwner:
 
     def replace(self, cleaning: NativeCleaning) -> None:
         self._engine.replace(self.partition, cleaning)
+
+    def exchange(self, copy: NativeLog, directory: str, most_bytes: int, now_ms: int) -> bool:
+        """As LocalOwner does."""
+        return self._engine.exchange_log(self.partition, copy, directory, most_bytes) is not None
 
     def high_watermark(self) -> int:
         return self._engine.partition_info(self.partition).high_watermark
