@@ -94,7 +94,7 @@ class Dump:
                 self._problem(f"offset {batch.header.base_offset} follows {previous.last_offset}")
             previous = batch
             yield batch_line(position, batch, valid)
-            if valid and (self._options.deep_iteration or self._options.print_data_log or self._options.decoder):
+            if self._options.deep_iteration or self._options.print_data_log or self._options.decoder:
                 yield from self._record_lines(position, batch)
             end = position + batch.header.size_bytes
         rest = os.stat(self.path).st_size - end
@@ -103,16 +103,15 @@ class Dump:
             yield f"Found {rest} invalid bytes at the end of {os.path.basename(self.path)}"
 
     def _record_lines(self, position: int, batch: RecordBatch) -> Iterator[str]:
+        """As far as they can be read, when the CRC is wrong too: the batch's line says so."""
         try:
             if isinstance(batch, OldBatch):
-                yield from (self._old_message_line(batch, message) for message in batch.messages())
+                yield from [self._old_message_line(batch, message) for message in batch.messages()]
                 return
-            records = batch.records()
+            for record in batch.records():
+                yield record_line(batch, record) + ("" if batch.control else self._data(record))
         except KafkaError as e:
             self._problem(f"records of the batch at position {position}: {e.message}")
-            return
-        for record in records:
-            yield record_line(batch, record) + ("" if batch.control else self._data(record))
 
     def _old_message_line(self, batch: OldBatch, message: OldMessage) -> str:
         if not message.valid:

@@ -34,13 +34,18 @@ def test_batches_only_or_records_too(tmp_path: Path, make_batch: MakeBatch) -> N
     assert " key: key payload: " in dumped(path, print_data_log=True)[0][3]
 
 
-def test_a_wrong_crc_is_told_and_its_records_are_not_shown(tmp_path: Path, make_batch: MakeBatch) -> None:
+def test_a_wrong_crc_is_told_and_its_records_are_shown_as_they_are(tmp_path: Path, make_batch: MakeBatch) -> None:
     bad = bytearray(make_batch(0))
     bad[-2] ^= 1
     lines, problems = dumped(log_file(tmp_path, bytes(bad), make_batch(3)), deep_iteration=True)
     assert lines[2].endswith("isvalid: false")
-    assert lines[3].startswith("baseOffset: 3")
+    assert [line.split()[2] for line in lines[3:6]] == ["0", "1", "2"]
+    assert lines[6].startswith("baseOffset: 3")
     assert problems == ["CRC of the batch at position 0 (offset 0) is wrong"]
+    bad[61] = 0xFF  # the length of its first record
+    lines, problems = dumped(log_file(tmp_path, bytes(bad), make_batch(3)), deep_iteration=True)
+    assert lines[3].startswith("baseOffset: 3")
+    assert len(problems) == 2 and problems[1].startswith("records of the batch at position 0: ")
 
 
 def test_a_torn_tail_is_told(tmp_path: Path, make_batch: MakeBatch) -> None:
