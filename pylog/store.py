@@ -17,6 +17,7 @@ from typing import Literal, overload
 from pylog import logger
 from pylog._native import Sys
 from pylog.clock import Clock, SystemClock
+from pylog.compaction import CleanerConfig
 from pylog.config import LogConfig, validate_overrides
 from pylog.config_value import ConfigError
 from pylog.data_dir import list_partition_directories
@@ -199,6 +200,7 @@ class Store:
             clock=self._clock,
             config_of=self._config_of,
             on_directory_failure=self._directory_failed,
+            cleaner_config=CleanerConfig,
         )
         self._maintenance = Maintenance(self._manager.schedule, self._clock, "store-maintenance")
         try:
@@ -232,6 +234,7 @@ class Store:
         Whoever appends, reads or waits in another thread gets StoreClosedError, or the end of the iteration. No
         exception says that the disk failed meanwhile: then the next open recovers.
         """
+        self._manager.stop_cleaning()
         with self._guard:
             if self._state == "closed":
                 return

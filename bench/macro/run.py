@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import machine
-from bench.macro import rows, side, special
+from bench.macro import compaction, rows, side, special
 from bench.macro.rows import LoadRow, ProducerRow
 from bench.macro.side import Figures, Side
 from tests.support import peers
@@ -177,6 +177,12 @@ class Comparison:
                 outcome.add(one.name, records / figures["seconds"], figures)
         return outcome
 
+    def compaction(self) -> Outcome:
+        outcome = Outcome(rows.COMPACTION, "rec/CPU-s", rows.COMPACTION_TARGET, more_is_better=True)
+        for one in self.turns():
+            outcome.add(one.name, compaction.records_per_cpu_second(one))
+        return outcome
+
     def run(self, wanted: set[str]) -> Iterator[Outcome]:
         if rows.START in wanted:
             yield self.each(rows.START, special.start_ms)
@@ -188,6 +194,8 @@ class Comparison:
         for producer in rows.PRODUCERS:
             if producer.name in wanted:
                 yield self.producer(producer)
+        if rows.COMPACTION in wanted:
+            yield self.compaction()
         if rows.RECOVERY in wanted:
             yield self.each(rows.RECOVERY, special.recovery_ms)
 

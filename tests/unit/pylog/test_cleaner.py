@@ -383,3 +383,15 @@ def test_the_throttle_keeps_to_its_rate(clock: ManualClock) -> None:
     assert throttle.wait_s(500, 1_000) == 1.0, "what others moved counts"
     clock.advance(2_000)
     assert throttle.wait_s(100, 1_000) == 0.1, "what was not used is not saved up"
+
+
+def test_a_store_of_the_library_is_compacted_too(tmp_path: Path) -> None:
+    import pylog
+
+    with pylog.open(str(tmp_path)) as store:
+        topic = store.create_topic("state", config={"cleanup.policy": "compact", "segment.bytes": "1000"})
+        for number in range(60):
+            topic.append(b"%d" % number * 20, key=b"key %d" % (number % 3))
+        assert store._manager._compaction.cleaner().clean_one()
+        values = {record.key: record.value for record in topic[0].read()}
+        assert len(values) == 3 and values[b"key 2"] == b"59" * 20
