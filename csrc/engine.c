@@ -167,6 +167,7 @@ int32_t plog_engine_stop(plog_engine *e, int32_t drain_ms) {
 /* Everything that waits for p ends with error; p is in no list afterwards. */
 static void end_waiting(plog_engine *e, plog_partition *p, int32_t error) {
   if (!plog_list_empty(&p->dirty)) (void)plog__reactor_commit(e, p);
+  plog__watches_fire_all(&p->sync_watches, error, e->now_ms);
   plog__watches_fire_all(&p->offset_watches, error, e->now_ms);
   plog__watches_fire_all(&p->fetch_watches, error, e->now_ms);
 }
@@ -230,6 +231,7 @@ static int32_t add_partition(plog_engine *e, plog_hosting *h) {
   }
   plog__reactor_watch_lag(e, p);
   if (h->log) p->room = plog__rooms_find(&e->rooms, plog__log_dir(h->log));
+  if (h->log) plog__sync_group_join(&e->sync_groups, p, plog__log_end(h->log), plog__log_end(h->log));
   h->partition = p->number;
   return 0;
 }
@@ -292,7 +294,10 @@ static int32_t act_publish(plog_engine *e, void *arguments) {
   bool ceased;
   int32_t rc = plog__partition_publish(p, a->state, e->now_ms, &ceased);
   if (rc) return rc;
-  if (ceased) plog__watches_fire_all(&p->offset_watches, PLOG_NOT_LEADER_OR_FOLLOWER, e->now_ms);
+  if (ceased) {
+    plog__watches_fire_all(&p->sync_watches, PLOG_NOT_LEADER_OR_FOLLOWER, e->now_ms);
+    plog__watches_fire_all(&p->offset_watches, PLOG_NOT_LEADER_OR_FOLLOWER, e->now_ms);
+  }
   plog__partition_fire(p, e->now_ms);
   plog__watches_fire_all(&p->fetch_watches, PLOG_E_AGAIN, e->now_ms);
   plog__reactor_watch_lag(e, p);
@@ -388,6 +393,8 @@ static int32_t act_exchange_log(plog_engine *e, void *arguments) {
   p->log = a->log;
   pthread_mutex_unlock(&e->topics.lock);
   p->room = plog__rooms_find(&e->rooms, a->dir);
+  /* what is acknowledged is on the old disk until its files are removed, and before that on the new one */
+  plog__sync_group_join(&e->sync_groups, p, p->synced_end, plog__log_start(p->log));
   plog__partition_fire(p, e->now_ms);
   plog__watches_fire_all(&p->fetch_watches, PLOG_E_AGAIN, e->now_ms);
   return 0;
@@ -421,6 +428,17 @@ int32_t plog_engine_keep_room(plog_engine *e, const char *dir, int64_t reserve_b
   if (reserve_bytes < 0 || !(reserve_percent >= 0 && reserve_percent <= 100)) return -EINVAL;
   plog_room_arguments a = {dir, reserve_bytes, reserve_percent};
   return run(e, act_keep_room, &a);
+}
+
+static int32_t act_group_commit(plog_engine *e, void *arguments) {
+  return plog__sync_groups_add(e, arguments);
+}
+
+int32_t plog_engine_group_commit(plog_engine *e, const char *dir) {
+  char *copy = strdup(dir);
+  int32_t rc = copy ? run(e, act_group_commit, copy) : -ENOMEM;
+  free(copy);
+  return rc;
 }
 
 int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out) {
@@ -841,6 +859,8 @@ void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out) {
   READ(delayed_now);
   READ(cold_reads);
   READ(turns);
+  READ(syncs);
+  READ(sync_us);
 #undef READ
   out->fetch_sessions_now = atomic_load_explicit(&e->sessions.count, memory_order_relaxed);
   out->buffer_bytes_now = atomic_load_explicit(&e->buffers.held_bytes, memory_order_relaxed);

@@ -9,34 +9,25 @@
 #include <stdlib.h>
 
 #include "base.h"
+#include "log_flush.h"
 #include "log_state.h"
 
-static int32_t sync_file(plog_log *log, const char *dir, int64_t base_offset, const char *suffix) {
+static int32_t sync_file(plog_sys *sys, const char *dir, int64_t base_offset, const char *suffix) {
   char path[PLOG_PATH_BYTES];
   int32_t rc = plog__segment_path(dir, base_offset, suffix, path);
   if (rc != 0) return rc;
-  int fd = plog__sys_open(log->sys, path, O_RDONLY | O_CLOEXEC, 0);
+  int fd = plog__sys_open(sys, path, O_RDONLY | O_CLOEXEC, 0);
   if (fd == -ENOENT) return 0; /* set aside meanwhile, or there is none */
   if (fd < 0) return fd;
-  rc = plog__sys_fdatasync(log->sys, fd);
-  (void)plog__sys_close(log->sys, fd);
+  rc = plog__sys_fdatasync(sys, fd);
+  (void)plog__sys_close(sys, fd);
   return rc;
 }
 
-static int32_t sync_directory(plog_log *log) {
-  int fd = plog__sys_open(log->sys, log->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-  if (fd < 0) return fd;
-  int32_t rc = plog__sys_fsync(log->sys, fd);
-  (void)plog__sys_close(log->sys, fd);
-  return rc;
-}
-
-static int32_t sync_segment(plog_log *log, plog_segment *s, bool closed) {
-  int32_t rc = plog__sys_fdatasync(log->sys, s->fd);
-  if (!closed) return rc; /* a start after a crash reads the active segment whatever the recovery point is */
-  if (rc == 0) rc = sync_file(log, s->dir, s->base_offset, ".index");
-  if (rc == 0) rc = sync_file(log, s->dir, s->base_offset, ".timeindex");
-  if (rc == 0) rc = sync_file(log, s->dir, s->base_offset, ".txnindex");
+static int32_t sync_indexes(const plog_segment *s) {
+  int32_t rc = sync_file(s->sys, s->dir, s->base_offset, ".index");
+  if (rc == 0) rc = sync_file(s->sys, s->dir, s->base_offset, ".timeindex");
+  if (rc == 0) rc = sync_file(s->sys, s->dir, s->base_offset, ".txnindex");
   return rc;
 }
 
@@ -45,15 +36,15 @@ int32_t plog__log_sync_ends(plog_log *log) {
   const plog_segment *active = plog__log_active(log);
   int32_t rc = 0;
   for (size_t i = 0; i < PLOG_COUNT_OF(suffixes) && rc == 0; i++)
-    rc = sync_file(log, active->dir, active->base_offset, suffixes[i]);
-  if (rc == 0) rc = sync_file(log, log->dir, log->snapshot_offset, ".snapshot");
+    rc = sync_file(log->sys, active->dir, active->base_offset, suffixes[i]);
+  if (rc == 0) rc = sync_file(log->sys, log->dir, log->snapshot_offset, ".snapshot");
   plog__log_lock(log);
   log->synced_dir_base = -1; /* the snapshot's name is new */
   plog__log_unlock(log);
   return rc;
 }
 
-/* References to the segments that hold anything from the recovery point on. Free *out. The lock is held. */
+/* References to the segments that hold anything from there on. Free *out. The lock is held. */
 static int32_t take_segments(plog_log *log, int64_t from, plog_segment ***out, int32_t *count) {
   int32_t first = plog__log_find_segment(log, from);
   plog_segment **segments = calloc((size_t)(log->segments_count - first), sizeof(plog_segment *));
@@ -73,27 +64,62 @@ static int32_t take_segments(plog_log *log, int64_t from, plog_segment ***out, i
   return 0;
 }
 
+int32_t plog__log_flush_begin(plog_log *log, int64_t from, bool indexes, plog_flush *out) {
+  *out = (plog_flush){.sys = log->sys, .dir_fd = -1, .indexes = indexes};
+  plog__log_lock(log);
+  out->end = plog__log_end(log);
+  out->newest_base = plog__log_active(log)->base_offset;
+  out->cuts_count = log->cuts_count;
+  bool names_new = out->newest_base > log->synced_dir_base;
+  int32_t rc = 0;
+  if (out->end > from || names_new) rc = take_segments(log, from, &out->segments, &out->segments_count);
+  if (rc == 0 && names_new) {
+    out->dir_fd = plog__sys_open(log->sys, log->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (out->dir_fd < 0) rc = out->dir_fd;
+  }
+  plog__log_unlock(log);
+  if (rc != 0) plog__flush_release(out);
+  return rc;
+}
+
+int32_t plog__flush_run(const plog_flush *f) {
+  int32_t rc = 0;
+  for (int32_t i = 0; i < f->segments_count && rc == 0; i++) {
+    rc = plog__sys_fdatasync(f->sys, f->segments[i]->fd);
+    /* a start after a crash reads the active segment whatever the recovery point is */
+    if (rc == 0 && f->indexes && i + 1 < f->segments_count) rc = sync_indexes(f->segments[i]);
+  }
+  if (rc == 0 && f->dir_fd >= 0) rc = plog__sys_fsync(f->sys, f->dir_fd);
+  return rc;
+}
+
+void plog__log_flush_done(plog_log *log, const plog_flush *f) {
+  plog__log_lock(log);
+  if (f->dir_fd >= 0) log->synced_dir_base = PLOG_MAX(log->synced_dir_base, f->newest_base);
+  plog__log_unlock(log);
+}
+
+void plog__flush_release(plog_flush *f) {
+  for (int32_t i = 0; i < f->segments_count; i++) plog__segment_release(f->segments[i]);
+  free(f->segments);
+  if (f->dir_fd >= 0) (void)plog__sys_close(f->sys, f->dir_fd);
+  *f = (plog_flush){.dir_fd = -1};
+}
+
 int32_t plog_log_flush(plog_log *log, int64_t *out_recovery_point) {
-  plog_segment **segments = NULL;
-  int32_t count = 0;
-  plog__log_lock(log);
-  int64_t end = plog__log_end(log), point = atomic_load(&log->recovery_point), cuts = log->cuts_count;
-  int64_t newest = plog__log_active(log)->base_offset;
-  bool names_new = newest > log->synced_dir_base;
-  int32_t rc = end > point || names_new ? take_segments(log, point, &segments, &count) : 0;
-  plog__log_unlock(log);
-
-  for (int32_t i = 0; i < count && rc == 0; i++) rc = sync_segment(log, segments[i], i + 1 < count);
-  for (int32_t i = 0; i < count; i++) plog__segment_release(segments[i]);
-  free(segments);
-  if (rc == 0 && names_new) rc = sync_directory(log);
+  plog_flush flush;
+  int32_t rc = plog__log_flush_begin(log, atomic_load(&log->recovery_point), true, &flush);
   if (rc != 0) return rc;
-
-  plog__log_lock(log);
-  if (names_new) log->synced_dir_base = PLOG_MAX(log->synced_dir_base, newest);
-  /* after a cut, records above it are others than those that were flushed */
-  if (log->cuts_count == cuts && end > atomic_load(&log->recovery_point)) atomic_store(&log->recovery_point, end);
-  *out_recovery_point = atomic_load(&log->recovery_point);
-  plog__log_unlock(log);
-  return 0;
+  rc = plog__flush_run(&flush);
+  if (rc == 0) {
+    plog__log_flush_done(log, &flush);
+    plog__log_lock(log);
+    /* after a cut, records above it are others than those that were flushed */
+    if (log->cuts_count == flush.cuts_count && flush.end > atomic_load(&log->recovery_point))
+      atomic_store(&log->recovery_point, flush.end);
+    *out_recovery_point = atomic_load(&log->recovery_point);
+    plog__log_unlock(log);
+  }
+  plog__flush_release(&flush);
+  return rc;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "group_commit.h"
 #include "log_move.h"
 #include "purgatory.h"
 
@@ -93,7 +94,7 @@ int32_t plog__partition_publish(plog_partition *p, const plog_partition_state *s
   p->replicas = replicas;
   p->replicas_count = state->replicas_count;
   copy_limits(p, state);
-  p->failed = 0;
+  p->failed = p->group ? p->group->failed : 0;
   atomic_store_explicit(&p->role, state->role, memory_order_release);
   atomic_store_explicit(&p->leader_epoch, state->leader_epoch, memory_order_release);
   int64_t end = plog__log_end(p->log);
@@ -101,7 +102,8 @@ int32_t plog__partition_publish(plog_partition *p, const plog_partition_state *s
     p->epoch_start = end;
     if (state->high_watermark >= 0)
       set_high_watermark(p, PLOG_MAX(PLOG_MIN(state->high_watermark, end), plog__log_start(p->log)));
-    if (state->replicas_count <= 1) set_high_watermark(p, end);
+    if (state->replicas_count <= 1)
+      set_high_watermark(p, PLOG_MAX(plog__partition_durable_end(p), plog__partition_high_watermark(p)));
   }
   plog__partition_advance(p, now_ms);
   refresh_last_stable(p);
@@ -112,6 +114,7 @@ int32_t plog__partition_publish(plog_partition *p, const plog_partition_state *s
 void plog__partition_take_offline(plog_partition *p) {
   p->log = NULL;
   p->room = NULL;
+  plog_list_remove(&p->unsynced);
   p->leader_id = -1;
   atomic_store_explicit(&p->role, PLOG_ROLE_OFFLINE, memory_order_release);
 }
@@ -129,6 +132,8 @@ int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *lo
   plog_list_init(&p->staged_watches);
   plog_list_init(&p->offset_watches);
   plog_list_init(&p->fetch_watches);
+  plog_list_init(&p->unsynced);
+  plog_list_init(&p->sync_watches);
   int64_t start = log ? plog__log_start(log) : 0;
   int64_t end = log ? plog__log_end(log) : 0;
   int64_t high_watermark = state->high_watermark < 0 ? start : PLOG_MAX(PLOG_MIN(state->high_watermark, end), start);
@@ -153,7 +158,8 @@ int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *lo
 
 void plog__partition_close(plog_partition *p) {
   plog_assert(plog_list_empty(&p->staged_watches) && plog_list_empty(&p->offset_watches));
-  plog_assert(plog_list_empty(&p->fetch_watches));
+  plog_assert(plog_list_empty(&p->fetch_watches) && plog_list_empty(&p->sync_watches));
+  plog_list_remove(&p->unsynced);
   plog_list_remove(&p->dirty);
   plog_list_remove(&p->lagging);
   free(p->replicas);
@@ -273,7 +279,7 @@ static bool caught_up(const plog_partition *p, const plog_replica *r, int64_t le
 bool plog__partition_advance(plog_partition *p, int64_t now_ms) {
   if (plog__partition_role(p) != PLOG_ROLE_LEADER || p->isr_count < p->min_isr) return false;
   int64_t leader_end = plog__log_end(p->log);
-  int64_t reached = leader_end;
+  int64_t reached = plog__partition_durable_end(p);
   for (int32_t i = 0; i < p->replicas_count; i++) {
     const plog_replica *r = &p->replicas[i];
     if (r->broker_id == p->broker_id) continue;
@@ -285,7 +291,27 @@ bool plog__partition_advance(plog_partition *p, int64_t now_ms) {
   return true;
 }
 
+int64_t plog__partition_durable_end(const plog_partition *p) {
+  return p->group ? p->synced_end : plog__log_end(p->log);
+}
+
+void plog__partition_synced(plog_partition *p, int64_t end, int64_t now_ms) {
+  plog_assert(p->group && end <= plog__log_end(p->log));
+  p->synced_end = p->sync_from = PLOG_MAX(p->synced_end, end);
+  plog__watches_fire_upto(&p->sync_watches, p->synced_end, now_ms);
+  if (!plog__partition_advance(p, now_ms)) return;
+  plog__watches_fire_upto(&p->offset_watches, plog__partition_high_watermark(p), now_ms);
+  plog__watches_fire_all(&p->fetch_watches, 0, now_ms);
+}
+
+void plog__partition_sync_failed(plog_partition *p, int32_t error, int64_t now_ms) {
+  p->failed = error;
+  plog__watches_fire_all(&p->sync_watches, PLOG_KAFKA_STORAGE_ERROR, now_ms);
+  plog__watches_fire_all(&p->offset_watches, PLOG_KAFKA_STORAGE_ERROR, now_ms);
+}
+
 void plog__partition_fire(plog_partition *p, int64_t now_ms) {
+  plog__sync_group_wants(p);
   plog__partition_advance(p, now_ms);
   refresh_last_stable(p);
   plog__watches_fire_upto(&p->staged_watches, plog__log_end(p->log), now_ms);
@@ -375,8 +401,11 @@ bool plog__partition_take_isr_fact(plog_partition *p, int32_t *out_broker, bool 
 
 int32_t plog__partition_truncate(plog_partition *p, int64_t offset, bool fully, int64_t wall_ms) {
   int32_t rc = fully ? plog_log_truncate_fully(p->log, offset, wall_ms) : plog_log_truncate(p->log, offset, wall_ms);
-  if (rc) return rc;
   int64_t end = plog__log_end(p->log);
+  p->log_serial++;
+  p->synced_end = fully ? end : PLOG_MIN(p->synced_end, end);
+  p->sync_from = PLOG_MIN(p->sync_from, p->synced_end);
+  if (rc) return rc;
   int64_t high_watermark = fully ? end : PLOG_MIN(plog__partition_high_watermark(p), end);
   set_high_watermark(p, PLOG_MAX(high_watermark, plog__log_start(p->log)));
   refresh_last_stable(p);

@@ -58,14 +58,21 @@ struct plog_partition {
   plog_replica *replicas;
   plog_batch_rules rules; /* now_ms is filled in at each append */
   bool internal;
-  int32_t failed;           /* errno that stops appends until the partition is published again; 0: none */
-  int64_t epoch_start;      /* log end when this leader epoch was taken up */
-  int64_t appended_bytes;   /* since it was opened; tells a waiting fetch cheaply that there cannot be enough yet */
-  plog_link dirty;          /* in the engine's list of partitions with staged batches */
-  plog_link lagging;        /* in the engine's list of leaders that watch followers */
-  plog_link staged_watches; /* of staged batches, each with the offset after its last record */
-  plog_link offset_watches; /* fire when the high watermark passes */
-  plog_link fetch_watches;  /* fire when the end, the high watermark or the role moves */
+  int32_t failed;                /* errno that stops appends until the partition is published again; 0: none */
+  int64_t epoch_start;           /* log end when this leader epoch was taken up */
+  int64_t appended_bytes;        /* since it was opened; tells a waiting fetch cheaply that there cannot be enough yet */
+  plog_link dirty;               /* in the engine's list of partitions with staged batches */
+  plog_link lagging;             /* in the engine's list of leaders that watch followers */
+  plog_link staged_watches;      /* of staged batches, each with the offset after its last record */
+  plog_link offset_watches;      /* fire when the high watermark passes */
+  plog_link fetch_watches;       /* fire when the end, the high watermark or the role moves */
+  struct plog_sync_group *group; /* that syncs what is written (group_commit.h); NULL: it counts when it is written */
+  int64_t synced_end;            /* with a group: everything below is on the disk */
+  int64_t sync_from;             /* where the next sync begins: synced_end, or below it after a move to another disk */
+  int64_t log_serial;            /* changes when the log is another one, or is cut */
+  bool named;                    /* the partition's directory is known to be on the disk */
+  plog_link unsynced;            /* in the group's list of those with something to sync */
+  plog_link sync_watches;        /* fire when synced_end passes */
 };
 
 int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *log, const plog_partition_state *state,
@@ -106,6 +113,12 @@ int32_t plog__partition_commit(plog_partition *p, int64_t wall_ms, int64_t now_m
 int32_t plog__partition_append_follower(plog_partition *p, const uint8_t *data, size_t size_bytes,
                                         int64_t leader_high_watermark, int64_t leader_log_start, int64_t wall_ms,
                                         int64_t *out_last);
+/* A sync of the log, as it was when the sync began, has ended: everything below end is on the disk. */
+void plog__partition_synced(plog_partition *p, int64_t end, int64_t now_ms);
+/* What is written will never be known to be on the disk: whoever waits for that hears so, and nothing more is taken. */
+void plog__partition_sync_failed(plog_partition *p, int32_t error, int64_t now_ms);
+/* What this replica has for good: its end, or with a group what of it is on the disk. */
+int64_t plog__partition_durable_end(const plog_partition *p);
 /* Raise the high watermark if the replicas allow it; false: it stayed. */
 bool plog__partition_advance(plog_partition *p, int64_t now_ms);
 /*

@@ -703,6 +703,12 @@ int32_t plog_engine_exchange_log(plog_engine *e, int64_t partition, plog_log *lo
  * its partitions are refused with KAFKA_STORAGE_ERROR; both 0: never. PLOG_UP_ROOM tells when that begins and ends. any
  */
 int32_t plog_engine_keep_room(plog_engine *e, const char *dir, int64_t reserve_bytes, double reserve_percent);
+/**
+ * Partitions of the data directory dir that are hosted from now on, with logs that are on the disk to their ends (plog_log_flush):
+ * an answer to acks != 0 waits for a sync that all partitions of the directory share, and consumers read what is on the disk.
+ * A sync that fails is the last one: everybody who waits, and whoever writes later, gets KAFKA_STORAGE_ERROR; PLOG_UP_SYNC_FAILED. any
+ */
+int32_t plog_engine_group_commit(plog_engine *e, const char *dir);
 int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out); /* any */
 /** The log behind a partition, borrowed: for the plog_log functions marked "any", while the partition is hosted. any */
 plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition);
@@ -741,6 +747,7 @@ int32_t plog_engine_replace(plog_engine *e, int64_t partition, plog_cleaning *c)
 #define PLOG_UP_ISR 8           /* a follower caught up (a = broker id, b = 1) or fell behind (b = 0) */
 #define PLOG_UP_GRANT 9         /* what may principal a do to resource b (PLOG_RESOURCE_*) whose name is body? conn waits */
 #define PLOG_UP_ROOM 10 /* a = 0: too little room is left in data directory body; 1: enough; b: bytes above the reserve */
+#define PLOG_UP_SYNC_FAILED 11 /* data directory body could not be synced: error = errno. It is lost */
 
 typedef struct {
   int32_t kind; /* PLOG_UP_* */
@@ -854,6 +861,8 @@ typedef struct {
   int64_t fetch_sessions_now;
   int64_t buffer_bytes_now; /* receive and send buffers held */
   int64_t turns;
+  int64_t syncs;   /* of groups of partitions */
+  int64_t sync_us; /* that they took */
 } plog_engine_stats;
 void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out); /* any */
 

@@ -2,8 +2,8 @@
  * produce.c: see produce.h.
  *
  * Each partition of a request is an entry that goes STAGED → (WAITING →) SETTLED. Staged: its batch is to be written when the
- * turn settles. Waiting (acks=all): written, and the high watermark has yet to pass. The request is complete when all its
- * entries are settled, or when its time is up. Entries watch their partition (purgatory.h); when it goes away they are
+ * turn settles. Waiting (acks=all): written, and the high watermark has yet to pass; with group commit, the disk. The request
+ * is complete when all its entries are settled, or when its time is up. Entries watch their partition (purgatory.h); when it goes away they are
  * settled with the error that the watch brings.
  *
  * Nothing is looked up, let alone appended, before it is known what the principal may write; a topic that it may not write
@@ -105,25 +105,36 @@ static void refuse(plog_produce_entry *entry, int32_t error) {
   if (error == PLOG_KAFKA_STORAGE_ERROR || error == PLOG_NOT_LEADER_OR_FOLLOWER) entry->log_start = -1;
 }
 
-/* The batch is written: done, or wait for the followers. */
-static void written(plog_produce_entry *entry) {
+/* Wait for the entry's offset; without memory for a timer, not at all. */
+static void wait_in(plog_link *list, plog_produce_entry *entry) {
   plog_produce *produce = entry->produce;
-  plog_partition *p = entry->partition;
-  if (produce->acks == PLOG_ACKS_ALL) {
-    if (plog__partition_high_watermark(p) < entry->watch.offset) {
-      plog__watch_offset(&p->offset_watches, &entry->watch, entry->watch.offset);
-      if (produce->timer.place) return;
-      if (plog__timers_arm(&produce->engine->timers, &produce->timer, produce->deadline_ms) == 0) {
-        plog__count(&produce->engine->counters.delayed_now, 1);
-        return;
-      }
-      plog__watch_cancel(&entry->watch);
-      entry->error = PLOG_REQUEST_TIMED_OUT;
-    } else {
-      entry->error = (int16_t)plog__partition_enough_replicas(p);
-    }
+  plog__watch_offset(list, &entry->watch, entry->watch.offset);
+  if (produce->timer.place) return;
+  if (plog__timers_arm(&produce->engine->timers, &produce->timer, produce->deadline_ms) == 0) {
+    plog__count(&produce->engine->counters.delayed_now, 1);
+    return;
   }
+  plog__watch_cancel(&entry->watch);
+  entry->error = PLOG_REQUEST_TIMED_OUT;
   settle_one(produce);
+}
+
+/* What was waited for has come. */
+static void reached(plog_produce_entry *entry) {
+  if (entry->produce->acks == PLOG_ACKS_ALL) entry->error = (int16_t)plog__partition_enough_replicas(entry->partition);
+  settle_one(entry->produce);
+}
+
+/* The batch is written: done, or wait for the followers and the disk. */
+static void written(plog_produce_entry *entry) {
+  plog_partition *p = entry->partition;
+  int32_t acks = entry->produce->acks;
+  if (acks == PLOG_ACKS_ALL && plog__partition_high_watermark(p) < entry->watch.offset)
+    wait_in(&p->offset_watches, entry);
+  else if (acks != 0 && plog__partition_durable_end(p) < entry->watch.offset)
+    wait_in(&p->sync_watches, entry);
+  else
+    reached(entry);
 }
 
 static void fired(plog_watch *watch, int32_t error, int64_t now_ms) {
@@ -144,8 +155,7 @@ static void fired(plog_watch *watch, int32_t error, int64_t now_ms) {
   } else if (was_staged) {
     written(entry);
   } else {
-    entry->error = (int16_t)plog__partition_enough_replicas(entry->partition);
-    settle_one(entry->produce);
+    reached(entry);
   }
 }
 

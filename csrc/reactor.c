@@ -291,6 +291,7 @@ void plog__reactor_settle(plog_engine *e) {
   }
   e->staged_bytes = 0;
   plog__intake_settle(&e->intake);
+  plog__sync_groups_start(e);
   flush_conns(e);
   tell_rooms(e);
   plog__upcalls_publish(&e->upcalls);
@@ -463,7 +464,8 @@ static bool has_output(const plog_engine *e) {
 
 void plog__reactor_run(plog_engine *e) {
   plog__reactor_refresh_clock(e);
-  while (!e->stopping || (e->now_ms < e->stop_by_ms && has_output(e))) {
+  plog__sync_groups_start(e); /* of what was written before the reactor ran */
+  while (!e->stopping || (e->now_ms < e->stop_by_ms && (has_output(e) || plog__sync_groups_busy(&e->sync_groups)))) {
     wait_for_events(e);
     plog__inbox_run(&e->inbox, e);
     serve_ready(e);
@@ -553,6 +555,7 @@ int32_t plog__reactor_init(plog_engine *e) {
 void plog__reactor_quiesce(plog_engine *e) {
   plog__listeners_close(e);
   plog__disk_pool_deinit(&e->disk); /* its last messages are in the inbox now */
+  plog__sync_groups_stop(&e->sync_groups);
   plog__inbox_run(&e->inbox, e);
   plog__reactor_close_conns(e);
 }
@@ -566,6 +569,7 @@ void plog__reactor_deinit(plog_engine *e) {
   plog__buffers_deinit(&e->buffers);
   plog__upcalls_deinit(&e->upcalls);
   plog__timers_deinit(&e->timers);
+  plog__sync_groups_deinit(&e->sync_groups);
   plog__nodes_deinit(&e->nodes);
   plog__rooms_deinit(&e->rooms);
   plog__inbox_deinit(&e->inbox);

@@ -19,6 +19,7 @@
 #include "disk_pool.h"
 #include "fetch_session.h"
 #include "grants.h"
+#include "group_commit.h"
 #include "inbox.h"
 #include "node.h"
 #include "partition.h"
@@ -37,7 +38,8 @@
 /* As plog_engine_stats, written by the reactor alone. */
 typedef struct {
   _Atomic int64_t connections_now, connections, requests, produce_requests, fetch_requests, upcalls, cached_answers,
-      bytes_in, bytes_out, records_in, batches_in, failed_produce, failed_fetch, malformed, delayed_now, cold_reads, turns;
+      bytes_in, bytes_out, records_in, batches_in, failed_produce, failed_fetch, malformed, delayed_now, cold_reads, turns,
+      syncs, sync_us;
 } plog_counters;
 
 static inline void plog__count(_Atomic int64_t *counter, int64_t more) {
@@ -94,6 +96,7 @@ struct plog_engine {
   int64_t staged_bytes;
   int64_t upcall_bytes; /* of requests that Python has not answered */
   plog_rooms rooms;
+  plog_sync_groups sync_groups;
   plog_nodes nodes;
   _Atomic int32_t served_min[PLOG_SERVED_APIS];
   _Atomic int32_t served_max[PLOG_SERVED_APIS];

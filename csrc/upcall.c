@@ -16,7 +16,8 @@ struct plog_upcall_entry {
 
 /* Kinds whose body is theirs until it is released. */
 static bool has_body(const plog_upcall *upcall) {
-  return upcall->kind == PLOG_UP_REQUEST || upcall->kind == PLOG_UP_GRANT || upcall->kind == PLOG_UP_ROOM;
+  return upcall->kind == PLOG_UP_REQUEST || upcall->kind == PLOG_UP_GRANT || upcall->kind == PLOG_UP_ROOM ||
+         upcall->kind == PLOG_UP_SYNC_FAILED;
 }
 
 void plog__upcalls_init(plog_upcalls *u, plog_sys *sys) {

@@ -708,6 +708,17 @@ class LogManager:
 
         run_parallel(deque(self.logs()), flush, self.config.num_recovery_threads_per_data_dir)
 
+    def flush_all(self) -> None:
+        """Make every log durable to its end, several at once: what a start after a crash found may be in memory
+        alone."""
+
+        def flush(log: Log) -> None:
+            info = log.info()
+            if info.recovery_point < info.log_end_offset:
+                self.flush(log)
+
+        run_parallel(deque(self.logs()), flush, self.config.num_recovery_threads_per_data_dir)
+
     def flush(self, log: Log) -> bool:
         """Flush one log now (flush.messages reached). Says whether it worked."""
         return self._on_disk(log, lambda one: one.flush(self._clock.monotonic_ms()))

@@ -37,6 +37,7 @@ from pylog._engine import (
     UP_REQUEST,
     UP_ROLLED,
     UP_STORAGE_ERROR,
+    UP_SYNC_FAILED,
     Engine,
     EngineConfig,
 )
@@ -46,6 +47,7 @@ from pylog.compaction import CleanerConfig
 from pylog.data_dir import DirectoryInUse
 from pylog.errors import KafkaError
 from pylog.facts import NamedTuple
+from pylog.files import FlushError
 from pylog.log_manager import DuplicateLogError, LogManager, LogManagerConfig
 from pylog.logger import Logger
 from pylog.maintenance import Maintenance
@@ -112,6 +114,10 @@ class Broker:
         self.engine.serve(int(ApiKey.PRODUCE), _OLDEST_PRODUCE, SERVED[ApiKey.PRODUCE][1])
         self.engine.serve(int(ApiKey.FETCH), *SERVED[ApiKey.FETCH])
         self.engine.publish_grant(PRINCIPAL_ANY, RESOURCE_ANY, b"", GRANT_ALL)  # `run` refuses an authorizer
+        self._group_commit = config.str("pylog.durability") == "group-commit"
+        if self._group_commit:
+            for directory in self.logs.live_directories():
+                self.engine.group_commit(directory)
         self.loop = Loop(self.engine, self, self.now_ms)
         self.apis = Apis(self, self.engine)
         self.metadata = MetadataCache(self.admin.cluster_id)
@@ -128,6 +134,8 @@ class Broker:
         """Serve. Returns when everything answers; clients that connect earlier wait. Raises KafkaError, OSError."""
         self._listen()
         self.logs.load()
+        if self._group_commit:
+            self.logs.flush_all()
         self.admin.load(self._endpoints_to_register())
         self._schedule_checkpoints()
         self._maintenance.start()
@@ -301,8 +309,15 @@ class Broker:
             self.apis.handle(upcall)
         elif kind == UP_COMMITTED:
             self.coordinators.committed(upcall)
+        elif kind == UP_SYNC_FAILED:
+            self._sync_failed(os.fsdecode(upcall.body), upcall.error)
         else:
             self._fact(upcall)
+
+    def _sync_failed(self, directory: str, error: int) -> None:
+        """Nothing in this data directory is acknowledged any more. Its logs are let go of on the maintenance thread."""
+        failure = FlushError(error, os.strerror(error), directory)
+        self.logs.schedule.at(SystemClock().monotonic_ms(), lambda: self.logs.fail_directory(directory, failure))
 
     def _fact(self, upcall: Upcall) -> None:
         """Something that C tells about a partition."""

@@ -412,10 +412,13 @@ QUOTA_KEYS: dict[str, Row] = {
     "replica.alter.log.dirs.io.max.bytes.per.second": ("long", None, ">=0", "medium", "cluster", False),
 }
 
-# Ours. Nothing here changes what clients see; these are about how the data plane works.
+# Ours. Nothing here changes what clients see; these are about how the data plane works, and how sure an answer is.
 PYLOG_KEYS: dict[str, Row] = {
     # Bytes of encoded ApiVersions, Metadata, … answers that C may serve without asking Python.
     "pylog.answer.cache.bytes": ("long", "4194304", ">=0", "low", "", False),
+    # When a produce request is answered: once its records are in the page cache, as in Kafka, or on the disk too. Then
+    # one sync serves all partitions of a data directory that got records since the one before.
+    "pylog.durability": ("string", "page-cache", "in:page-cache,group-commit", "low", "", False),
     # Threads that read what is not in the page cache.
     "pylog.disk.threads": ("int", "2", ">=1", "low", "", False),
     # How fetched bytes leave: sendfile, a read and a send, or a send from a mapping.
