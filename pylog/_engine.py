@@ -35,7 +35,6 @@ UP_ISR = 8
 UP_GRANT = 9
 UP_ROOM = 10
 UP_SYNC_FAILED = 11
-UP_SYNC_FAILED = 11
 
 ROLE_OFFLINE = 0
 ROLE_LEADER = 1
@@ -330,11 +329,6 @@ class Engine:
         """Refuse what clients send to partitions in a data directory when less is left on its disk than the larger of
         the two; both 0: never. UP_ROOM tells when that begins and ends."""
         check(lib.plog_engine_keep_room(self.pointer, os.fsencode(directory), reserve_bytes, reserve_percent))
-
-    def group_commit(self, directory: str) -> None:
-        """Answer acks != 0 when the records are on the disk, in partitions of a data directory that are hosted from now
-        on; their logs are on the disk when they are hosted. UP_SYNC_FAILED tells that the directory is lost."""
-        check(lib.plog_engine_group_commit(self.pointer, os.fsencode(directory)))
 
     def group_commit(self, directory: str) -> None:
         """Answer acks != 0 when the records are on the disk, in partitions of a data directory that are hosted from now
