@@ -99,11 +99,11 @@ static int32_t check_reader(const plog_fetch *fetch, const plog_fetch_partition 
   if (rc) return rc;
   if (follower && !plog__partition_has_replica(p, fetch->replica_id)) return PLOG_NOT_LEADER_OR_FOLLOWER;
   if (fetch->request.api_version < 10 && p->rules.compression == PLOG_CODEC_ZSTD) return PLOG_UNSUPPORTED_COMPRESSION_TYPE;
-  if (part->offset < plog__log_start(p->log) || part->offset > plog__log_end(p->log)) return PLOG_OFFSET_OUT_OF_RANGE;
-  return 0;
+  return part->offset < plog__log_start(p->log) ? PLOG_OFFSET_OUT_OF_RANGE : 0;
 }
 
-/* Does the reader's log end where ours agrees? KIP-595's check, sent as the epoch of the last record it has. */
+/* Does the reader's log end where ours agrees? KIP-595's check, sent as the epoch of the last record it has. Whoever read
+ * further than our log goes is told so by it, and is out of range only without it. */
 static int32_t check_divergence(plog_fetch_partition *part, plog_partition *p) {
   if (part->last_epoch < 0) return 0;
   int32_t epoch;
@@ -167,6 +167,7 @@ static int32_t read_hosted(plog_fetch *fetch, plog_fetch_partition *part, plog_p
   plog_engine *e = fetch->engine;
   int32_t rc = check_reader(fetch, part, p);
   if (rc == 0) rc = check_divergence(part, p);
+  if (rc == 0 && !part->read.diverging && part->offset > plog__log_end(p->log)) rc = PLOG_OFFSET_OUT_OF_RANGE;
   if (rc == 0 && !part->read.diverging) rc = take_slice(fetch, part, p, pass);
   if (rc == 0 && !part->read.diverging && fetch->replica_id >= 0) {
     bool moved;

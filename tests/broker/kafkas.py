@@ -33,6 +33,10 @@ _SAID_BY_4 = {
     "Topic already has 2 partitions.": "Topic already has 2 partition(s).",
     "Config value append is not allowed for config key: retention.ms": "Can't APPEND to key retention.ms because its "
     "type is not LIST.",
+    "Increasing the number of partitions by 2 but 1 assignments provided.": "Attempted to add 2 additional "
+    "partition(s), but only 1 assignment(s) were specified.",
+    "Unknown broker(s) in replica assignment: 7.": "The manual partition assignment includes broker 7, but no such "
+    "broker is registered.",
     "Invalid config value for resource ConfigResource(type=TOPIC, name='b1'): Invalid value 0 for configuration "
     "min.insync.replicas: Value must be at least 1": "Invalid value 0 for configuration min.insync.replicas: Value "
     "must be at least 1",

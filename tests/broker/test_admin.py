@@ -167,8 +167,11 @@ def test_create_partitions(raw: Raw) -> None:
     assert grow(raw, "grow", 1) == (37, fewer)
     assert grow(raw, "grow", 2) == (37, said("Topic already has 2 partitions."))
     assert grow(raw, "nope", 2) == (3, either("The topic 'nope' does not exist.", None))
-    assert grow(raw, "grow", 4, [[0]]) == (39, "Increasing the number of partitions by 2 but 1 assignments provided.")
-    assert grow(raw, "grow", 3, [[7]]) == (39, "Unknown broker(s) in replica assignment: 7.")
+    assert grow(raw, "grow", 4, [[0]]) == (
+        39,
+        said("Increasing the number of partitions by 2 but 1 assignments provided."),
+    )
+    assert grow(raw, "grow", 3, [[7]]) == (39, said("Unknown broker(s) in replica assignment: 7."))
     assert grow(raw, "grow", 4)[0] == 0
     for _ in range(200):  # Kafka's metadata follow a little later
         found = raw.ask(m.MetadataRequest(topics=[m.MetadataRequest.MetadataRequestTopic(name="grow")]), 8).topics[0]

@@ -122,6 +122,7 @@ def test_producing_through_deletions(broker: Broker) -> None:
     """
     admin, calm = Raw(broker.port), Raw(broker.port)
     assert create(admin, "calm") == 0
+    assert settled(lambda: produce(calm, "calm"), lambda code: code == 0) == 0
     stop = threading.Event()
     seen: list[set[int]] = [set(), set()]
     failures: list[BaseException] = []

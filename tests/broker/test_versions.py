@@ -203,6 +203,7 @@ ASK: dict[ApiKey, Callable[[Raw, int], Any]] = {
     ApiKey.OFFSET_FOR_LEADER_EPOCH: epoch,
     ApiKey.DESCRIBE_CONFIGS: describe_configs,
     ApiKey.ALTER_CONFIGS: alter_configs,
+    ApiKey.ALTER_REPLICA_LOG_DIRS: lambda raw, version: m.AlterReplicaLogDirsRequest(dirs=[]),
     ApiKey.DESCRIBE_LOG_DIRS: lambda raw, version: m.DescribeLogDirsRequest(topics=None),
     ApiKey.CREATE_PARTITIONS: create_partitions,
     ApiKey.DELETE_GROUPS: lambda raw, version: m.DeleteGroupsRequest(groups_names=["nobody"]),

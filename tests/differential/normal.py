@@ -144,9 +144,9 @@ def _scalar(field: Field, value: Any, names: Names) -> Tree:
         return "<port>"
     if field.type == "uuid":
         return names.name("id", value) if any(value) else ""
-    if field.name in ("producer_id", "session_id") and value > 0 and field.type.startswith("int"):
-        return names.name(field.name, value)
-    if field.name == "producer_id" and value == 0:
+    if field.name == "session_id" and value > 0:
+        return "<session>"
+    if field.name == "producer_id" and value >= 0:
         return names.name(field.name, value)
     if field.type == "int64":
         return about_now(value)

@@ -286,7 +286,7 @@ class Generator:
             return None
         if not field.is_array:
             return self._one(api, field, version, above)
-        plain = api in ("Produce", "Fetch")
+        plain = api in ("Produce", "Fetch", "JoinGroup")
         count = random.choice([1 if plain else 0, 1, 1, 1, 1, 2, 2, 3])
         items = [self._one(api, field, version, above) for _ in range(count)]
         if plain:
