@@ -155,7 +155,7 @@ static int32_t take_slice(const plog_fetch *fetch, plog_fetch_partition *part, p
   if (rc) return rc;
   if (fetch->isolation == PLOG_READ_COMMITTED && part->read.slice.size_bytes > 0) {
     plog_aborted_list list = {NULL, 0, 0, false};
-    rc = plog__log_aborted(p->log, part->offset, end, add_aborted, &list);
+    rc = plog__log_aborted(p->log, part->offset, &part->read.slice, add_aborted, &list);
     part->read.aborted = list.pairs;
     part->read.aborted_count = list.count;
     return rc == 0 && list.failed ? -ENOMEM : rc;

@@ -36,10 +36,11 @@ plog_index_entry plog__index_last(const plog_index *index) {
 }
 
 /* What a search goes by. */
-typedef enum { BY_OFFSET, BY_TIMESTAMP } key_kind;
+typedef enum { BY_OFFSET, BY_POSITION, BY_TIMESTAMP } key_kind;
 
 static int64_t key_of(plog_index_entry entry, key_kind kind) {
-  return kind == BY_OFFSET ? (int64_t)entry.relative_offset : entry.timestamp;
+  if (kind == BY_TIMESTAMP) return entry.timestamp;
+  return kind == BY_OFFSET ? entry.relative_offset : entry.position;
 }
 
 /* How many of the entries at p have a key at most this. */
@@ -118,6 +119,27 @@ int32_t plog__index_floor_timestamp(const plog_index *index, plog_sys *sys, int6
                                     plog_index_entry *out) {
   plog_assert(index->entry_bytes == PLOG_TIME_ENTRY_BYTES);
   return find_floor(index, sys, BY_TIMESTAMP, timestamp, count, out);
+}
+
+static int32_t read_entry(const plog_index *index, plog_sys *sys, uint32_t i, plog_index_entry *out) {
+  uint8_t entry[PLOG_TIME_ENTRY_BYTES];
+  int32_t rc = 0;
+  if (index->sealed)
+    rc = read_window(index, sys, i, 1, entry);
+  else
+    memcpy(entry, index->entries + (size_t)i * index->entry_bytes, index->entry_bytes);
+  if (rc == 0) *out = decode(index, entry);
+  return rc;
+}
+
+int32_t plog__index_ceil_position(const plog_index *index, plog_sys *sys, int64_t position, plog_index_entry *out) {
+  plog_assert(index->entry_bytes == PLOG_OFFSET_ENTRY_BYTES);
+  uint32_t below_count;
+  plog_index_entry below;
+  int32_t rc = find_floor(index, sys, BY_POSITION, position - 1, &below_count, &below);
+  if (rc == 0) rc = below_count < index->count ? read_entry(index, sys, below_count, out) : PLOG_E_NOT_FOUND;
+  if (rc != 0 || below_count > 0 || out->position != position) return rc;
+  return index->count > 1 ? read_entry(index, sys, 1, out) : PLOG_E_NOT_FOUND;
 }
 
 /* ---------------------------------------------------------------------------------------------- growing */

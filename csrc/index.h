@@ -87,5 +87,10 @@ int32_t plog__index_floor_offset(const plog_index *index, plog_sys *sys, int64_t
                                  plog_index_entry *out);
 int32_t plog__index_floor_timestamp(const plog_index *index, plog_sys *sys, int64_t timestamp, uint32_t *count,
                                     plog_index_entry *out);
+/*
+ * The first entry of an offset index at or behind a position, as Kafka searches: it passes over the very first one when that lies
+ * exactly there. PLOG_E_NOT_FOUND: none; PLOG_E_SHORT, -errno as above.
+ */
+int32_t plog__index_ceil_position(const plog_index *index, plog_sys *sys, int64_t position, plog_index_entry *out);
 
 #endif

@@ -29,7 +29,7 @@ int64_t plog__log_stable_end(plog_log *log, int64_t high_watermark) {
   plog__log_lock(log);
   int64_t first = plog__producers_first_unstable(log->producers, high_watermark);
   plog__log_unlock(log);
-  return PLOG_MIN(first, high_watermark);
+  return PLOG_MIN(PLOG_MAX(first, plog__log_start(log)), high_watermark);
 }
 bool plog__log_has_staged(const plog_log *log) {
   return log->staged_count > 0 || log->turn_error != 0;

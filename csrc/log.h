@@ -27,7 +27,7 @@ int64_t plog__log_start(const plog_log *log); /* any */
 int64_t plog__log_first_unstable(const plog_log *log);
 /*
  * The last stable offset: where read_committed readers stop when the high watermark is this. Not above the first offset of a
- * transaction that is open, or whose marker is not below the high watermark yet. owner
+ * transaction that is open, or whose marker is not below the high watermark yet; but never below the log start. owner
  */
 int64_t plog__log_stable_end(plog_log *log, int64_t high_watermark);
 
@@ -76,9 +76,10 @@ void plog__log_take_facts(plog_log *log, plog_log_facts *out);
 int32_t plog__log_slice(plog_log *log, int64_t offset, int64_t max_offset, uint32_t max_bytes, bool at_least_one,
                         bool any_thread, plog_slice *out);
 
-/* Aborted transactions overlapping [from, to), for read_committed fetches; calls back per (producer id, first
-   offset), with the lock of the log held: the callback must not call it. -errno when a transaction index cannot be read. owner */
+/* The aborted transactions that a reader of committed records needs to know for a slice that begins with the batch of offset
+   `from`; calls back per (producer id, first offset), with the lock of the log held: the callback must not call it. -errno when a
+   transaction index cannot be read. owner */
 typedef void plog_aborted_fn(void *context, int64_t producer_id, int64_t first_offset);
-int32_t plog__log_aborted(plog_log *log, int64_t from, int64_t to, plog_aborted_fn *fn, void *context);
+int32_t plog__log_aborted(plog_log *log, int64_t from, const plog_slice *slice, plog_aborted_fn *fn, void *context);
 
 #endif

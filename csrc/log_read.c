@@ -266,10 +266,24 @@ static int32_t call_aborted(void *context, const plog_aborted *aborted) {
   return 0;
 }
 
-int32_t plog__log_aborted(plog_log *log, int64_t from, int64_t to, plog_aborted_fn *fn, void *context) {
+/*
+ * What may be in the slice begins below this. As far as Kafka looks, so that readers are told the same: to the first batch behind
+ * the slice that the offset index knows, else to the end of the segment.
+ */
+static int64_t upper_bound(const plog_log *log, const plog_slice *slice) {
+  const plog_segment *s = slice->segment;
+  plog_index_entry entry;
+  bool trusted = !atomic_load_explicit(&s->distrusted, memory_order_relaxed);
+  if (trusted && plog__index_ceil_position(&s->offsets, log->sys, slice->position + slice->size_bytes, &entry) == 0)
+    return s->base_offset + entry.relative_offset;
+  int32_t next = plog__log_find_segment(log, s->base_offset) + 1;
+  return next < log->segments_count ? log->segments[next]->base_offset : plog__log_end(log);
+}
+
+int32_t plog__log_aborted(plog_log *log, int64_t from, const plog_slice *slice, plog_aborted_fn *fn, void *context) {
   aborted_call call = {fn, context};
   plog__log_lock(log);
-  int32_t rc = each_aborted(log, from, to, call_aborted, &call);
+  int32_t rc = each_aborted(log, from, upper_bound(log, slice), call_aborted, &call);
   plog__log_unlock(log);
   return rc;
 }

@@ -419,6 +419,7 @@ int32_t plog__partition_delete_records(plog_partition *p, int64_t offset, int64_
   if (offset > plog__log_start(p->log)) {
     int32_t rc = plog_log_set_start(p->log, offset);
     if (rc) return rc;
+    refresh_last_stable(p);
   }
   *out_start = plog__log_start(p->log);
   return 0;

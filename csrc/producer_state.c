@@ -7,7 +7,7 @@
 #include "base.h"
 #include "wire.h"
 
-enum { BATCHES_KEPT = 5 };
+enum { BATCHES_KEPT = 5, BUCKETS_AT_FIRST = 16 };
 
 #define NO_EPOCH (-1)
 #define NO_SEQUENCE (-1)
@@ -54,7 +54,7 @@ typedef struct {
 } undo_step;
 
 struct plog_producers {
-  producer **buckets;
+  producer **buckets;   /* each in the order in which its producers came */
   size_t buckets_count; /* a power of two */
   int32_t count;
   txn_list open;
@@ -64,11 +64,15 @@ struct plog_producers {
   int32_t steps_capacity;
 };
 
-/* ---------------------------------------------------------------------------------------------- the table */
+/* ---------------------------------------------------------------------------------------------- the table
+ *
+ * It is laid out and grows as a Java HashMap does, because Kafka keeps producers in one and writes them into a snapshot in its
+ * order: so ours are the same bytes. What is taken back must leave no trace in it, so it grows when producers are kept.
+ */
 
 static size_t bucket_of(const plog_producers *p, int64_t id) {
-  uint64_t z = (uint64_t)id * 0x9e3779b97f4a7c15ull;
-  return (size_t)(z >> 32) & (p->buckets_count - 1);
+  uint32_t hash = (uint32_t)((uint64_t)id ^ (uint64_t)id >> 32);
+  return (hash ^ hash >> 16) & (p->buckets_count - 1);
 }
 
 static producer *find(const plog_producers *p, int64_t id) {
@@ -78,28 +82,37 @@ static producer *find(const plog_producers *p, int64_t id) {
   return it;
 }
 
-static int32_t grow_table(plog_producers *p) {
-  size_t count = PLOG_MAX(p->buckets_count * 2, (size_t)4);
-  producer **buckets = calloc(count, sizeof(producer *));
-  if (!buckets) return -ENOMEM;
-  producer **old = p->buckets;
-  size_t old_count = p->buckets_count;
-  p->buckets = buckets;
-  p->buckets_count = count;
-  for (size_t i = 0; i < old_count; i++) {
-    for (producer *it = old[i], *next; it; it = next) {
-      next = it->next;
-      producer **head = &p->buckets[bucket_of(p, it->id)];
-      it->next = *head;
-      *head = it;
+static void add_last(plog_producers *p, producer *it) {
+  producer **link = &p->buckets[bucket_of(p, it->id)];
+  while (*link) link = &(*link)->next;
+  it->next = NULL;
+  *link = it;
+}
+
+/* When there are more than three for four buckets. Without memory for it, the next time. */
+static void grow_table(plog_producers *p) {
+  while ((size_t)p->count > p->buckets_count / 4 * 3) {
+    producer **old = p->buckets, **buckets = calloc(p->buckets_count * 2, sizeof(producer *));
+    if (!buckets) return;
+    size_t old_count = p->buckets_count;
+    p->buckets = buckets;
+    p->buckets_count *= 2;
+    for (size_t i = 0; i < old_count; i++) {
+      for (producer *it = old[i], *next; it; it = next) {
+        next = it->next;
+        add_last(p, it);
+      }
     }
+    free(old);
   }
-  free(old);
-  return 0;
 }
 
 static producer *add(plog_producers *p, int64_t id) {
-  if ((size_t)p->count >= p->buckets_count && grow_table(p) != 0) return NULL;
+  if (p->buckets_count == 0) {
+    p->buckets = calloc(BUCKETS_AT_FIRST, sizeof(producer *));
+    if (!p->buckets) return NULL;
+    p->buckets_count = BUCKETS_AT_FIRST;
+  }
   producer *it = calloc(1, sizeof *it);
   if (!it) return NULL;
   it->id = id;
@@ -107,9 +120,7 @@ static producer *add(plog_producers *p, int64_t id) {
   it->coordinator_epoch = -1;
   it->last_timestamp = -1;
   it->txn_first_offset = -1;
-  producer **head = &p->buckets[bucket_of(p, id)];
-  it->next = *head;
-  *head = it;
+  add_last(p, it);
   p->count++;
   return it;
 }
@@ -322,6 +333,7 @@ int32_t plog__producers_append(plog_producers *p, const plog_batch_header *heade
 
 void plog__producers_keep(plog_producers *p) {
   p->steps_count = 0;
+  grow_table(p);
 }
 
 void plog__producers_undo(plog_producers *p) {
@@ -410,6 +422,7 @@ int32_t plog__producers_load(plog_producers *p, const plog_producer_info *in, in
     producer *it = find(p, in[i].producer_id);
     if (it) continue; /* a snapshot names a producer once */
     if (!(it = add(p, in[i].producer_id))) return -ENOMEM;
+    grow_table(p);
     it->epoch = in[i].producer_epoch;
     it->coordinator_epoch = in[i].coordinator_epoch;
     it->last_timestamp = in[i].last_timestamp;

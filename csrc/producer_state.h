@@ -67,7 +67,7 @@ int64_t plog__producers_first_open(const plog_producers *p);
 int64_t plog__producers_first_unstable(plog_producers *p, int64_t high_watermark);
 
 int32_t plog__producers_count(const plog_producers *p);
-/* Up to capacity producers; returns how many there are. */
+/* Up to capacity producers, in the order of a Kafka snapshot; returns how many there are. */
 int32_t plog__producers_list(const plog_producers *p, plog_producer_info *out, int32_t capacity);
 /* Enter what a snapshot says. PLOG_E_MALFORMED: no producer can be like that; then the state is to be cleared. -ENOMEM */
 int32_t plog__producers_load(plog_producers *p, const plog_producer_info *in, int32_t count);

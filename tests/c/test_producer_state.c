@@ -97,6 +97,67 @@ static void others_are_believed(void) {
   end();
 }
 
+/* Step by step what a Kafka 3.9 broker answered. */
+static void refusals(void) {
+  begin();
+  CHECK_EQ(mark(9, 0, 5, false), 0); /* never seen */
+  CHECK_EQ(mark(9, 0, 4, false), PLOG_TRANSACTION_COORDINATOR_FENCED);
+  CHECK_EQ(append_txn(9, 0, 0, 2), 0);
+  CHECK_EQ(append(9, 0, 2, 1), PLOG_INVALID_TXN_STATE);
+  CHECK_EQ(append_txn(9, 0, 3, 1), PLOG_OUT_OF_ORDER_SEQUENCE_NUMBER);
+  CHECK_EQ(append_txn(9, 0, 0, 2), PLOG_E_DUPLICATE);
+  CHECK_EQ(duplicate.base_offset, 1);
+  CHECK_EQ(mark(9, 0, 4, true), PLOG_TRANSACTION_COORDINATOR_FENCED);
+  CHECK_EQ(mark(9, 0, 5, true), 0);
+  CHECK(has_ended);
+  CHECK_EQ(mark(9, 0, 5, true), 0); /* nothing to end */
+  CHECK(!has_ended);
+  CHECK_EQ(append(9, 0, 2, 1), 0);
+  CHECK_EQ(mark(9, 2, 6, false), 0); /* raises the epoch */
+  CHECK_EQ(append_txn(9, 1, 0, 1), PLOG_INVALID_PRODUCER_EPOCH);
+  CHECK_EQ(append_txn(9, 2, 5, 1), PLOG_OUT_OF_ORDER_SEQUENCE_NUMBER); /* known from a marker only */
+  CHECK_EQ(append_txn(9, 2, 0, 1), 0);
+  CHECK_EQ(append_txn(9, 3, 1, 1), PLOG_OUT_OF_ORDER_SEQUENCE_NUMBER);
+  CHECK_EQ(append_txn(9, 3, 0, 1), 0); /* a new epoch in the middle of a transaction */
+  CHECK_EQ(mark(9, 3, 6, true), 0);
+  CHECK(has_ended);
+  CHECK_EQ(ended.first_offset, 7);
+  CHECK_EQ(append_txn(9, 3, 1, 1), 0);
+  CHECK_EQ(mark(9, 4, 7, true), 0); /* how a coordinator fences: the epoch after */
+  CHECK_EQ(append_txn(9, 3, 2, 1), PLOG_INVALID_PRODUCER_EPOCH);
+  CHECK_EQ(mark(9, 3, 7, true), PLOG_INVALID_PRODUCER_EPOCH);
+  CHECK_EQ(append_txn(10, 0, 7, 1), 0);
+  CHECK_EQ(append_txn(10, 0, 8, 1), 0);
+  CHECK_EQ(append(11, 5, 0, 1), 0);
+  CHECK_EQ(append_txn(11, 5, 1, 1), 0);
+  CHECK_EQ(append(11, 6, 0, 1), PLOG_INVALID_TXN_STATE);
+  CHECK_EQ(mark(11, 6, 0, false), 0);
+  CHECK_EQ(mark(11, 6, -1, false), PLOG_TRANSACTION_COORDINATOR_FENCED);
+  CHECK_EQ(append(11, 6, 0, 1), 0);
+  CHECK_EQ(next_offset, 18);
+  end();
+}
+
+/* Java's order of these ids, in a table that was never larger than what was kept. */
+static void order_of_snapshots(void) {
+  static const int64_t few[] = {16, 17, 1, 3000, 1001, 2000, (int64_t)1 << 32, 32};
+  static const int64_t few_sorted[] = {16, 2000, 32, 17, 1, (int64_t)1 << 32, 3000, 1001};
+  plog_producer_info found[64];
+  begin();
+  for (size_t i = 0; i < 8; i++) CHECK_EQ(append(few[i], 0, 0, 1), 0);
+  plog__producers_keep(p);
+  for (int64_t id = 100; id < 150; id++) CHECK_EQ(append(id, 0, 0, 1), 0);
+  plog__producers_undo(p);
+  CHECK_EQ(plog__producers_list(p, found, 64), 8);
+  for (size_t i = 0; i < 8; i++) CHECK_EQ(found[i].producer_id, few_sorted[i]);
+  for (int64_t id = 4; id < 9; id++) CHECK_EQ(append(id, 0, 0, 1), 0); /* the thirteenth doubles the table */
+  plog__producers_keep(p);
+  CHECK_EQ(plog__producers_list(p, found, 64), 13);
+  static const int64_t more_sorted[] = {32, 1, (int64_t)1 << 32, 4, 5, 6, 7, 8, 1001, 16, 2000, 17, 3000};
+  for (size_t i = 0; i < 13; i++) CHECK_EQ(found[i].producer_id, more_sorted[i]);
+  end();
+}
+
 static void transactions(void) {
   begin();
   CHECK_EQ(plog__producers_first_open(p), INT64_MAX);
@@ -229,9 +290,11 @@ int main(void) {
   RUN(sequences);
   RUN(sequences_wrap);
   RUN(others_are_believed);
+  RUN(refusals);
   RUN(transactions);
   RUN(taking_back);
   RUN(snapshots);
+  RUN(order_of_snapshots);
   RUN(expiry);
   return 0;
 }
