@@ -66,6 +66,7 @@ struct plog_cleaning {
   int32_t group_count;
   int32_t group_done;
   bool group_finished;
+  int32_t replaced_count; /* of the group's segments, when it is in place and some files of theirs are still there */
 };
 
 /* ---------------------------------------------------------------------------------------------- reading segments */
@@ -351,6 +352,7 @@ int32_t plog_cleaning_begin(plog_cleaning *c, const int64_t *base_offsets, int32
   memcpy(c->group_bases, base_offsets, (size_t)count * sizeof *c->group_bases);
   c->group_done = 0;
   c->group_finished = false;
+  c->replaced_count = 0;
   char path[PLOG_PATH_BYTES];
   int32_t rc = load_producers(c);
   if (rc == 0) rc = plog__segment_path(c->log->dir, base_offsets[0], cleaned_suffixes[FILE_LOG], path);
@@ -484,11 +486,33 @@ static int32_t write_side_file(plog_cleaning *c, int32_t file, const plog_writer
   return rc;
 }
 
-int32_t plog_cleaning_sync(plog_cleaning *c) {
+static int32_t sync_directory(plog_cleaning *c) {
   int fd = plog__sys_open(c->log->sys, c->log->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   if (fd < 0) return fd;
   int32_t rc = plog__sys_fsync(c->log->sys, fd);
   (void)plog__sys_close(c->log->sys, fd);
+  return rc;
+}
+
+/* What belonged to the .log files that the owner set aside, the first one's apart: nobody opens it any more. After a cut other
+   segments may have the names; then the next opening tells. */
+static void remove_companions(plog_cleaning *c) {
+  static const char *const suffixes[] = {".index", ".timeindex", ".txnindex", ".snapshot"};
+  for (int32_t i = 1; i < c->replaced_count; i++) {
+    plog__log_lock(c->log);
+    for (size_t k = 0; c->log->cuts_count == c->cuts_count && k < PLOG_COUNT_OF(suffixes); k++) {
+      char path[PLOG_PATH_BYTES];
+      if (plog__segment_path(c->log->dir, c->group_bases[i], suffixes[k], path) == 0)
+        (void)plog__sys_unlink(c->log->sys, path);
+    }
+    plog__log_unlock(c->log);
+  }
+  c->replaced_count = 0;
+}
+
+int32_t plog_cleaning_sync(plog_cleaning *c) {
+  int32_t rc = sync_directory(c);
+  if (rc == 0) remove_companions(c);
   return rc;
 }
 
@@ -505,7 +529,7 @@ int32_t plog_cleaning_finish(plog_cleaning *c) {
   if (rc == 0) rc = write_side_file(c, FILE_INDEX, &t->offsets);
   if (rc == 0) rc = write_side_file(c, FILE_TIME_INDEX, &t->times);
   if (rc == 0 && t->aborted.size_bytes > 0) rc = write_side_file(c, FILE_ABORTED, &t->aborted);
-  if (rc == 0) rc = plog_cleaning_sync(c);
+  if (rc == 0) rc = sync_directory(c);
   if (rc == 0) c->group_finished = true;
   return rc;
 }
@@ -520,6 +544,7 @@ int32_t plog__cleaning_replacement(const plog_cleaning *c, plog_replacement *out
 }
 
 void plog__cleaning_replaced(plog_cleaning *c) {
+  c->replaced_count = c->group_count;
   c->group_count = 0;
   c->stats.groups++;
 }

@@ -4,7 +4,8 @@
  *
  *   .cleaned → .swap      the new files are whole and on disk; with the last of them renamed the new segment counts, and an
  *                         opening completes what follows. While any is still .cleaned, all of it is dropped.
- *   old → .deleted        readers that hold the old segments go on with them
+ *   old → .deleted        readers that hold the old segments go on with them. Of those that no new segment has the name of it
+ *                         is only the .log: what goes with it can go later (plog_cleaning_sync), for the owner has no time
  *   .swap → final names   the .log first: an index that stays behind is made anew when it is needed
  *
  * On an error before the new one counts nothing has happened; after it, everything is put back, which begins by making the
@@ -18,8 +19,8 @@
 #include "clean.h"
 #include "log_state.h"
 
-enum { FILE_LOG, FILE_INDEX, FILE_TIME_INDEX, FILE_ABORTED, NEW_FILES, FILE_SNAPSHOT = NEW_FILES, OLD_FILES };
-static const char *const suffixes[OLD_FILES] = {".log", ".index", ".timeindex", ".txnindex", ".snapshot"};
+enum { FILE_LOG, FILE_INDEX, FILE_TIME_INDEX, FILE_ABORTED, NEW_FILES, FILE_SNAPSHOT = NEW_FILES };
+static const char *const suffixes[NEW_FILES] = {".log", ".index", ".timeindex", ".txnindex"};
 
 static int32_t rename_file(plog_log *log, int64_t base_offset, int32_t file, const char *from_end, const char *to_end) {
   char from_suffix[32], to_suffix[32], from[PLOG_PATH_BYTES], to[PLOG_PATH_BYTES];
@@ -68,12 +69,15 @@ static int32_t offer(plog_log *log, const plog_replacement *r) {
   return 0;
 }
 
-/* Set aside the files of an old segment. The snapshot of the first one is the new one's too. */
+/* How many kinds of files of an old segment are set aside here. The snapshot of the first one is the new one's too. */
+static int32_t old_files(int32_t i) {
+  return i == 0 ? FILE_SNAPSHOT : FILE_LOG + 1;
+}
+
 static int32_t set_aside(plog_log *log, const plog_replacement *r, int32_t i) {
-  for (int32_t file = 0; file < (i == 0 ? FILE_SNAPSHOT : OLD_FILES); file++) {
+  for (int32_t file = FILE_LOG; file < old_files(i); file++) {
     int32_t rc = rename_file(log, r->base_offsets[i], file, "", ".deleted");
-    if (rc != 0 && rc != -ENOENT) return rc;
-    if (rc != 0 && file == FILE_LOG) return rc;
+    if (rc != 0 && (rc != -ENOENT || file == FILE_LOG)) return rc;
   }
   return 0;
 }
@@ -96,7 +100,7 @@ static int32_t withdraw(plog_log *log, const plog_replacement *r) {
 static int32_t take_back(plog_log *log, const plog_replacement *r, int32_t touched, int32_t cause) {
   if (withdraw(log, r) != 0) return -EIO;
   for (int32_t i = 0; i < touched; i++)
-    for (int32_t file = 0; file < OLD_FILES; file++) {
+    for (int32_t file = FILE_LOG; file < old_files(i); file++) {
       int32_t rc = rename_file(log, r->base_offsets[i], file, ".deleted", "");
       if (rc != 0 && rc != -ENOENT && file == FILE_LOG) return -EIO;
     }

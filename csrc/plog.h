@@ -421,7 +421,8 @@ int32_t plog_cleaning_begin(plog_cleaning *c, const int64_t *base_offsets, int32
 int32_t plog_cleaning_copy(plog_cleaning *c, int32_t *done);
 /** Complete the files of the new segment and make them durable. */
 int32_t plog_cleaning_finish(plog_cleaning *c);
-/** Make what plog_log_replace renamed durable: before the files that it set aside are removed. */
+/** Make what plog_log_replace renamed durable, before the files that it set aside are removed; and remove the indexes of those
+    that no segment has the name of any more. */
 int32_t plog_cleaning_sync(plog_cleaning *c);
 void plog_cleaning_stats_read(const plog_cleaning *c, plog_cleaning_stats *out);
 /** Where a pass says that a batch is damaged: the segment's base offset and the position in its file. -1, -1: nowhere. */
