@@ -1,0 +1,183 @@
+/* test_columns.c: records of many batches as columns: what is taken in, what is left out, and what ends it. */
+#include "log_fixture.h"
+
+/* Three batches of ten records each at 100, 110 and 120, in memory of exactly their size. */
+typedef struct {
+  uint8_t *data;
+  size_t size, one; /* all, and each */
+} three;
+
+static three make_three(int32_t attributes, int64_t producer_id) {
+  three t = {0};
+  for (int32_t i = 0; i < 3; i++) {
+    stamped s;
+    stamp(&s, 100 + 10 * i, 10, 0, 1000 + i, 20, producer_id, producer_id < 0 ? -1 : 10 * i, attributes);
+    t.data = realloc(t.data, t.size + s.size);
+    CHECK(t.data);
+    memcpy(t.data + t.size, s.data, s.size);
+    t.size += s.size;
+    t.one = s.size;
+  }
+  return t;
+}
+
+static const plog_columns_query everything = {0, INT64_MAX, 0, INT64_MAX, INT64_MAX, NULL, 0};
+
+static plog_columns_view decode(plog_columns *c, const uint8_t *data, size_t size, const plog_columns_query *q) {
+  plog_columns_view v;
+  CHECK_EQ(plog_columns_decode(c, data, size, q, &v), 0);
+  return v;
+}
+
+static void test_everything_there_is(void) {
+  for (int32_t codec = PLOG_CODEC_NONE; codec <= PLOG_CODEC_SNAPPY; codec += PLOG_CODEC_SNAPPY) {
+    three t = make_three(codec, -1);
+    plog_columns *c = plog_columns_open();
+    plog_columns_view v = decode(c, t.data, t.size, &everything);
+    CHECK_EQ(v.stopped, 0);
+    CHECK_EQ(v.used_bytes, t.size);
+    CHECK_EQ(v.next_offset, 130);
+    CHECK_EQ(v.count, 30);
+    CHECK_EQ(v.keys.ends[0], 0);
+    for (int32_t i = 0; i < 30; i++) {
+      int32_t key;
+      memcpy(&key, v.keys.data + v.keys.ends[i], sizeof key);
+      CHECK_EQ(key, i % 10);
+      CHECK_EQ(v.offsets[i], 100 + i);
+      CHECK_EQ(v.timestamps[i], 1000 + i / 10);
+      CHECK_EQ(v.keys.ends[i + 1], 4 * (i + 1));
+      CHECK_EQ(v.values.ends[i + 1], 20 * (i + 1));
+      CHECK_EQ(v.values.nulls[i], 0);
+      CHECK_EQ(v.headers_counts[i], 0);
+    }
+    CHECK_EQ(v.values.size_bytes, 600);
+    CHECK_EQ(v.keys.nulls_count + v.values.nulls_count, 0);
+    plog_columns_close(c);
+    free(t.data);
+  }
+}
+
+static void test_from_and_below(void) {
+  three t = make_three(0, -1);
+  plog_columns *c = plog_columns_open();
+  plog_columns_query q = everything;
+  q.from_offset = 113;
+  q.max_offset = 125;
+  plog_columns_view v = decode(c, t.data, t.size, &q);
+  CHECK_EQ(v.count, 12);
+  CHECK_EQ(v.offsets[0], 113);
+  CHECK_EQ(v.offsets[11], 124);
+  CHECK_EQ(v.next_offset, 125);
+  q.max_offset = 120;
+  v = decode(c, t.data, t.size, &q);
+  CHECK_EQ(v.count, 7);
+  CHECK_EQ(v.stopped, PLOG_E_STOPPED);
+  CHECK_EQ(v.used_bytes, 2 * t.one);
+  q.from_offset = INT64_MAX;
+  q.max_offset = INT64_MAX;
+  v = decode(c, t.data, t.size, &q);
+  CHECK_EQ(v.count, 0);
+  CHECK_EQ(v.next_offset, 130);
+  v = decode(c, t.data, 0, &everything);
+  CHECK_EQ(v.count, 0);
+  CHECK_EQ(v.next_offset, -1);
+  CHECK_EQ(v.values.ends[0], 0);
+  plog_columns_close(c);
+  free(t.data);
+}
+
+static void test_every_cut(void) {
+  three t = make_three(0, -1);
+  plog_columns *c = plog_columns_open();
+  for (size_t size = 0; size < t.size; size++) {
+    uint8_t *cut = malloc(size ? size : 1);
+    CHECK(cut);
+    memcpy(cut, t.data, size);
+    plog_columns_view v = decode(c, cut, size, &everything);
+    size_t whole = size / t.one;
+    CHECK_EQ(v.count, 10 * whole);
+    CHECK_EQ(v.used_bytes, whole * t.one);
+    CHECK_EQ(v.stopped, size % t.one ? PLOG_E_SHORT : 0);
+    if (size % t.one >= PLOG_LOG_OVERHEAD) CHECK_EQ(v.needed_bytes, t.one);
+    free(cut);
+  }
+  plog_columns_close(c);
+  free(t.data);
+}
+
+/* No bit of the second batch can flip unseen, but those of its leader epoch, which nothing covers. */
+static void test_every_flipped_bit(void) {
+  three t = make_three(0, -1);
+  plog_columns *c = plog_columns_open();
+  plog_columns_query q = everything;
+  q.floor_offset = 100;
+  q.ceiling_offset = 200;
+  for (size_t bit = 8 * t.one; bit < 16 * t.one; bit++) {
+    size_t at = bit / 8 - t.one;
+    if (at >= PLOG_BATCH_AT_LEADER_EPOCH && at < PLOG_BATCH_AT_MAGIC) continue;
+    t.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    plog_columns_view v = decode(c, t.data, t.size, &q);
+    t.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    CHECK(v.stopped != 0);
+    CHECK_EQ(v.count, 10);
+    CHECK_EQ(v.used_bytes, t.one);
+  }
+  plog_columns_close(c);
+  free(t.data);
+}
+
+static void test_transactions(void) {
+  three t = make_three(PLOG_ATTR_TRANSACTIONAL, 7);
+  plog_columns *c = plog_columns_open();
+  plog_columns_query q = everything;
+  q.decided_offset = 120;
+  plog_columns_view v = decode(c, t.data, t.size, &q);
+  CHECK_EQ(v.stopped, PLOG_E_AGAIN);
+  CHECK_EQ(v.count, 20);
+  const int64_t aborted[] = {8, 100, 129, 7, 110, 119};
+  q.decided_offset = INT64_MAX;
+  q.aborted = aborted;
+  q.aborted_count = 2;
+  v = decode(c, t.data, t.size, &q);
+  CHECK_EQ(v.stopped, 0);
+  CHECK_EQ(v.count, 20);
+  CHECK_EQ(v.offsets[10], 120);
+  stamped marker;
+  stamp_marker(&marker, 130, 7, 0);
+  v = decode(c, marker.data, marker.size, &q);
+  CHECK_EQ(v.count, 0);
+  CHECK_EQ(v.next_offset, 131);
+  plog_columns_close(c);
+  free(t.data);
+}
+
+static void test_what_is_no_batch(void) {
+  plog_columns *c = plog_columns_open();
+  uint8_t zeros[100] = {0};
+  CHECK_EQ(decode(c, zeros, sizeof zeros, &everything).stopped, PLOG_CORRUPT_MESSAGE);
+  three t = make_three(0, -1);
+  t.data[PLOG_BATCH_AT_MAGIC] = 1;
+  CHECK_EQ(decode(c, t.data, t.size, &everything).stopped, PLOG_UNSUPPORTED_FOR_MESSAGE_FORMAT);
+  t.data[PLOG_BATCH_AT_MAGIC] = 3;
+  CHECK_EQ(decode(c, t.data, t.size, &everything).stopped, PLOG_CORRUPT_MESSAGE);
+  t.data[PLOG_BATCH_AT_MAGIC] = 2;
+  /* more records than its bytes can hold, under a right CRC */
+  plog_put_i32(t.data + PLOG_BATCH_AT_COUNT, INT32_MAX);
+  plog_put_u32(t.data + PLOG_BATCH_AT_CRC,
+               plog_crc32c(0, t.data + PLOG_BATCH_AT_ATTRIBUTES, t.one - PLOG_BATCH_AT_ATTRIBUTES));
+  plog_columns_view v = decode(c, t.data, t.size, &everything);
+  CHECK_EQ(v.stopped, PLOG_INVALID_RECORD);
+  CHECK_EQ(v.count, 0);
+  plog_columns_close(c);
+  free(t.data);
+}
+
+int main(void) {
+  RUN(test_everything_there_is);
+  RUN(test_from_and_below);
+  RUN(test_every_cut);
+  RUN(test_every_flipped_bit);
+  RUN(test_transactions);
+  RUN(test_what_is_no_batch);
+  return 0;
+}
