@@ -83,6 +83,7 @@ class LogManager:
         "_on_directory_failure",
         "_preferred",
         "_removal",
+        "_retiring",
         "_sys",
         "_to_catch_up",
         "config",
@@ -121,6 +122,7 @@ class LogManager:
         self._move_config = move_config
         self._on_caught_up = on_caught_up
         self._preferred: dict[TopicPartition, str] = {}
+        self._retiring: list[Log] = []
         self._directories: dict[str, DataDirectory] = {}
         self._offline: dict[str, str] = {}
         self._removal = Removal(self.schedule, clock, self._removal_failed)
@@ -130,7 +132,7 @@ class LogManager:
             sys=sys,
             clock=clock,
             logs=self.logs,
-            on_disk_error=self._disk_error,
+            on_disk_error=self.disk_error,
             on_replaced=lambda log: self._removal.unlink(log.deleted_files(), log.config.file_delete_delay_ms),
         )
         self._lock_directories()
@@ -235,7 +237,7 @@ class LogManager:
                     self._discard(log, "superseded")
                     self._withdraw(copy)
             except OSError as e:
-                self._disk_error(copy.directory, e)
+                self.disk_error(copy.directory, e)
 
     def _withdraw(self, log: Log) -> None:
         """No log is to take this one's place, nor is it to take another one's."""
@@ -250,7 +252,7 @@ class LogManager:
             condemned = log.condemn()
             sync_directory(log.directory)
         except OSError as e:
-            self._disk_error(log.directory, e)
+            self.disk_error(log.directory, e)
             return
         self._removal.remove_directories([condemned], log.config.file_delete_delay_ms)
 
@@ -274,7 +276,7 @@ class LogManager:
                 clock=self._clock,
                 source_of=self.get,
                 caught_up=self._on_caught_up or self._finish_move_here,
-                on_disk_error=self._disk_error,
+                on_disk_error=self.disk_error,
             )
         return self._future
 
@@ -306,6 +308,10 @@ class LogManager:
         """Paths of the directories that failed, each with why."""
         with self._guard:
             return dict(self._offline)
+
+    def check_directory(self, directory: str) -> None:
+        """Raises LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR when it cannot be used."""
+        self._live_directory(directory)
 
     def prefer(self, partition: TopicPartition, directory: str) -> None:
         """Where the partition is to lie when it is created. Raises LOG_DIR_NOT_FOUND, KAFKA_STORAGE_ERROR."""
@@ -395,7 +401,7 @@ class LogManager:
         except FileExistsError as e:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{e.filename} is there but is no log of ours") from e
         except OSError as e:
-            self._disk_error(where, e)
+            self.disk_error(where, e)
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"cannot create {partition} in {where}: {e}") from e
 
     def _live_directory(self, directory: str) -> str:
@@ -458,7 +464,7 @@ class LogManager:
         return logs_count
 
     def _not_deleted(self, directory: str, path: str, error: OSError) -> KafkaError:
-        self._disk_error(directory, error)
+        self.disk_error(directory, error)
         return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"cannot delete {path}: {error}")
 
     def configure_topic(self, topic: str) -> None:
@@ -572,15 +578,29 @@ class LogManager:
                 self._future_logs().go_on(copy)
                 return None
         except OSError as e:
-            self._disk_error(copy.directory, e)
+            self.disk_error(copy.directory, e)
             return None
         except (KafkaError, NativeError) as e:
             _log.warn("move is not finished, the log refuses", partition=partition, error=e)
             return None
         with self._guard:
             self._logs[partition] = copy
-        self._future_logs().take(partition)
+        self._take_copy(partition)
         return log, copy
+
+    def retire_soon(self, old: Log) -> None:
+        """`retire` where the periodic work is done."""
+        with self._guard:
+            self._retiring.append(old)
+        self.schedule.at(self._clock.monotonic_ms(), self._retire_waiting)
+
+    def _retire_waiting(self) -> None:
+        while True:
+            with self._guard:
+                if not self._retiring:
+                    return
+                old = self._retiring.pop()
+            self.retire(old)
 
     def retire(self, old: Log) -> None:
         """Set aside a log whose place another one has taken, what was known of it noted in the other's directory."""
@@ -588,7 +608,6 @@ class LogManager:
         if new is not None:
             self._on_disk(new, lambda one: sync_directory(one.directory))
             self._on_disk(new, lambda one: self._compaction.moved(old, one))
-            self._compaction.let_go(new.partition)
             self._checkpoint(new.directory, self._write_recovery_points)
             self._checkpoint(new.directory, self._write_log_starts)
         self._discard(old, "moved")
@@ -634,16 +653,17 @@ class LogManager:
         try:
             action(log)
         except OSError as e:
-            self._disk_error(log.directory, e)
+            self.disk_error(log.directory, e)
             return False
         except (KafkaError, NativeError) as e:
             _log.warn("log refuses", partition=log.partition, error=e)
             return False
         return True
 
-    def _disk_error(self, directory: str, error: OSError) -> None:
-        """A full disk is no failure: what was to be written is written when there is room. Nor is a process that may
-        open no more files, or has no memory: the disk has nothing to do with it. Every other error is."""
+    def disk_error(self, directory: str, error: OSError) -> None:
+        """Something failed in a directory. A full disk is no failure: what was to be written is written when there is
+        room. Nor is a process that may open no more files, or has no memory: the disk has nothing to do with it. Every
+        other error takes it offline."""
         if error.errno in _NO_ROOM and not isinstance(error, FlushError):
             _log.warn("disk full", directory=directory, error=error)
         elif error.errno in _NO_RESOURCES:
@@ -655,7 +675,7 @@ class LogManager:
         with self._guard:
             live = [directory for directory in self._directories if path.startswith(directory + os.sep)]
         for directory in live:
-            self._disk_error(directory, error)
+            self.disk_error(directory, error)
 
     # ---------------------------------------------------------------------------------- periodic work
 
@@ -696,17 +716,6 @@ class LogManager:
         """Flush every log whose flush.ms has passed."""
         for log in (*self.logs(), *self.future_logs()):
             self._on_disk(log, lambda one: one.flush_if_due(self._clock.monotonic_ms()))
-
-    def flush_all(self) -> None:
-        """Make every log durable to its end, several at once: what a start after a crash found may be in memory
-        alone."""
-
-        def flush(log: Log) -> None:
-            info = log.info()
-            if info.recovery_point < info.log_end_offset:
-                self.flush(log)
-
-        run_parallel(deque(self.logs()), flush, self.config.num_recovery_threads_per_data_dir)
 
     def flush_all(self) -> None:
         """Make every log durable to its end, several at once: what a start after a crash found may be in memory
@@ -782,7 +791,7 @@ class LogManager:
         try:
             write(directory)
         except OSError as e:
-            self._disk_error(path, e)
+            self.disk_error(path, e)
 
     # ---------------------------------------------------------------------------------- soon
 
@@ -813,11 +822,14 @@ class LogManager:
         clean False: just let go, as after kill -9. No log may be hosted and no other thread inside.
         """
         self.stop_cleaning()
+        if clean:
+            self._retire_waiting()
         for path in self.live_directories():
             if clean:
                 self._shut_down_cleanly(self._directories[path])
-        for log in (*self._logs.values(), *self.future_logs()):
+        for log in (*self._logs.values(), *self.future_logs(), *self._retiring):
             log.close(clean=False)
+        self._retiring.clear()
         self._logs.clear()
         self._future = None
         self._release_directories()

@@ -97,7 +97,8 @@ class Admin:
 
     def open_tree(self, directories: Sequence[str]) -> int:
         """Open the metadata tree and read it; returns the broker's id. Raises KafkaError, OSError."""
-        path = os.path.join(identity.tree_directory(directories, FILE_NAME), FILE_NAME)
+        offline = self._broker.logs.offline_directories()
+        path = os.path.join(identity.tree_directory(directories, FILE_NAME, offline), FILE_NAME)
         try:
             self.store = LocalStore(path, self._broker.now_ms)
             self.broker_id, self.cluster_id = identity.establish(self._broker.config, directories, self.store)
@@ -118,10 +119,14 @@ class Admin:
         except StoreError as error:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"metadata tree: {error}") from error
         self._adopt_logs()
-        self._finish_deletions(sorted(self.context.deleting))
+        for name in sorted(self.context.deleting):
+            try:
+                self._finish_deletions([name])
+            except KafkaError as error:
+                self._log.warn("deletion is not finished yet", topic=name, why=error.message)
         self._write_all(settle(self.context, {self.broker_id}, self._unclean))
         self._refresh_brokers()
-        self._publish(self.context.topics)
+        self._publish([name for name in self.context.topics if name not in self.context.deleting], known=True)
 
     def close(self) -> None:
         """End the session: the broker's registration and the controller's node go."""
@@ -333,12 +338,13 @@ class Admin:
             TopicPartition(name, index) in states for index in plan.states
         )
 
-    def _publish(self, names: Iterable[str]) -> None:
-        """Let everybody here know topics as the tree has them: hosted, shown to clients, their coordinators loaded."""
+    def _publish(self, names: Iterable[str], known: bool = False) -> None:
+        """Let everybody here know topics as the tree has them: hosted, shown to clients, their coordinators loaded.
+        known: from before this start, their logs should be there."""
         topics = [self._as_published(name) for name in names]
-        for partition, error in self._broker.replicas.host(topics):
+        for partition, error in self._broker.replicas.host(topics, known=known):
             self._log.error("partition cannot be hosted", partition=partition, why=error.message)
-        for topic in topics:
+        for topic in map(self._broker.replicas.as_shown, topics):
             self._broker.metadata.put(topic)
             if topic.internal:
                 self._broker.coordinators.load(topic)
@@ -417,6 +423,7 @@ class Admin:
             self._broker.replicas.configure(self._broker.metadata.topics[plan.entity])
         else:
             self._take_up_broker_configs()
+            self._broker.keep_room()
             for topic in self._broker.metadata.topics.values():
                 self._broker.replicas.configure(topic)
         self._broker.engine.invalidate()

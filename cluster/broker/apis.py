@@ -84,7 +84,7 @@ def _family(key: ApiKey) -> Mapping[ApiKey, Handler]:
         from cluster.broker.handlers import offsets as module  # type: ignore[no-redef]
     elif key in (ApiKey.INIT_PRODUCER_ID, ApiKey.DESCRIBE_PRODUCERS):
         from cluster.broker.handlers import producers as module  # type: ignore[no-redef]
-    elif key is ApiKey.DESCRIBE_LOG_DIRS:
+    elif key in (ApiKey.DESCRIBE_LOG_DIRS, ApiKey.ALTER_REPLICA_LOG_DIRS):
         from cluster.broker.handlers import log_dirs as module  # type: ignore[no-redef]
     else:
         from cluster.broker.handlers import groups as module  # type: ignore[no-redef]

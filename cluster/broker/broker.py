@@ -36,6 +36,7 @@ from pylog._engine import (
     UP_FLUSH,
     UP_REQUEST,
     UP_ROLLED,
+    UP_ROOM,
     UP_STORAGE_ERROR,
     UP_SYNC_FAILED,
     Engine,
@@ -61,7 +62,9 @@ if TYPE_CHECKING:
     from cluster.coordinator.runtime import Runtime
     from pylog._engine import Upcall
     from pylog.config import LogConfig
+    from pylog.future_log import MoveConfig
     from pylog.log import Log
+    from pylog.types import TopicPartition
 else:  # the C half of signal: the other half makes enums of its numbers, and enum is a tenth of a start
     import _signal as signal
 
@@ -121,7 +124,9 @@ class Broker:
         self.loop = Loop(self.engine, self, self.now_ms)
         self.apis = Apis(self, self.engine)
         self.metadata = MetadataCache(self.admin.cluster_id)
-        self.replicas = ReplicaManager(self.broker_id, self.engine, self.logs, self.admin.log_config)
+        self.replicas = ReplicaManager(
+            self.broker_id, self.engine, self.logs, self.admin.log_config, self._is_known_partition
+        )
         self.producer_ids = ProducerIds(self.admin.store, self.broker_id)
         self._coordinators: Coordinators | None = None
         self._maintenance = Maintenance(self.logs.schedule, SystemClock())
@@ -136,7 +141,9 @@ class Broker:
         self.logs.load()
         if self._group_commit:
             self.logs.flush_all()
+        self.keep_room()
         self.admin.load(self._endpoints_to_register())
+        self.logs.resume_moves()
         self._schedule_checkpoints()
         self._maintenance.start()
         self.engine.start()
@@ -205,6 +212,8 @@ class Broker:
             config_of=self._config_of,
             on_directory_failure=self._directory_failed,
             cleaner_config=self._cleaner_config if config.bool("log.cleaner.enable") else None,
+            move_config=self._move_config,
+            on_caught_up=lambda partition: self.loop.post(lambda: self.replicas.finish_move(partition)),
         )
 
     def _cleaner_config(self) -> CleanerConfig:
@@ -218,6 +227,29 @@ class Broker:
             io_max_bytes_per_second=config.float("log.cleaner.io.max.bytes.per.second"),
             backoff_ms=config.int("log.cleaner.backoff.ms"),
         )
+
+    def _move_config(self) -> MoveConfig:
+        """The settings of moves between data directories as they are now. Any thread."""
+        from pylog.disk_space import Reserve
+        from pylog.future_log import MoveConfig
+
+        config = self.config
+        threads = config.optional_int("num.replica.alter.log.dirs.threads")
+        return MoveConfig(
+            threads=len(config.log_dirs) if threads is None else threads,
+            bytes_per_second=config.optional_int("replica.alter.log.dirs.io.max.bytes.per.second"),
+            reserve=Reserve(config.int("pylog.disk.reserve.bytes"), config.float("pylog.disk.reserve.percent")),
+        )
+
+    def keep_room(self) -> None:
+        """Have the reserve kept free on the disk of every data directory."""
+        size_bytes = self.config.int("pylog.disk.reserve.bytes")
+        percent = self.config.float("pylog.disk.reserve.percent")
+        for directory in self.logs.live_directories():
+            self.engine.keep_room(directory, size_bytes, percent)
+
+    def _is_known_partition(self, partition: TopicPartition) -> bool:
+        return self.metadata.partition(partition.topic, partition.partition) is not None
 
     def _config_of(self, topic: str) -> LogConfig:
         return self.admin.log_config(topic)
@@ -309,6 +341,8 @@ class Broker:
             self.apis.handle(upcall)
         elif kind == UP_COMMITTED:
             self.coordinators.committed(upcall)
+        elif kind == UP_ROOM:
+            self._tell_room(os.fsdecode(upcall.body), upcall.a != 0)
         elif kind == UP_SYNC_FAILED:
             self._sync_failed(os.fsdecode(upcall.body), upcall.error)
         else:
@@ -333,6 +367,17 @@ class Broker:
         elif upcall.kind == UP_STORAGE_ERROR:
             why = os.strerror(upcall.error)
             self._log.error("write failed, produce is refused", partition=hosted.source.partition, why=why)
+            error = OSError(upcall.error, why, hosted.source.path)
+            self.logs.schedule.at(
+                SystemClock().monotonic_ms(), lambda: self.logs.disk_error(hosted.source.directory, error)
+            )
+
+    def _tell_room(self, directory: str, enough: bool) -> None:
+        if enough:
+            self._log.info("disk has room again, produce is accepted", directory=directory)
+        else:
+            keys = "pylog.disk.reserve.bytes, pylog.disk.reserve.percent"
+            self._log.error("disk is nearly full, produce is refused", directory=directory, keeps=keys)
 
     def _flush(self, log: Log) -> None:
         """flush.messages was reached. Maintenance thread."""
@@ -352,10 +397,25 @@ class Broker:
 
     def _directory_failed(self, directory: str, logs: list[Log]) -> None:
         """A data directory went offline. Its partitions answer KAFKA_STORAGE_ERROR; without any directory we end."""
-        self.loop.post(lambda: self.replicas.lost(logs))
+        self.loop.post(lambda: self._lost(logs))
         if not self.logs.live_directories():
             self._log.error("shutting down: no data directory is left", last=directory)
             os._exit(EXIT_FAILED)
+
+    def _lost(self, logs: list[Log]) -> None:
+        """Let everybody know that these are gone, until the next start at least."""
+        self.replicas.lost(logs)
+        for name in {log.partition.topic for log in logs}:
+            topic = self.metadata.topics.get(name)
+            if topic is None:
+                continue
+            shown = self.replicas.as_shown(topic)
+            self.metadata.put(shown)
+            if topic.internal:
+                for partition in shown.partitions:
+                    if partition.leader < 0:
+                        self.coordinators.unload(name, partition.partition)
+        self.engine.invalidate()
 
 
 def _address(host: str) -> str:

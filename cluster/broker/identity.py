@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cluster.metadata.startup import generate_broker_id, prepare_tree
 from pylog.errors import ErrorCode, KafkaError
@@ -28,10 +28,11 @@ class Identity(NamedTuple):
     cluster_id: str
 
 
-def tree_directory(directories: Sequence[str], file_name: str) -> str:
+def tree_directory(directories: Sequence[str], file_name: str, offline: Mapping[str, str]) -> str:
     """The data directory that holds the metadata tree: where it is already, else the first.
 
-    log.dirs may be given in another order than before, so the file is looked for.
+    log.dirs may be given in another order than before, so the file is looked for. offline: directories that cannot be
+    used, with why. Raises KAFKA_STORAGE_ERROR when the tree may be in one of those: a new one would know no topic.
     """
     found = [path for path in directories if os.path.exists(os.path.join(path, file_name))]
     if len(found) > 1:
@@ -39,6 +40,13 @@ def tree_directory(directories: Sequence[str], file_name: str) -> str:
             ErrorCode.KAFKA_STORAGE_ERROR,
             f"{file_name} is in more than one of log.dirs ({', '.join(found)}); "
             "move away the one that is not this broker's",
+        )
+    if not found and offline:
+        which = "; ".join(f"{path} ({why})" for path, why in offline.items())
+        raise KafkaError(
+            ErrorCode.KAFKA_STORAGE_ERROR,
+            f"{file_name} is in none of the log.dirs that can be used, so it may be in {which}; "
+            "repair that directory or take it out of log.dirs",
         )
     return found[0] if found else directories[0]
 
@@ -49,6 +57,7 @@ def establish(config: Config, directories: Sequence[str], store: Store) -> Ident
     for path, meta in metas.items():
         if meta is not None and meta.version != 0:
             raise _refused(f"{path} belongs to a KRaft node (meta.properties version {meta.version})")
+    _check_directory_ids(metas)
     cluster_id = prepare_tree(store, _stored_cluster_id(metas) or new_cluster_id())
     for path, meta in metas.items():
         if meta is not None and meta.cluster_id not in (None, cluster_id):
@@ -62,6 +71,17 @@ def establish(config: Config, directories: Sequence[str], store: Store) -> Ident
             fresh = MetaProperties(0, broker_id, cluster_id)
             write_meta_properties(path, fresh, int(time.time() * 1000))
     return Identity(broker_id, cluster_id)
+
+
+def _check_directory_ids(metas: dict[str, MetaProperties | None]) -> None:
+    """No two directories are one: a copy of a directory, beside it in log.dirs, is a mistake."""
+    seen: dict[str, str] = {}
+    for path, meta in metas.items():
+        if meta is None or meta.directory_id is None:
+            continue
+        other = seen.setdefault(meta.directory_id, path)
+        if other != path:
+            raise _refused(f"Duplicate directory ID {meta.directory_id} found: in {other} and in {path}")
 
 
 def _stored_cluster_id(metas: dict[str, MetaProperties | None]) -> str | None:

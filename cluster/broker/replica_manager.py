@@ -3,6 +3,8 @@
 What stays true:
 - a hosted partition has a log that the engine owns until the partition is removed; whoever asks for a partition that
   is not hosted, or not led here, gets Kafka's error;
+- a partition whose data directory has failed is known to the engine without a log, and everybody who asks for it gets
+  KAFKA_STORAGE_ERROR; nowhere else is a new log made for it;
 - what Python decides about a partition reaches C whole (`_States`), never a field at a time;
 - a deletion is finished when `delete` returns: parked requests are answered, the directories are renamed, the names
   are free.
@@ -12,7 +14,6 @@ Control thread, except `checkpoint_high_watermarks` and `lost` (maintenance).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -39,6 +40,9 @@ _FOLLOWER: Final = 2
 _AS_SENT: Final = -1
 _DEFAULT_LEVEL: Final = -(2**31)
 _FROM_THE_LOG: Final = -1
+_LAG_UNKNOWN: Final = -1
+_NAME_BYTES_MAX: Final = 255
+_FUTURE_NAME_BYTES: Final = len(".-future") + 32
 #: While some are given back no policy is at work on them, so not too many at once.
 _UNHOSTED_AT_ONCE: Final = 256
 
@@ -117,27 +121,50 @@ class Directory(NamedTuple):
     online: bool
 
 
+class LogInDirectory(NamedTuple):
+    """A log, or the copy of one that is being built to take its place (`future`). lag: offsets that it is behind."""
+
+    partition: TopicPartition
+    directory: str
+    size_bytes: int
+    lag: int
+    future: bool
+
+
 class ReplicaManager:
-    def __init__(self, broker_id: int, engine: Engine, logs: LogManager, config_of: Callable[[str], LogConfig]) -> None:
+    def __init__(
+        self,
+        broker_id: int,
+        engine: Engine,
+        logs: LogManager,
+        config_of: Callable[[str], LogConfig],
+        is_known: Callable[[TopicPartition], bool],
+    ) -> None:
+        """is_known: the cluster has the partition, here or elsewhere."""
         self._broker_id = broker_id
+        self._is_known = is_known
         self._engine = engine
         self._logs = logs
         self._config_of = config_of
         self._hosted: dict[tuple[str, int], HostedPartition] = {}
         self._by_number: dict[int, HostedPartition] = {}
-        self._offline: set[tuple[str, int]] = set()
+        self._offline: dict[tuple[str, int], int] = {}  # what the engine calls them
         self._log = Logger(f"ReplicaManager broker={broker_id}")
 
     # ------------------------------------------------------------------------------------------------- hosting
 
     def host(
-        self, topics: Iterable[TopicMetadata], high_watermarks: Mapping[TopicPartition, int] | None = None
+        self,
+        topics: Iterable[TopicMetadata],
+        high_watermarks: Mapping[TopicPartition, int] | None = None,
+        known: bool = False,
     ) -> list[tuple[TopicPartition, KafkaError]]:
         """Host our replicas of these topics, a log made where there is none; publish what has changed about those that
         are hosted.
 
         Each for itself: returns those that are not hosted, with why. high_watermarks: where they are known better than
-        from the log.
+        from the log. known: these are no new partitions; a log that is not there while a directory is offline lies in
+        that directory.
         """
         failed: list[tuple[TopicPartition, KafkaError]] = []
         fresh: list[tuple[Hosting, Log]] = []
@@ -149,8 +176,10 @@ class ReplicaManager:
                 if hosted is not None:
                     if hosted.state != states.of(partition):
                         self._publish(hosted, states.of(partition))
-                elif self._broker_id in partition.replicas:
+                elif self._broker_id in partition.replicas and (topic.name, partition.partition) not in self._offline:
                     missing.append(partition)
+            if known and missing and self._logs.offline_directories():
+                missing = self._host_offline(topic, missing)
             names = [TopicPartition(topic.name, partition.partition) for partition in missing]
             for partition, log in zip(missing, self._logs.create_all(names, topic.topic_id), strict=True):
                 if isinstance(log, KafkaError):
@@ -166,6 +195,37 @@ class ReplicaManager:
                 failed.append((log.partition, _as_kafka_error(number)))
         return failed
 
+    def _host_offline(self, topic: TopicMetadata, missing: list[PartitionMetadata]) -> list[PartitionMetadata]:
+        """Let the engine know those without a log as failed; returns the others."""
+        there: list[PartitionMetadata] = []
+        lost: list[PartitionMetadata] = []
+        for partition in missing:
+            log = self._logs.get(TopicPartition(topic.name, partition.partition))
+            (lost if log is None else there).append(partition)
+        states = _States(self._broker_id, topic, self._config_of(topic.name), {})
+        numbers = self._engine.add_partitions(
+            [Hosting(topic.name, topic.topic_id, each.partition, None, states.of(each)) for each in lost]
+        )
+        for partition, number in zip(lost, numbers, strict=True):
+            if isinstance(number, int):
+                self._offline[topic.name, partition.partition] = number
+            self._log.error(
+                "partition is offline with its log directory", partition=f"{topic.name}-{partition.partition}"
+            )
+        return there
+
+    def as_shown(self, topic: TopicMetadata) -> TopicMetadata:
+        """The topic as clients are to see it: partitions of failed directories have no leader, as with Kafka."""
+        if not any(name == topic.name for name, _ in self._offline):
+            return topic
+        partitions = tuple(
+            each._replace(leader=-1, offline=(self._broker_id,))
+            if (topic.name, each.partition) in self._offline
+            else each
+            for each in topic.partitions
+        )
+        return topic._replace(partitions=partitions)
+
     def _publish(self, hosted: HostedPartition, state: PartitionState) -> None:
         self._engine.publish(hosted.number, state)
         hosted.state = state
@@ -175,7 +235,6 @@ class ReplicaManager:
         hosted = HostedPartition(self._engine, log, number, state)
         key = (log.partition.topic, log.partition.partition)
         self._hosted[key] = self._by_number[number] = hosted
-        self._offline.discard(key)
 
     def configure(self, topic: TopicMetadata) -> None:
         """The topic's settings changed: logs and data plane take them up."""
@@ -188,11 +247,19 @@ class ReplicaManager:
 
     def delete(self, partitions: Sequence[TopicPartition]) -> None:
         """Delete logs, hosted or not: a deletion that was cut short is finished before anything is hosted. Raises
-        KAFKA_STORAGE_ERROR."""
+        KAFKA_STORAGE_ERROR, also when some may be in a directory that is offline: they are to be deleted when it is
+        back, or they would be found there and taken for logs that nobody knows of."""
         keys = [(each.topic, each.partition) for each in partitions]
         self._unhost(keys, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-        self._offline.difference_update(keys)
+        self._engine.forget_offline([number for key in keys if (number := self._offline.pop(key, None)) is not None])
+        offline = self._logs.offline_directories()
+        out_of_reach = [each for each in partitions if offline and self._logs.get(each) is None]
         self._logs.delete_all(partitions)
+        if out_of_reach:
+            which = ", ".join(offline)
+            raise KafkaError(
+                ErrorCode.KAFKA_STORAGE_ERROR, f"{out_of_reach[0]} is deleted when log directory {which} is back"
+            )
 
     def release_all(self) -> None:
         """Take every log back from an engine that has stopped, so that it can be closed."""
@@ -201,20 +268,25 @@ class ReplicaManager:
     def lost(self, logs: Iterable[Log]) -> None:
         """A directory failed and took these logs along: requests for them get KAFKA_STORAGE_ERROR."""
         keys = [(log.partition.topic, log.partition.partition) for log in logs]
-        self._offline.update(keys)
-        for hosted in self._unhost(keys, ErrorCode.KAFKA_STORAGE_ERROR):
+        for hosted in self._take_back(keys, self._engine.take_offline):
+            self._offline[hosted.topic, hosted.index] = hosted.number
             hosted.source.close(clean=False)
 
-    def _unhost(self, keys: Iterable[tuple[str, int]], error: ErrorCode) -> list[HostedPartition]:
-        """Stop hosting those of them that are hosted; returns these. Their logs are ours again."""
+    def _unhost(self, keys: Iterable[tuple[str, int]], error: ErrorCode) -> None:
+        """Stop hosting those of them that are hosted. Their logs are ours again."""
+        self._take_back(keys, lambda numbers: self._engine.remove_partitions(numbers, int(error)))
+
+    def _take_back(
+        self, keys: Iterable[tuple[str, int]], give_back: Callable[[list[int]], object]
+    ) -> list[HostedPartition]:
+        """Have the engine give back the logs of those of them that are hosted; returns these."""
         unhosted = [hosted for key in keys if (hosted := self._hosted.pop(key, None)) is not None]
         for at in range(0, len(unhosted), _UNHOSTED_AT_ONCE):
             some = unhosted[at : at + _UNHOSTED_AT_ONCE]
             numbers = [hosted.number for hosted in some]
             for number in numbers:
                 del self._by_number[number]
-            give_back = partial(self._engine.remove_partitions, numbers, int(error))
-            unhost_all([hosted.source for hosted in some], give_back)
+            unhost_all([hosted.source for hosted in some], partial(give_back, numbers))
         return unhosted
 
     # ------------------------------------------------------------------------------------------------- asking
@@ -243,8 +315,54 @@ class ReplicaManager:
         online = [Directory(path, True) for path in self._logs.live_directories()]
         return online + [Directory(path, False) for path in self._logs.offline_directories()]
 
-    def in_directory(self, path: str) -> list[HostedPartition]:
-        return [each for each in self._hosted.values() if os.path.dirname(each.source.path) == path]
+    def logs_in_directories(self) -> list[LogInDirectory]:
+        """Every log of the directories in use, and every copy that is being built."""
+        found = []
+        ends: dict[TopicPartition, int] = {}
+        for log in self._logs.logs():
+            size_and_end = log.size_and_end()
+            if size_and_end is not None:
+                size_bytes, ends[log.partition] = size_and_end
+                hosted = self._hosted.get((log.partition.topic, log.partition.partition))
+                lag = 0 if hosted is None else max(0, hosted.info().high_watermark - ends[log.partition])
+                found.append(LogInDirectory(log.partition, log.directory, size_bytes, lag, False))
+        for copy in self._logs.future_logs():
+            size_and_end = copy.size_and_end()
+            if size_and_end is not None:
+                size_bytes, end = size_and_end
+                lag = ends[copy.partition] - end if copy.partition in ends else _LAG_UNKNOWN
+                found.append(LogInDirectory(copy.partition, copy.directory, size_bytes, lag, True))
+        return found
+
+    # ------------------------------------------------------------------------------------------------- moving
+
+    def alter_directory(self, topic: str, index: int, directory: str) -> None:
+        """AlterReplicaLogDirs: move the partition to a data directory; where we have no log of it, remember the
+        directory for when it is made. Raises KafkaError."""
+        partition = TopicPartition(topic, index)
+        if len(partition.directory_name.encode()) + _FUTURE_NAME_BYTES > _NAME_BYTES_MAX:
+            raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, "The topic name is too long.")
+        if (topic, index) in self._offline:
+            self._logs.check_directory(directory)
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"Partition {partition} is offline")
+        self._logs.prefer(partition, directory)
+        if (topic, index) not in self._hosted:
+            raise KafkaError(self._error_of_missing(partition))
+        self._logs.move(partition, directory)
+
+    def _error_of_missing(self, partition: TopicPartition) -> ErrorCode:
+        return ErrorCode.REPLICA_NOT_AVAILABLE if self._is_known(partition) else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+    def finish_move(self, partition: TopicPartition) -> None:
+        """The copy has nearly everything: let it take the place of the log."""
+        moved = self._logs.finish_move(partition)
+        if moved is None:
+            return
+        old, new = moved
+        hosted = self._hosted.get((partition.topic, partition.partition))
+        if hosted is not None:
+            hosted.source, hosted.log = new, HostedLog(new)
+        self._logs.retire_soon(old)
 
     # ------------------------------------------------------------------------------------------------- changing
 

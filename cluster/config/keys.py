@@ -419,6 +419,10 @@ PYLOG_KEYS: dict[str, Row] = {
     # When a produce request is answered: once its records are in the page cache, as in Kafka, or on the disk too. Then
     # one sync serves all partitions of a data directory that got records since the one before.
     "pylog.durability": ("string", "page-cache", "in:page-cache,group-commit", "low", "", False),
+    # Room kept free on the disk of each data directory: with less, records of clients are refused with a retriable
+    # error until there is more again. The larger of the two holds; both 0: until the disk is full.
+    "pylog.disk.reserve.bytes": ("long", "134217728", ">=0", "medium", "cluster", False),
+    "pylog.disk.reserve.percent": ("double", "0", "0..100", "medium", "cluster", False),
     # Threads that read what is not in the page cache.
     "pylog.disk.threads": ("int", "2", ">=1", "low", "", False),
     # How fetched bytes leave: sendfile, a read and a send, or a send from a mapping.
