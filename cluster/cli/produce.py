@@ -25,6 +25,14 @@ _LINGER_S = 0.005
 _Feed = Callable[[list[bytes], int, int], None]
 
 
+def separator(text: str) -> bytes:
+    """What stands between key and value: a text with escapes, not empty."""
+    found = escaped(text)
+    if not found:
+        raise argparse.ArgumentTypeError("it must not be empty")
+    return found
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(
@@ -34,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-f", "--file", metavar="PATH", help="read this instead of stdin")
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
-        "-K", "--key-separator", type=escaped, metavar="TEXT", help=r"lines are KEY TEXT VALUE; \t is a tabulator"
+        "-K", "--key-separator", type=separator, metavar="TEXT", help=r"lines are KEY TEXT VALUE; \t is a tabulator"
     )
     form.add_argument("--json", action="store_true", help="lines are what `pylog consume --json` writes")
     parser.add_argument(

@@ -30,6 +30,11 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "pylog: there is no command 'xyzzy'; `pylog help` lists them\n"
 
 
+def test_an_empty_separator_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["produce", "t", "-K", ""]) == EXIT_USAGE
+    assert "-K/--key-separator: it must not be empty" in capsys.readouterr().err
+
+
 def test_no_broker_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     port = free_port()
     assert main(["topics", "list", "-b", f"127.0.0.1:{port}"]) == EXIT_FAILED
