@@ -6,6 +6,7 @@ segment stays. Where even the active segment may go, the caller first rolls, so 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 from pylog.facts import NamedTuple
@@ -49,54 +50,63 @@ def segments_to_delete(
     segments: Sequence[RetainedSegment], limits: Limits, *, log_start: int, high_watermark: int, now_ms: int
 ) -> Deletion | None:
     """What may go now, None when nothing may. A log that is only compacted loses only what its start offset has
-    passed."""
+    passed.
+
+    One rule after the other, each from where the one before left off: a segment that is too young to go by its age
+    protects those behind it, until it goes for another reason.
+    """
     ends = [segment.base_offset for segment in segments[1:]] + [segment.next_offset for segment in segments[-1:]]
-    best: Deletion | None = None
-    for reason, condemned in _rules(limits, sum(s.size_bytes for s in segments), log_start, now_ms):
-        count = _count_from_oldest(segments, ends, high_watermark, condemned)
-        if count and (best is None or count > best.segment_count):
-            best = Deletion(count, ends[count - 1], count == len(segments), reason)
-    return best
+    may_go = _count_committed(segments, ends, high_watermark)
+    gone, reasons = 0, []
+    for reason, rule in _rules(limits, log_start, now_ms):
+        count = rule(segments, ends, gone, may_go)
+        if count > gone:
+            gone = count
+            reasons.append(reason)
+    return Deletion(gone, ends[gone - 1], gone == len(segments), ", ".join(reasons)) if gone else None
 
 
-# Told a segment and where it ends, asked in order from the oldest on until it says no.
-_Rule = Callable[[RetainedSegment, int], bool]
+def _count_committed(segments: Sequence[RetainedSegment], ends: Sequence[int], high_watermark: int) -> int:
+    """How many from the oldest on are below the high watermark, without an active one that is empty."""
+    committed = bisect_right(ends, high_watermark)
+    return committed - 1 if committed == len(segments) and segments[-1].size_bytes == 0 else committed
 
 
-def _rules(limits: Limits, size_bytes: int, log_start: int, now_ms: int) -> list[tuple[str, _Rule]]:
-    rules: list[tuple[str, _Rule]] = [("log start offset", lambda segment, end: end <= log_start)]
-    if limits.delete and limits.retention_bytes >= 0:
-        rules.append(("retention.bytes", _surplus(size_bytes - limits.retention_bytes)))
-    if limits.delete and limits.retention_ms >= 0:
+# Told the segments, where each ends, how many are gone and how many may go: how many are gone then.
+_Rule = Callable[[Sequence[RetainedSegment], Sequence[int], int, int], int]
+
+
+def _rules(limits: Limits, log_start: int, now_ms: int) -> list[tuple[str, _Rule]]:
+    """In Kafka's order."""
+
+    def by_start(segments: Sequence[RetainedSegment], ends: Sequence[int], gone: int, may_go: int) -> int:
+        """The active segment stays, even if the log starts at its end."""
+        closed = min(may_go, len(segments) - 1)
+        while gone < closed and ends[gone] <= log_start:
+            gone += 1
+        return gone
+
+    def by_size(segments: Sequence[RetainedSegment], ends: Sequence[int], gone: int, may_go: int) -> int:
+        surplus_bytes = sum(segment.size_bytes for segment in segments[gone:]) - limits.retention_bytes
+        while gone < may_go and surplus_bytes >= segments[gone].size_bytes:
+            surplus_bytes -= segments[gone].size_bytes
+            gone += 1
+        return gone
+
+    def by_time(segments: Sequence[RetainedSegment], ends: Sequence[int], gone: int, may_go: int) -> int:
         oldest_kept_ms = now_ms - limits.retention_ms
-        rules.append(("retention.ms", lambda segment, end: _largest_timestamp(segment) < oldest_kept_ms))
+        while gone < may_go and _largest_timestamp(segments[gone]) < oldest_kept_ms:
+            gone += 1
+        return gone
+
+    rules: list[tuple[str, _Rule]] = [("log start offset", by_start)]
+    if limits.delete and limits.retention_bytes >= 0:
+        rules.append(("retention.bytes", by_size))
+    if limits.delete and limits.retention_ms >= 0:
+        rules.append(("retention.ms", by_time))
     return rules
-
-
-def _surplus(surplus_bytes: int) -> _Rule:
-    """Condemns a segment while the log stays at or above its limit without it."""
-    left = surplus_bytes
-
-    def condemned(segment: RetainedSegment, end: int) -> bool:
-        nonlocal left
-        if left < segment.size_bytes:
-            return False
-        left -= segment.size_bytes
-        return True
-
-    return condemned
 
 
 def _largest_timestamp(segment: RetainedSegment) -> int:
     """Of its records; of its file where it has none."""
     return segment.max_timestamp if segment.max_timestamp >= 0 else segment.last_modified_ms
-
-
-def _count_from_oldest(
-    segments: Sequence[RetainedSegment], ends: Sequence[int], high_watermark: int, condemned: _Rule
-) -> int:
-    for index, (segment, end) in enumerate(zip(segments, ends, strict=True)):
-        empty_active = index == len(segments) - 1 and segment.size_bytes == 0
-        if end > high_watermark or empty_active or not condemned(segment, end):
-            return index
-    return len(segments)

@@ -33,7 +33,7 @@ def test_without_limits_nothing_goes() -> None:
     assert decide(LOG, Limits(0, 0, False)) is None
 
 
-@pytest.mark.parametrize(("log_start", "count"), [(0, 0), (9, 0), (10, 1), (19, 1), (20, 2), (30, 3)])
+@pytest.mark.parametrize(("log_start", "count"), [(0, 0), (9, 0), (10, 1), (19, 1), (20, 2), (30, 2)])
 def test_log_start_offset(log_start: int, count: int) -> None:
     for limits in (NONE, Limits(-1, -1, False)):
         deletion = decide(LOG, limits, log_start)
@@ -82,5 +82,20 @@ def test_a_compacted_segment_ends_where_the_next_begins() -> None:
     assert decide(log, Limits(-1, 50, True)) == Deletion(2, 154, False, "retention.bytes")
 
 
-def test_the_rule_that_takes_most_wins() -> None:
-    assert decide(LOG, Limits(0, 200, True), log_start=20) == Deletion(3, 30, True, "retention.ms")
+def test_each_rule_begins_where_the_one_before_left_off() -> None:
+    assert decide(LOG, Limits(0, 200, True), log_start=20) == Deletion(3, 30, True, "log start offset, retention.ms")
+    assert decide(LOG, Limits(-1, 100, True), log_start=10) == Deletion(
+        2, 20, False, "log start offset, retention.bytes"
+    )
+    young_first = [Segment(0, 10, max_timestamp=9_999), *LOG[1:]]
+    assert decide(young_first, Limits(2_000, -1, True)) is None
+    assert decide(young_first, Limits(2_000, 200, True)) == Deletion(3, 30, True, "retention.bytes, retention.ms")
+    assert decide(young_first, Limits(2_000, -1, True), log_start=10) == Deletion(
+        3, 30, True, "log start offset, retention.ms"
+    )
+
+
+def test_only_age_and_size_empty_the_active_segment() -> None:
+    assert decide(LOG[2:], NONE, log_start=30) is None
+    assert decide(LOG[2:], Limits(0, -1, True), log_start=30) == Deletion(1, 30, True, "retention.ms")
+    assert decide(LOG[2:], Limits(-1, 0, True), log_start=30) == Deletion(1, 30, True, "retention.bytes")
