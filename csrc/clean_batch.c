@@ -34,6 +34,7 @@ static int32_t decompress(plog_writer *plain, const uint8_t *data, const plog_ba
   plog_decoder *decoder;
   int32_t rc = plog__decoder_open(header->attributes & PLOG_ATTR_CODEC_MASK, data + PLOG_BATCH_OVERHEAD,
                                   header->size_bytes - PLOG_BATCH_OVERHEAD, &decoder);
+  if (rc != 0) return rc == PLOG_CORRUPT_MESSAGE ? PLOG_E_UNREADABLE : rc;
   plog_writer_reset(plain);
   while (rc == 0) {
     uint8_t *room = plog_write_room(plain, STEP_BYTES);

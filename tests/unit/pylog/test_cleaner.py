@@ -397,3 +397,27 @@ def test_a_store_of_the_library_is_compacted_too(tmp_path: Path) -> None:
         assert store._manager._compaction.cleaner().clean_one()
         values = {record.key: record.value for record in topic[0].read()}
         assert len(values) == 3 and values[b"key 2"] == b"59" * 20
+
+
+def test_compacted_and_deleted(store: Store) -> None:
+    """With both policies what compaction left goes by its age, and the checkpoint follows the start of the log."""
+    store.configs["a"] = COMPACTED._replace(cleanup_policy=("compact", "delete"), retention_ms=5_000)
+    a = store.create(A)
+    then_s = store.clock.wall_ms() / 1000
+    for segment in a.segments():
+        os.utime(os.path.join(a.path, f"{segment.base_offset:020d}.log"), (then_s, then_s))
+    assert store.cleaner.clean_one()
+    assert a.segments()[0].last_modified_ms == store.clock.wall_ms(), (
+        "an empty segment is as old as what it was made of"
+    )
+    assert a.info().log_start_offset == 0
+    store.clock.advance(4_000)
+    store.fill(a, 30)
+    store.clock.advance(2_000)
+    store.manager.clean_up()
+    assert a.info().log_start_offset > 0
+    before = values(a)
+    store.fill(a, 1)
+    assert store.cleaner.clean_one()
+    assert store.noted()["a"] == a.segments()[-1].base_offset
+    assert set(values(a)) == set(before)
