@@ -436,6 +436,10 @@ class Admin:
             self._broker.config = self._broker.config.with_dynamic(node, everybody)
             for warning in self._broker.config.warnings:
                 self._log.warn(warning)
+            logs = self._broker.logs
+            logs.config = logs.config._replace(
+                producer_id_expiration_ms=self._broker.config.int("producer.id.expiration.ms")
+            )
         self._log_configs.clear()
 
     def _drop_outdated_changes(self) -> None:

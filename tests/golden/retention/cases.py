@@ -1,7 +1,7 @@
 """Logs, and settings under which segments of them go: what Apache Kafka was asked, and ours is.
 
-Times are ages in hours at the capture, far enough from the limits that the minutes it took do not matter. Every batch has
-the same size, so that two fill a segment.
+Times are ages in hours at the capture, far enough from the limits that the minutes it took do not matter. Every
+batch has the same size, so that two fill a segment.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ _builder = RecordBatchBuilder()
 
 
 def batch_of(case: Case, number: int, now_ms: int, *, offset: int = 0, leader_epoch: int = -1) -> bytes:
-    """Batch `number` of a case, BATCH_BYTES long. With LogAppendTime a leader would have stamped it as an offset says."""
+    """Batch `number` of a case, BATCH_BYTES long. With a leader epoch it is stamped as a leader would have done."""
     age_h = case.ages_h[number]
     timestamp = -1 if age_h is None else now_ms - int(age_h * HOUR_MS)
     append_time = leader_epoch >= 0 and case.writing.get("message.timestamp.type") == "LogAppendTime"
