@@ -25,7 +25,7 @@ from pylog._columns import (
 )
 from pylog._native import INT32_MIN, LogSettings, Sys
 from pylog._native import Log as NativeLog
-from pylog.column_input import byte_column, headers_column, timestamp_column
+from pylog.column_input import BytesLike, byte_column, headers_column, timestamp_column
 from pylog.compression import PRODUCER, codec_named
 from pylog.config import LogConfig
 from pylog.errors import KafkaError
@@ -153,34 +153,40 @@ class Partition(PartitionReader):
 
     def append(
         self,
-        value: bytes | None,
-        key: bytes | None = None,
+        value: BytesLike | None,
+        key: BytesLike | None = None,
         *,
-        timestamp_ms: int = NOW,
+        timestamp_ms: int | None = None,
         headers: HeadersLike = (),
         codec: str | None = None,
         durability: Durability | None = None,
     ) -> int:
         """Append one record, as a batch of its own; returns its offset.
 
-        value, key: bytes, or None for null. timestamp_ms: ms since 1970; left out, it is now. headers: pairs of a str
-        and bytes or None. codec: none, gzip, snappy, lz4 or zstd; the topic's compression.type when left out.
+        value, key: bytes-like, or None for null. timestamp_ms: ms since 1970; left out, it is now. headers: pairs of a
+        str and bytes or None. codec: none, gzip, snappy, lz4 or zstd; the topic's compression.type when left out.
         durability: that of the store when left out.
 
         Raises RecordTooLargeError, InvalidRecordError, StoreClosedError, StorageFailedError; OSError as the disk says
         it (ENOSPC: nothing was appended, and it works again when there is room).
         """
         if headers or codec is not None:
-            record = NewRecord(value, key, timestamp_ms, as_headers(headers))
+            record = NewRecord(_as_bytes(value, "value"), _as_bytes(key, "key"), timestamp_ms, as_headers(headers))
             return self.append_many([record], codec=codec, durability=durability)[0]
-        offset: int = self._append_record(
-            self._pointer,
-            NO_BYTES if value is None else value,
-            -1 if value is None else len(value),
-            NO_BYTES if key is None else key,
-            -1 if key is None else len(key),
-            timestamp_ms,
-        )
+        try:
+            offset: int = self._append_record(
+                self._pointer,
+                NO_BYTES if value is None else value,
+                -1 if value is None else len(value),
+                NO_BYTES if key is None else key,
+                -1 if key is None else len(key),
+                NOW if timestamp_ms is None else timestamp_ms,
+            )
+        except TypeError:
+            as_bytes = _as_bytes(value, "value"), _as_bytes(key, "key")
+            if as_bytes[0] is value and as_bytes[1] is key:
+                raise  # it was something else
+            return self.append(*as_bytes, timestamp_ms=timestamp_ms, durability=durability)
         if offset < 0:
             offset = self._attend(offset)
         if self._syncs if durability is None else durability == "fsync":
@@ -211,7 +217,7 @@ class Partition(PartitionReader):
         return self.append_columns(
             values,
             keys=None if not any(key is not None for key in keys) else keys,
-            timestamps_ms=array("q", timestamps),
+            timestamps_ms=array("q", [NOW if timestamp is None else timestamp for timestamp in timestamps]),
             headers=headers if any(headers) else None,
             codec=codec,
             durability=durability,
@@ -348,3 +354,12 @@ class Partition(PartitionReader):
         self._why_closed = why
         self._source = None
         unhost_all([self._log], self._appender.release)
+
+
+def _as_bytes(value: object, what: str) -> bytes | None:
+    """A value that is not bytes as such; where it cannot be, the caller is told what is wanted."""
+    if value is None or type(value) is bytes:
+        return value
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError(f"{what}: bytes-like or None is wanted, not {type(value).__name__}")
+    return bytes(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import repeat
 
-from pylog._columns import NOW, Decoded
+from pylog._columns import Decoded
 from pylog.facts import NamedTuple
 from pylog.records import Header, decode_headers
 from pylog.typed import TypeAlias
@@ -31,11 +31,11 @@ class Record(NamedTuple):
 
 
 class NewRecord(NamedTuple):
-    """One record to be appended. timestamp_ms: left out, it is now."""
+    """One record to be appended. timestamp_ms: None, it is now."""
 
     value: bytes | None
     key: bytes | None = None
-    timestamp_ms: int = NOW
+    timestamp_ms: int | None = None
     headers: tuple[Header, ...] = ()
 
 

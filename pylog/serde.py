@@ -11,7 +11,6 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Generic, TypeVar
 
-from pylog._columns import NOW
 from pylog.partition import Durability, Partition
 from pylog.partition_reader import Isolation, PartitionReader, Start
 from pylog.record import HeadersLike, Record
@@ -120,7 +119,7 @@ class TypedPartition(TypedReader[K, V]):
         value: V | None,
         key: K | None = None,
         *,
-        timestamp_ms: int = NOW,
+        timestamp_ms: int | None = None,
         headers: HeadersLike = (),
         codec: str | None = None,
         durability: Durability | None = None,

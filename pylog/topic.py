@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
-from pylog._columns import NOW
 from pylog.partition import Durability, Partition
 from pylog.partition_reader import PartitionReader
 from pylog.record import HeadersLike
@@ -62,7 +61,7 @@ class Topic(TopicReader[Partition]):
         value: bytes | None,
         key: bytes | None = None,
         *,
-        timestamp_ms: int = NOW,
+        timestamp_ms: int | None = None,
         headers: HeadersLike = (),
         durability: Durability | None = None,
     ) -> tuple[TopicPartition, int]:

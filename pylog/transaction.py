@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from pylog._columns import NOW, Producer
+from pylog._columns import Producer
 from pylog.log import Log
 from pylog.partition import Durability, Partition
 from pylog.position import Positions, position_record
@@ -212,7 +212,7 @@ class Transaction:
         value: bytes | None,
         key: bytes | None = None,
         *,
-        timestamp_ms: int = NOW,
+        timestamp_ms: int | None = None,
         headers: HeadersLike = (),
     ) -> int:
         """Append one record; returns its offset. Raises TransactionError, and as Partition.append does."""

@@ -44,6 +44,20 @@ def test_records_come_back_as_they_were_given(orders: pylog.Partition) -> None:
     assert (orders.log_start_offset(), orders.log_end_offset()) == (0, 3)
 
 
+def test_anything_like_bytes(orders: pylog.Partition) -> None:
+    orders.append(bytearray(b"ab"), memoryview(b"key"))
+    orders.append(memoryview(array("H", [1, 2])))
+    assert [(record.key, record.value) for record in orders.read()] == [(b"key", b"ab"), (None, b"\1\0\2\0")]
+    for value in ("text", 7, object()):
+        with pytest.raises(TypeError):
+            orders.append(value)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        orders.append(b"x", timestamp_ms="now")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="key: bytes-like or None is wanted, not str"):
+        orders.append(b"x", "key")  # type: ignore[arg-type]
+    assert orders.log_end_offset() == 2
+
+
 def test_many_of_all_kinds_at_once(orders: pylog.Partition) -> None:
     assert orders.append_many([]) == range(0)
     assert orders.append_many([b"a", b"b"]) == range(2)
