@@ -253,7 +253,8 @@ int32_t plog__index_open_writable(plog_index *index, plog_sys *sys, const char *
   rc = plog__sys_ftruncate(sys, index->fd, 0);
   if (rc == 0) rc = plog__sys_ftruncate(sys, index->fd, PLOG_MAX(file_bytes, (int64_t)plog__index_bytes(index)));
   if (rc == 0) rc = plog__index_write(index, sys);
-  return rc;
+  /* a full disk is no reason not to open the log: the entries are in memory, and the file follows when there is room */
+  return rc == -ENOSPC || rc == -EDQUOT ? 0 : rc;
 }
 
 /* ---------------------------------------------------------------------------------------------- opening */

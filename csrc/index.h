@@ -54,7 +54,7 @@ void plog__index_deinit(plog_index *index, plog_sys *sys);
  */
 int32_t plog__index_load(plog_index *index, plog_sys *sys, const char *path);
 /* Let it grow: its entries in memory, the file open for writing, file_bytes long and holding them; creates it. -EIO and
-   PLOG_E_SHORT when a sealed one cannot be read, and then it is as it was. */
+   PLOG_E_SHORT when a sealed one cannot be read, and then it is as it was. On a full disk the file follows later. */
 int32_t plog__index_open_writable(plog_index *index, plog_sys *sys, const char *path, int64_t file_bytes);
 /* Write what the file lacks and cut it to its entries. It still grows. */
 int32_t plog__index_trim(plog_index *index, plog_sys *sys);

@@ -4,9 +4,13 @@ Keeps true: whoever opens a file that `replace_file` writes sees all of the old 
 cut too: written aside, fsynced, renamed, and the directory fsynced.
 """
 
+import errno
 import os
 
 TEMPORARY_SUFFIX = ".tmp"
+
+#: What a full disk, or a spent quota, says.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CorruptFileError(ValueError):

@@ -13,7 +13,6 @@ Loaded when the first log is moved, or an unfinished copy is found. Any thread.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections import deque
@@ -24,7 +23,7 @@ from pylog.clock import Clock
 from pylog.disk_space import Reserve, disk_space, room_left
 from pylog.errors import KafkaError
 from pylog.facts import NamedTuple
-from pylog.files import FlushError, sync_directory, unlink_if_there
+from pylog.files import NO_ROOM, FlushError, sync_directory, unlink_if_there
 from pylog.log import Log
 from pylog.logger import Logger
 from pylog.types import TopicPartition
@@ -231,7 +230,7 @@ class FutureLogs:
                 copy.flush(self._clock.monotonic_ms())
                 flushed = True
             except OSError as e:
-                if e.errno not in (errno.ENOSPC, errno.EDQUOT) or isinstance(e, FlushError):
+                if e.errno not in NO_ROOM or isinstance(e, FlushError):
                     raise
                 _log.warn("disk full, moving waits", partition=copy.partition, error=e)
                 self._stopping.wait(_NO_ROOM_WAIT_MS / 1000)

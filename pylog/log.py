@@ -29,7 +29,7 @@ from pylog._native import (
 from pylog.config import LogConfig
 from pylog.data_dir import DELETE_SUFFIX, FUTURE_SUFFIX, renamed_directory_name
 from pylog.errors import ErrorCode, KafkaError
-from pylog.files import CorruptFileError, FlushError, sync_directory, sync_file, unlink_if_there
+from pylog.files import NO_ROOM, CorruptFileError, FlushError, sync_directory, sync_file, unlink_if_there
 from pylog.leader_epoch import LEADER_EPOCH_FILE, EpochEntry, read_leader_epochs, write_leader_epochs
 from pylog.log_owner import HostedOwner, LocalOwner, LogOwner
 from pylog.logger import Logger
@@ -349,13 +349,34 @@ class Log:
             )
             if deletion is None:
                 return None
-            if deletion.roll_first:
-                self.owner.roll(wall_ms)
+            if deletion.roll_first and not self._roll_if_room(wall_ms):
+                # the active segment has to stay, all others may go
+                last = self.native.segments()[-1].base_offset
+                start = min(deletion.start_offset, last)
+                deletion = deletion._replace(segment_count=deletion.segment_count - 1, start_offset=start)
             if deletion.start_offset > info.log_start_offset:
                 self.owner.set_start(deletion.start_offset)
             self.owner.delete_segments(deletion.start_offset)
-            self.write_epochs()
+            self._write_epochs_if_room()
             return deletion
+
+    def _roll_if_room(self, wall_ms: int) -> bool:
+        try:
+            self.owner.roll(wall_ms)
+        except OSError as e:
+            if e.errno not in NO_ROOM:
+                raise
+            return False
+        return True
+
+    def _write_epochs_if_room(self) -> None:
+        """Where the log only became shorter: a file that says more than is there does no harm, and deleting must not
+        need room. It is written with the next flush."""
+        try:
+            self.write_epochs()
+        except OSError as e:
+            if e.errno not in NO_ROOM:
+                raise
 
     def set_start(self, offset: int) -> int:
         """Raise the log start offset; returns where it is. Raises OFFSET_OUT_OF_RANGE above the high watermark.
@@ -364,7 +385,7 @@ class Log:
         """
         with self._guard:
             start = self.owner.set_start(offset)
-            self.write_epochs()
+            self._write_epochs_if_room()
             return start
 
     def truncate(self, offset: int, wall_ms: int) -> None:

@@ -26,7 +26,7 @@ from pylog.config import LogConfig
 from pylog.data_dir import DataDirectory, DirectoryInUse, put_clean_shutdown_marker
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
-from pylog.files import CorruptFileError, FlushError, sync_directory
+from pylog.files import NO_ROOM, CorruptFileError, FlushError, sync_directory
 from pylog.log import Log, create_log
 from pylog.logger import Logger
 from pylog.recovery import load_directories, run_parallel
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 _log = Logger("LogManager")
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -372,7 +371,7 @@ class LogManager:
             try:
                 log = self._create_in(where, partition, topic_id, config)
             except KafkaError as e:
-                full = isinstance(e.__cause__, OSError) and e.__cause__.errno in _NO_ROOM
+                full = isinstance(e.__cause__, OSError) and e.__cause__.errno in NO_ROOM
                 if len(live) == 1 or (where in self._directories and not full):
                     raise
                 continue
@@ -664,7 +663,7 @@ class LogManager:
         """Something failed in a directory. A full disk is no failure: what was to be written is written when there is
         room. Nor is a process that may open no more files, or has no memory: the disk has nothing to do with it. Every
         other error takes it offline."""
-        if error.errno in _NO_ROOM and not isinstance(error, FlushError):
+        if error.errno in NO_ROOM and not isinstance(error, FlushError):
             _log.warn("disk full", directory=directory, error=error)
         elif error.errno in _NO_RESOURCES:
             _log.warn("out of file descriptors or memory", directory=directory, error=error)

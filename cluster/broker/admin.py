@@ -130,7 +130,10 @@ class Admin:
 
     def close(self) -> None:
         """End the session: the broker's registration and the controller's node go."""
-        self.store.close()
+        try:
+            self.store.close()
+        except StoreError as error:
+            self._log.error("metadata tree is not closed in order, nothing that was answered is lost", why=error)
 
     def _rack(self) -> str | None:
         return self._broker.config.optional_str("broker.rack")

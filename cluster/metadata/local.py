@@ -5,14 +5,15 @@ and go with this process: ephemeral nodes are never written, for the session end
 their parents goes down with the next durable write. zxids never repeat: the upper half of one counts the openings of
 the file that wrote something, and an opening is counted with the first thing it writes; one that wrote nothing leaves
 nothing behind that has its zxids. After the medium has failed nothing more is written. A new file is made under another
-name and renamed when it is whole: a start that is cut short leaves no half of one.
+name and renamed when it is whole: a start that is cut short leaves no half of one. Another file beside it holds some
+room, which is given up when the disk is full, so that a broker starts and topics can be deleted even then.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from cluster.metadata.store import StoreError, StoreFailed
 from cluster.metadata.tree import Change, Node, Tree
@@ -29,6 +30,8 @@ FILE_NAME = "metadata.db"
 _APPLICATION_ID = 0x706C6F67  # "plog"
 _FORMAT = 1
 _EPOCH_SHIFT = 32
+_RESERVE_SUFFIX = "-reserve"
+_RESERVE_BYTES = 256 << 10
 
 _SCHEMA = (
     "CREATE TABLE node (path TEXT PRIMARY KEY, data BLOB, czxid INTEGER NOT NULL, mzxid INTEGER NOT NULL,"
@@ -79,6 +82,7 @@ class LocalStore(TreeStore):
             self._database.close()
             raise
         super().__init__(Tree(nodes, epoch << _EPOCH_SHIFT), epoch, now_ms)
+        _lay_in_reserve(path)
 
     def close(self) -> None:
         """End the session. The file is complete by itself afterwards, without its -wal."""
@@ -87,9 +91,10 @@ class LocalStore(TreeStore):
         try:
             super().close()
             if self._pending and not self._failed:
-                self._write_rows((path, self._tree.node(path)) for path in self._pending)
+                self._write_rows([(path, self._tree.node(path)) for path in self._pending])
         finally:
             self._database.close()
+            _lay_in_reserve(self._path)
 
     def _write_down(self, change: Change) -> None:
         if self._failed:
@@ -107,12 +112,20 @@ class LocalStore(TreeStore):
         if durable:
             rows = {path: self._tree.node(path) for path in self._pending}
             rows |= {path: change.nodes[path] for path in touched}
-            self._write_rows((rows | durable).items())
+            self._write_rows([*(rows | durable).items()])
             self._pending.clear()
         else:
             self._pending |= touched
 
-    def _write_rows(self, rows: Iterable[tuple[str, Node | None]]) -> None:
+    def _write_rows(self, rows: Sequence[tuple[str, Node | None]]) -> None:
+        try:
+            self._try_to_write(rows)
+        except StoreFull:
+            if not unlink_if_there(self._path + _RESERVE_SUFFIX):
+                raise
+            self._try_to_write(rows)
+
+    def _try_to_write(self, rows: Sequence[tuple[str, Node | None]]) -> None:
         database = self._database
         try:
             database.execute("BEGIN IMMEDIATE")
@@ -153,6 +166,23 @@ def _connect(path: str) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _lay_in_reserve(path: str) -> None:
+    """Hold some room for a time when there is none; nothing when there is none now."""
+    reserve = path + _RESERVE_SUFFIX
+    try:
+        if os.path.exists(reserve):
+            return
+        fd = os.open(reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.posix_fallocate(fd, 0, _RESERVE_BYTES)
+        except OSError:
+            os.unlink(reserve)
+        finally:
+            os.close(fd)
+    except OSError:
+        pass  # whatever is wrong with the disk, who writes to it will say so
 
 
 def _make(path: str) -> None:

@@ -22,7 +22,11 @@ from tests.support.brokers import Broker, chosen_kind, new_broker, start_broker,
 
 STORAGE_ERROR, NO_SUCH_DIRECTORY, NO_SUCH_PARTITION = 56, 57, 3
 OURS = pytest.mark.skipif(chosen_kind() != "pylog", reason="about pylog's own behaviour")
-SETTINGS = {"auto.create.topics.enable": "false", "log.initial.task.delay.ms": "200"}
+SETTINGS = {
+    "auto.create.topics.enable": "false",
+    "log.initial.task.delay.ms": "200",
+    "log.segment.delete.delay.ms": "100",
+}
 RATE = "replica.alter.log.dirs.io.max.bytes.per.second"
 
 
@@ -199,7 +203,7 @@ def test_a_directory_may_be_chosen_before_the_topic_is_there(raw: Raw, paths: li
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_partition_moves_with_its_records(raw: Raw, paths: list[str], version: int) -> None:
     name = f"moves{version}"
-    assert create(raw, name, **{"segment.bytes": "4096", "file.delete.delay.ms": "100"}) == 0
+    assert create(raw, name, **{"segment.bytes": "4096"}) == 0
     for i in range(50):
         assert produce(raw, name, b"v" * i * 10) == 0
     before, source = values(raw, name), place(raw, name)
@@ -254,7 +258,7 @@ def test_a_move_is_shown_throttled_and_cancelled(raw: Raw, paths: list[str]) -> 
 
 
 def test_a_topic_that_moves_can_be_deleted(raw: Raw, paths: list[str]) -> None:
-    assert create(raw, "leaves", **{"file.delete.delay.ms": "100"}) == 0
+    assert create(raw, "leaves") == 0
     for _ in range(30):
         assert produce(raw, "leaves", b"v" * 100_000) == 0
     source = place(raw, "leaves")
@@ -478,7 +482,7 @@ def test_a_disk_is_not_filled_and_a_full_one_is_served(tmp_path: Path, small_dis
         raw = Raw(broker.port)
         assert len(values(raw, "t")) == count
         assert produce(raw, "t") == STORAGE_ERROR
-        assert describe(raw)[str(small_disk / "data")].usable_bytes == 0
+        assert describe(raw)[str(small_disk / "data")].usable_bytes < 1 << 20
         raw.close()
         assert broker.stop() == 0
 

@@ -26,7 +26,7 @@ from pylog.types import TopicPartition
 A0, B0 = TopicPartition("a", 0), TopicPartition("b", 0)
 TOPIC_ID = bytes(range(16))
 SMALL = LogConfig(segment_bytes=1_000, index_interval_bytes=100, segment_index_bytes=1_000, file_delete_delay_ms=60_000)
-SYS_PWRITEV = 1
+SYS_PWRITEV, SYS_PWRITE = 1, 2
 EIO, ENOSPC = 5, 28
 
 MakeBatch = Callable[..., bytes]
@@ -329,6 +329,60 @@ def test_a_copy_keeps_the_reserve_free(
     assert copy is not None and copy.info().log_end_offset == 0
     space[0] = DiskSpace(100 << 20, 20 << 20)
     wait_moved(manager, A0, store.paths[1])
+
+
+# -------------------------------------------------------------------------------------------------- full disks
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_retention_needs_no_room(
+    store: Store, fill: Callable[..., None], monkeypatch: pytest.MonkeyPatch, expired: bool
+) -> None:
+    """Neither the epochs' file nor, when every segment has had its time, a new active segment can be written."""
+    manager = store.open()
+    log = manager.create(A0, TOPIC_ID)
+    fill(log, 30)
+    count = log.info().segment_count
+    limits = {"retention_ms": 1} if expired else {"retention_bytes": 1}
+    store.config = SMALL.__class__(**{**SMALL._asdict(), **limits, "file_delete_delay_ms": 0})
+    manager.configure_topic("a")
+
+    def no_room(path: str, data: object) -> None:
+        raise OSError(ENOSPC, "no room", path)
+
+    monkeypatch.setattr("pylog.log.write_leader_epochs", no_room)
+    store.system.fault(SYS_PWRITE, 1, error=ENOSPC, repeat=-1)
+    manager.clean_up()
+    assert log.info().segment_count == 1 and log.info().log_start_offset == log.segments()[0].base_offset > 0
+    manager.run_pending(SystemClock().monotonic_ms() + 1)
+    assert len(list(Path(log.path).glob("*.log*"))) == 1 < count
+    store.system.fault(SYS_PWRITE, 1, error=ENOSPC, repeat=0)
+    monkeypatch.undo()
+    fill(log, 3)
+    expected = everything(log)
+    store.shutdown(clean=False)
+    found = store.open().get(A0)
+    assert found is not None and everything(found) == expected and manager.offline_directories() == {}
+
+
+def test_a_log_opens_on_a_full_disk(store: Store, fill: Callable[..., None]) -> None:
+    manager = store.open()
+    log = manager.create(A0, TOPIC_ID)
+    fill(log, 8)
+    assert manager.flush(log)
+    manager.checkpoint_recovery_points()
+    expected = everything(log)
+    store.shutdown(clean=False)
+    store.system.fault(SYS_PWRITE, 1, error=ENOSPC, repeat=-1)
+    manager = store.open()
+    found = manager.get(A0)
+    assert found is not None and everything(found) == expected
+    store.system.fault(SYS_PWRITE, 1, error=ENOSPC, repeat=0)
+    fill(found, 20)
+    expected = everything(found)
+    store.shutdown(clean=True)
+    found = store.open().get(A0)
+    assert found is not None and everything(found) == expected
 
 
 # -------------------------------------------------------------------------------------------------- crashes

@@ -137,7 +137,7 @@ def test_what_a_start_that_was_cut_short_left_is_in_nobodys_way(path: str) -> No
     store = LocalStore(path, lambda: 0)
     store.create("/a")
     store.close()
-    assert os.listdir(os.path.dirname(path)) == ["metadata.db"]
+    assert sorted(os.listdir(os.path.dirname(path))) == ["metadata.db", "metadata.db-reserve"]
 
 
 def test_a_new_file_is_whole_before_it_has_its_name(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
