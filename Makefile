@@ -8,6 +8,7 @@
 #   make differential           the same odd requests to ours and to Apache Kafka: SEED=7 SESSIONS=100 ORACLE=kafka4
 #   make lint fmt fix           check; format; repair what a tool can
 #   make bench bench-record     compare with Apache Kafka; the same, and keep the figures in bench/history
+#   make bench-library          the library against LMDB, SQLite, RocksDB, LevelDB, ...: BENCH_ARGS='--rows read --record'
 #   make wheel clean
 #
 # PYTHON=python3.12 chooses the interpreter the virtual environment is made of.
@@ -29,7 +30,7 @@ C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/SOURCES csrc/ffi_build.py)
 CC ?= cc
 
 .PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro \
-  bench-record peers differential wheel clean
+  bench-library bench-record peers differential wheel clean
 
 run: build
 	@exec $(BIN)/pylog server $(ARGS)
@@ -166,6 +167,17 @@ bench-micro: build $(STAMP)/test
 
 bench-macro: build $(STAMP)/test $(STAMP)/load $(STAMP)/rdkafka
 	$(BIN)/python -m bench.macro.run $(BENCH_ARGS)
+
+# The stores it is compared with; nothing else wants them.
+$(STAMP)/stores: pyproject.toml $(STAMP)/test
+	@echo 'installing the stores to compare with'
+	@$(BIN)/python -c 'import tomllib; \
+	  print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"]))' \
+	  | $(BIN)/pip install -q --disable-pip-version-check -r /dev/stdin
+	@touch $@
+
+bench-library: build $(STAMP)/stores
+	$(BIN)/python -m bench.library.run $(BENCH_ARGS)
 
 bench-record: build $(STAMP)/test $(STAMP)/load $(STAMP)/rdkafka
 	$(BIN)/python -m bench.macro.run --record $(BENCH_ARGS)

@@ -22,6 +22,11 @@ def number(entry: dict[str, object], key: str) -> float:
     return float(value)
 
 
+def rival(entry: dict[str, object]) -> object:
+    """Whom a row is compared with: of the library's rows it is said there."""
+    return entry.get("other", "Kafka")
+
+
 def bar(values: list[float]) -> str:
     low, high = min(values), max(values)
     width = (high - low) or 1.0
@@ -37,10 +42,11 @@ def report(entries: list[dict[str, object]], words: list[str]) -> list[str]:
         if words and not any(word.lower() in row.lower() for word in words):
             continue
         ratios = [number(entry, "ratio") for entry in history]
-        lines.append(f"{row} ({history[-1]['unit']}), times better than Kafka: {bar(ratios)}")
+        lines.append(f"{row} ({history[-1]['unit']}), times better than {rival(history[-1])}: {bar(ratios)}")
         for entry in history:
             met = "met" if entry["met"] else "missed"
-            figures = f"{number(entry, 'pylog'):10.4g} {number(entry, 'kafka'):10.4g} {number(entry, 'ratio'):8.2f}×"
+            theirs = number(entry, "pylog") * number(entry, "ratio") if "other" in entry else number(entry, "kafka")
+            figures = f"{number(entry, 'pylog'):10.4g} {theirs:10.4g} {number(entry, 'ratio'):8.2f}×"
             lines.append(f"  {entry['date']} {entry['commit']!s:13} {figures} {met:6}  {entry['machine']}")
     return lines
 
