@@ -184,7 +184,7 @@ void plog_log_info_read(plog_log *log, plog_log_info *out) {
   out->log_start_offset = plog__log_start(log);
   out->log_end_offset = plog__log_end(log);
   out->recovery_point = atomic_load(&log->recovery_point);
-  out->last_stable_offset_limit = plog__producers_first_open(log->producers);
+  out->last_stable_offset_limit = PLOG_MAX(plog__producers_first_open(log->producers), out->log_start_offset);
   out->size_bytes = 0;
   for (int32_t i = 0; i < log->segments_count; i++) out->size_bytes += log->segments[i]->size_bytes;
   out->segment_count = log->segments_count;

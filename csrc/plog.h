@@ -266,7 +266,7 @@ typedef struct {
   int64_t log_start_offset;
   int64_t log_end_offset;
   int64_t recovery_point;           /* everything below is on stable storage */
-  int64_t last_stable_offset_limit; /* first offset of the oldest open transaction, INT64_MAX when none is open */
+  int64_t last_stable_offset_limit; /* first offset of the oldest open transaction, or the log start; INT64_MAX: none */
   int64_t size_bytes;
   int32_t segment_count;
   int32_t latest_epoch; /* newest leader epoch that has a record, -1 none */

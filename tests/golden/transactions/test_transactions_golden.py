@@ -104,7 +104,7 @@ def files(directory: Path, suffixes: tuple[str, ...] = SUFFIXES) -> dict[str, by
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.suffix in suffixes}
 
 
-def open_log(table: Sys, directory: Path, said: Said, *, clean: bool) -> Log:
+def open_log(table: Sys, directory: Path, said: Said, *, clean: bool, recovery_point: int = 0) -> Log:
     bases = sorted(int(path.name[:20]) for path in directory.glob("*.log"))
     log, _ = Log.open(
         table,
@@ -112,7 +112,7 @@ def open_log(table: Sys, directory: Path, said: Said, *, clean: bool) -> Log:
         SETTINGS_OF_LOG,
         bases,
         log_start=said.log_start if bases else 0,
-        recovery_point=0,
+        recovery_point=recovery_point,
         clean=clean,
         epochs=[(0, 0)] if bases else [],
         now_ms=said.base_ms,
@@ -229,6 +229,30 @@ def test_reads_of_kafkas_directory(host: Host, said: Said, clean: bool) -> None:
     with host.client() as client:
         for read in said.reads:
             assert read_again(client, said.topic, read) == read
+
+
+@pytest.mark.parametrize("lost", ["nothing", "newest", "every-other", "all", "garbage"])
+def test_recovered_from_anywhere_with_whatever_snapshots_are_left(
+    captured: dict[str, Said], tmp_path_factory: pytest.TempPathFactory, lost: str
+) -> None:
+    said = captured["interleaved"]
+    newest = read_producer_snapshot(str(max(said.directory.glob("*.snapshot"))))
+    for number, recovery_point in enumerate(sorted(int(path.name[:20]) for path in said.directory.glob("*.snapshot"))):
+        directory = tmp_path_factory.mktemp("copy")
+        shutil.copytree(said.directory, directory, dirs_exist_ok=True)
+        snapshots = sorted(directory.glob("*.snapshot"))
+        for path in {"nothing": [], "newest": snapshots[-1:], "every-other": snapshots[::2]}.get(lost, snapshots):
+            if lost == "garbage":
+                path.write_bytes(path.read_bytes()[: 11 * number])
+            else:
+                path.unlink()
+        table = Sys()
+        log = open_log(table, directory, said, clean=False, recovery_point=recovery_point)
+        assert files(directory, (".txnindex",)) == files(said.directory, (".txnindex",))
+        assert sorted(log.producers()) == sorted(newest)
+        assert log.info().last_stable_offset_limit == said.answers[-1].last_stable
+        log.close(clean=False)
+        table.close()
 
 
 def test_offsets_by_time_as_readers_of_committed_records_may_see_them(said: Said, tmp_path: Path) -> None:
