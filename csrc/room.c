@@ -44,23 +44,20 @@ plog_room *plog__rooms_find(const plog_rooms *rooms, const char *partition_dir) 
   return name ? find(rooms, partition_dir, (size_t)(name - partition_dir)) : NULL;
 }
 
-/* Ask the file system. When it does not say, the write will. */
+/* Ask the file system. When it does not say, or nothing is kept, the write will show whether there is room. */
 static void look(plog_sys *sys, plog_room *room, int64_t size_bytes, int64_t wall_ms) {
   struct statvfs found;
-  room->checked_ms = wall_ms;
-  if (plog__sys_statvfs(sys, room->dir, &found) != 0) {
-    room->left_bytes = INT64_MAX;
-    return;
+  int64_t left = INT64_MAX, reserve = 0;
+  if (plog__sys_statvfs(sys, room->dir, &found) == 0) {
+    double total_bytes = (double)found.f_blocks * (double)found.f_frsize;
+    reserve = PLOG_MAX(room->reserve_bytes, (int64_t)(total_bytes * room->reserve_percent / 100.0));
+    if (reserve > 0) left = (int64_t)(found.f_bavail * found.f_frsize) - reserve;
   }
-  int64_t unit = (int64_t)found.f_frsize;
-  int64_t reserve = (int64_t)((double)found.f_blocks * (double)unit * room->reserve_percent / 100.0);
-  reserve = PLOG_MAX(reserve, room->reserve_bytes);
-  int64_t left = (int64_t)found.f_bavail * unit - reserve;
-  if (reserve == 0) left = INT64_MAX; /* nothing is kept: the disk itself says when it is full */
   bool lacking = left < size_bytes + (room->lacking ? reserve / SLACK_PART : 0);
   room->news = room->news || lacking != room->lacking;
   room->lacking = lacking;
   room->left_bytes = left;
+  room->checked_ms = wall_ms;
 }
 
 bool plog__room_admits(plog_sys *sys, plog_room *room, int64_t size_bytes, int64_t wall_ms) {
