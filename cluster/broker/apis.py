@@ -86,6 +86,8 @@ def _family(key: ApiKey) -> Mapping[ApiKey, Handler]:
         from cluster.broker.handlers import producers as module  # type: ignore[no-redef]
     elif key in (ApiKey.DESCRIBE_LOG_DIRS, ApiKey.ALTER_REPLICA_LOG_DIRS):
         from cluster.broker.handlers import log_dirs as module  # type: ignore[no-redef]
+    elif key in (ApiKey.ALTER_PARTITION_REASSIGNMENTS, ApiKey.LIST_PARTITION_REASSIGNMENTS):
+        from cluster.broker.handlers import reassignments as module  # type: ignore[no-redef]
     else:
         from cluster.broker.handlers import groups as module  # type: ignore[no-redef]
     return module.HANDLERS

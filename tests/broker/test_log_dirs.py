@@ -192,6 +192,39 @@ def test_what_cannot_be_moved_is_told(raw: Raw, paths: list[str], root: Path) ->
     assert len(places(raw, "stays")) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "replicas", "code", "message"),
+    [
+        ("spread", [0], 0, None),
+        ("spread", None, 85, "No partition reassignment is in progress."),
+        ("spread", [], 39, "Empty replica list specified in partition reassignment."),
+        ("spread", [0, 0], 39, "Duplicate replica ids in partition reassignment replica list: ArrayBuffer(0, 0)"),
+        ("spread", [-1], 39, "Invalid broker id in replica list: ArrayBuffer(-1)"),
+        (
+            "spread",
+            [9],
+            39,
+            "Replica assignment has brokers that are not alive. Replica list: ArrayBuffer(9), live broker list: Set(0)",
+        ),
+        ("unknown", [0], 3, "The partition does not exist."),
+        ("unknown", None, 85, "No partition reassignment is in progress."),
+        ("unknown", [9], 39, "Replica assignment has brokers that are not alive."),
+    ],
+)
+def test_replicas_are_where_they_can_be(
+    raw: Raw, name: str, replicas: list[int] | None, code: int, message: str | None
+) -> None:
+    """What Kafka's tool asks for before it moves partitions between directories."""
+    create(raw, "spread", 6)
+    part = m.AlterPartitionReassignmentsRequest.ReassignablePartition(partition_index=0, replicas=replicas)
+    topic = m.AlterPartitionReassignmentsRequest.ReassignableTopic(name=name, partitions=[part])
+    answer = raw.ask(m.AlterPartitionReassignmentsRequest(topics=[topic]), 0)
+    said = answer.responses[0].partitions[0]
+    assert (answer.error_code, said.error_code) == (0, code)
+    assert said.error_message == message or (message and said.error_message.startswith(message))
+    assert raw.ask(m.ListPartitionReassignmentsRequest(topics=None), 0).topics == []
+
+
 @pytest.mark.parametrize("path", [0, 2])
 def test_a_directory_may_be_chosen_before_the_topic_is_there(raw: Raw, paths: list[str], path: int) -> None:
     name = f"chosen{path}"

@@ -203,6 +203,8 @@ ASK: dict[ApiKey, Callable[[Raw, int], Any]] = {
     ApiKey.OFFSET_FOR_LEADER_EPOCH: epoch,
     ApiKey.DESCRIBE_CONFIGS: describe_configs,
     ApiKey.ALTER_CONFIGS: alter_configs,
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS: lambda raw, version: m.AlterPartitionReassignmentsRequest(topics=[]),
+    ApiKey.LIST_PARTITION_REASSIGNMENTS: lambda raw, version: m.ListPartitionReassignmentsRequest(topics=None),
     ApiKey.ALTER_REPLICA_LOG_DIRS: lambda raw, version: m.AlterReplicaLogDirsRequest(dirs=[]),
     ApiKey.DESCRIBE_LOG_DIRS: lambda raw, version: m.DescribeLogDirsRequest(topics=None),
     ApiKey.CREATE_PARTITIONS: create_partitions,
