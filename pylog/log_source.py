@@ -69,6 +69,22 @@ class Watch(Protocol):
         """Until the log has grown since the last call. False: deadline (of time.monotonic(), None: never) is past."""
 
 
+def everything_from(source: LogSource, offset: int) -> Chunks:
+    """The log from offset on, transactions that are open or aborted included."""
+    from pylog.chunk import Bounds, Chunks  # which reads what a source tells about
+
+    return Chunks(source, Bounds(offset, committed=False))
+
+
+def first_of_time(source: LogSource, offset: int, timestamp_ms: int) -> int | None:
+    """The first record from offset on that is of this time or later."""
+    for decoded in everything_from(source, offset):
+        for at, timestamp in zip(decoded.offsets(), decoded.timestamps(), strict=True):
+            if timestamp >= timestamp_ms:
+                return at
+    return None
+
+
 # -------------------------------------------------------------------------------------------------- our own log
 
 
@@ -103,7 +119,12 @@ class LocalSource:
 
     def offset_for_timestamp(self, timestamp_ms: int) -> int | None:
         found = self._log.offset_for_timestamp(timestamp_ms)
-        return None if found is None else found.offset
+        if found is None:
+            return None
+        if not self._log.info().producer_count:
+            return found.offset
+        # It may be the marker of a transaction, whose time says nothing about the records behind it.
+        return first_of_time(self, found.offset, timestamp_ms)
 
     def watch(self) -> Watch:
         return _LocalWatch(self._log, self._appender)
@@ -176,15 +197,10 @@ class DirectorySource:
             return 0
         cursor = Cursor(self._path, bases[-1])
         cursor.skip_to_last_index_entry()
-        chunks = self._everything_from(cursor.offset)
+        chunks = everything_from(self, cursor.offset)
         for _ in chunks.raw():
             pass
         return chunks.next_offset
-
-    def _everything_from(self, offset: int) -> Chunks:
-        from pylog.chunk import Bounds, Chunks  # which reads what a source tells about
-
-        return Chunks(self, Bounds(offset, committed=False))
 
     def limit(self) -> int:
         return INT64_MAX
@@ -193,16 +209,12 @@ class DirectorySource:
         return TransactionView(self._path)
 
     def offset_for_timestamp(self, timestamp_ms: int) -> int | None:
-        bases = segment_bases(self._path)
+        bases, start = segment_bases(self._path), self.start()
         for base in bases:
             index = TimeIndex(self._path, base)
             if base != bases[-1] and index.count and index.largest < timestamp_ms:
                 continue
-            for decoded in self._everything_from(max(base, index.offset_before(timestamp_ms))):
-                for offset, timestamp in zip(decoded.offsets(), decoded.timestamps(), strict=True):
-                    if timestamp >= timestamp_ms:
-                        return offset
-            break
+            return first_of_time(self, max(start, base, index.offset_before(timestamp_ms)), timestamp_ms)
         return None
 
     def watch(self) -> Watch:

@@ -35,6 +35,14 @@ class Kept(NamedTuple):
     value: bytes | None
 
 
+def copy_sparse(source: str, target: str) -> None:
+    """The indexes of active segments are megabytes of zeros behind a few entries."""
+    size = os.path.getsize(source)
+    with open(source, "rb") as file, open(target, "wb") as copy:
+        copy.write(file.read(1 << 20).rstrip(b"\0") if size > 1 << 20 else file.read())
+        copy.truncate(size)
+
+
 class StoreMachine(RuleBasedStateMachine):
     """`kept` has every record that a read_committed reader sees; `ends` where each log ends."""
 
@@ -45,6 +53,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.path = os.path.join(self.directory, "store")
         self.kept: dict[TopicPartition, list[Kept]] = {which: [] for which in PARTITIONS}
         self.ends = dict.fromkeys(PARTITIONS, 0)
+        self.starts = dict.fromkeys(PARTITIONS, 0)
         self.positions: dict[str, int] = {}
         self.copies = 0
 
@@ -122,6 +131,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert partition.delete_records(start) == start
         self.store._manager.clean_up()
         self.kept[which] = [record for record in self.kept[which] if record.offset >= start]
+        self.starts[which] = start
 
     # ------------------------------------------------------------------------------------------------ ends
 
@@ -141,7 +151,7 @@ class StoreMachine(RuleBasedStateMachine):
         left = os.path.join(self.directory, f"left-{self.copies}")
         self.store.flush()
         self.store._manager.checkpoint_log_starts()
-        shutil.copytree(self.path, left, ignore=shutil.ignore_patterns(".lock"))
+        shutil.copytree(self.path, left, ignore=shutil.ignore_patterns(".lock"), copy_function=copy_sparse)
         self.store.close()
         shutil.rmtree(self.path)
         os.rename(left, self.path)
@@ -164,26 +174,22 @@ class StoreMachine(RuleBasedStateMachine):
                     assert position.offset == offset
 
     def check(self, partition: pylog.PartitionReader, which: TopicPartition) -> None:
+        """From outside, records below the log's start are there until their files go, or a checkpoint tells."""
         expected = self.kept[which]
-        first = partition.log_start_offset()
-        expected_seen = [record for record in expected if record.offset >= first]
-        seen = [Kept(r.offset, r.timestamp_ms, r.key, r.value) for r in partition.read(isolation="read_committed")]
-        assert [record for record in seen if not expected or record.offset >= expected[0].offset] == expected_seen
-        columns = list(partition.read_columns())
-        assert [value for part in columns for value in part.value.to_list()] == [record.value for record in seen]
-        assert [key for part in columns for key in part.key.to_list()] == [record.key for record in seen]
-        assert [offset for part in columns for offset in part.offset.tolist()] == [record.offset for record in seen]
-        if expected_seen:
-            middle = expected_seen[len(expected_seen) // 2]
+        assert partition.log_start_offset() <= self.starts[which]
+        records = [record for record in partition.read() if record.offset >= self.starts[which]]
+        assert [Kept(*record[:4]) for record in records] == expected
+        columns = list(partition.read_columns(self.starts[which]))
+        assert [value for part in columns for value in part.value.to_list()] == [record.value for record in expected]
+        assert [key for part in columns for key in part.key.to_list()] == [record.key for record in expected]
+        assert [offset for part in columns for offset in part.offset.tolist()] == [record.offset for record in expected]
+        if expected:
+            middle = expected[len(expected) // 2]
             assert next(partition.read(middle.offset)).offset == middle.offset
-            self.check_time(partition, middle.timestamp_ms)
-
-    @staticmethod
-    def check_time(partition: pylog.PartitionReader, timestamp_ms: int) -> None:
-        found = partition.offset_for_timestamp(timestamp_ms)
-        everything = partition.read(isolation="read_uncommitted")
-        assert found == next(record.offset for record in everything if record.timestamp_ms >= timestamp_ms)
+            found = partition.offset_for_timestamp(middle.timestamp_ms)
+            everything = partition.read(isolation="read_uncommitted")
+            assert found == next(r.offset for r in everything if r.timestamp_ms >= middle.timestamp_ms)
 
 
 TestStore = StoreMachine.TestCase
-TestStore.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestStore.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)

@@ -76,6 +76,19 @@ def test_an_open_transaction_holds_back_what_is_behind_it(store: pylog.Store) ->
     assert values(one) == from_outside(store) == [b"before", b"2", b"plain"]
 
 
+def test_a_marker_is_no_record_of_its_time(store: pylog.Store) -> None:
+    """Markers carry the present time; records behind one may be older."""
+    one = store.partition("t")
+    with store.transaction() as tx:
+        tx.append(one, b"old", timestamp_ms=10)
+    one.append(b"older", timestamp_ms=5)
+    one.append(b"newer", timestamp_ms=20)
+    with pylog.open(store.path, "r") as outside:
+        for partition in (one, outside.partition("t")):
+            assert [record.value for record in partition.read(timestamp_ms=15)] == [b"newer"]
+            assert partition.offset_for_timestamp(21) is None
+
+
 def test_a_transaction_of_nothing_writes_nothing(store: pylog.Store) -> None:
     with store.transaction():
         pass
