@@ -16,9 +16,11 @@
 #include "answer_cache.h"
 #include "base.h"
 #include "buffer.h"
+#include "disk_pool.h"
 #include "inbox.h"
 #include "out.h"
 #include "plog.h"
+#include "range_check.h"
 #include "sys.h"
 #include "timer.h"
 
@@ -102,8 +104,10 @@ struct plog_conn {
   /* a cold slice is being read by the disk pool, which owns this until its message is back */
   bool reading;
   plog_cold cold;
-  plog_message cold_done;
-  plog_conn *cold_next;
+  plog_disk_task cold_task;
+  plog_range_check cold_check;
+  plog_range_result cold_result;
+  int32_t cold_rc;
   void *engine;
 };
 

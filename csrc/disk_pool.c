@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define READ_BYTES (128u * 1024u)
-
 void plog__disk_pool_init(plog_disk_pool *pool, plog_sys *sys, plog_inbox *inbox, int32_t thread_count) {
   memset(pool, 0, sizeof *pool);
   pool->sys = sys;
@@ -17,31 +15,20 @@ void plog__disk_pool_init(plog_disk_pool *pool, plog_sys *sys, plog_inbox *inbox
   plog_assert(pthread_cond_init(&pool->filled, NULL) == 0);
 }
 
-/* An error is left for the sender to meet again, where it closes the connection. */
-static void read_range(plog_disk_pool *pool, const plog_cold *cold, uint8_t *scratch) {
-  uint32_t done = 0;
-  while (done < cold->size_bytes) {
-    uint32_t size = PLOG_MIN(cold->size_bytes - done, READ_BYTES);
-    int64_t n = plog__sys_pread(pool->sys, cold->fd, scratch, size, cold->position + done);
-    if (n <= 0) return;
-    done += (uint32_t)n;
-  }
-}
-
 static void *thread_main(void *argument) {
   plog_disk_pool *pool = argument;
-  uint8_t *scratch = malloc(READ_BYTES);
+  uint8_t *scratch = malloc(PLOG_DISK_SCRATCH_BYTES);
   plog_assert(scratch);
   pthread_mutex_lock(&pool->lock);
   for (;;) {
     while (!pool->first && !pool->stopping) pthread_cond_wait(&pool->filled, &pool->lock);
-    plog_conn *conn = pool->first;
-    if (!conn) break;
-    pool->first = conn->cold_next;
+    plog_disk_task *task = pool->first;
+    if (!task) break;
+    pool->first = task->next;
     if (!pool->first) pool->last = NULL;
     pthread_mutex_unlock(&pool->lock);
-    read_range(pool, &conn->cold, scratch);
-    plog__inbox_put(pool->inbox, &conn->cold_done);
+    task->work(task, pool->sys, scratch);
+    plog__inbox_put(pool->inbox, &task->done);
     pthread_mutex_lock(&pool->lock);
   }
   pthread_mutex_unlock(&pool->lock);
@@ -49,21 +36,20 @@ static void *thread_main(void *argument) {
   return NULL;
 }
 
-int32_t plog__disk_pool_read(plog_disk_pool *pool, plog_conn *conn) {
+int32_t plog__disk_pool_put(plog_disk_pool *pool, plog_disk_task *task) {
   while (pool->started < pool->thread_count) {
     int rc = pthread_create(&pool->threads[pool->started], NULL, thread_main, pool);
     if (rc && pool->started == 0) return -rc;
     if (rc) break;
     pool->started++;
   }
-  conn->reading = true;
-  conn->cold_next = NULL;
+  task->next = NULL;
   pthread_mutex_lock(&pool->lock);
   if (pool->last)
-    pool->last->cold_next = conn;
+    pool->last->next = task;
   else
-    pool->first = conn;
-  pool->last = conn;
+    pool->first = task;
+  pool->last = task;
   pthread_mutex_unlock(&pool->lock);
   pthread_cond_signal(&pool->filled);
   return 0;

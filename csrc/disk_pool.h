@@ -1,20 +1,27 @@
 /*
- * disk_pool.h: threads that read what is not in the page cache, so that the reactor does not wait for a disk.
+ * disk_pool.h: threads that wait for a disk, so that the reactor does not.
  *
- * The reactor hands over a connection whose next slice is cold; a thread reads that range (into nothing: the page cache keeps
- * it) and puts the connection's message into the inbox. From the hand-over to that message the connection is not freed.
- * Threads start with the first cold read.
+ * A task is work that a thread does with the file that the task holds open; its message then goes into the inbox, and what the
+ * task is part of is not freed before. Threads start with the first task.
  */
 #ifndef PLOG_DISK_POOL_H
 #define PLOG_DISK_POOL_H
 
 #include <pthread.h>
 
-#include "conn.h"
 #include "inbox.h"
 #include "sys.h"
 
 #define PLOG_DISK_THREADS_MAX 64
+#define PLOG_DISK_SCRATCH_BYTES (128u * 1024u)
+
+typedef struct plog_disk_task plog_disk_task;
+struct plog_disk_task {
+  plog_message done;
+  plog_disk_task *next;
+  /* Runs on a thread of the pool, with PLOG_DISK_SCRATCH_BYTES to use. */
+  void (*work)(plog_disk_task *task, plog_sys *sys, uint8_t *scratch);
+};
 
 typedef struct {
   plog_sys *sys;
@@ -24,15 +31,15 @@ typedef struct {
   pthread_t threads[PLOG_DISK_THREADS_MAX];
   pthread_mutex_t lock; /* guards the rest */
   pthread_cond_t filled;
-  plog_conn *first;
-  plog_conn *last;
+  plog_disk_task *first;
+  plog_disk_task *last;
   bool stopping;
 } plog_disk_pool;
 
 void plog__disk_pool_init(plog_disk_pool *pool, plog_sys *sys, plog_inbox *inbox, int32_t thread_count);
-/* Ends the threads after the reads they are at and those that wait. */
+/* Ends the threads after the tasks they are at and those that wait. */
 void plog__disk_pool_deinit(plog_disk_pool *pool);
-/* Read conn->cold. Reactor. 0 | -errno: no thread could be started */
-int32_t plog__disk_pool_read(plog_disk_pool *pool, plog_conn *conn);
+/* Have it done. Reactor. 0 | -errno: no thread could be started */
+int32_t plog__disk_pool_put(plog_disk_pool *pool, plog_disk_task *task);
 
 #endif

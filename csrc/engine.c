@@ -861,6 +861,8 @@ void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out) {
   READ(turns);
   READ(syncs);
   READ(sync_us);
+  READ(checked_bytes);
+  READ(damaged_batches);
 #undef READ
   out->fetch_sessions_now = atomic_load_explicit(&e->sessions.count, memory_order_relaxed);
   out->buffer_bytes_now = atomic_load_explicit(&e->buffers.held_bytes, memory_order_relaxed);

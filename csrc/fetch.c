@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "authorize.h"
+#include "soundness.h"
 #include "wire.h"
 
 #define FLEXIBLE_VERSION 12
@@ -48,6 +49,7 @@ struct plog_fetch {
   bool restricted;  /* partitions may be refused */
   bool incremental; /* answers only what changed */
   bool parked;
+  int32_t checks_count;        /* ranges being read that it waits for, however long */
   int64_t bound_bytes;         /* while parked: no more than this can be there */
   plog_fetch_session *session; /* held; NULL: own_set */
   plog_fetch_set own_set;
@@ -68,6 +70,7 @@ typedef struct {
   int64_t total_bytes;
   int32_t hosted_count;
   bool must_answer; /* an error or a divergence */
+  int32_t checks_count;
 } plog_fetch_pass;
 
 static plog_partition *resolve(plog_engine *e, plog_fetch_partition *part) {
@@ -143,15 +146,30 @@ static void add_aborted(void *context, int64_t producer_id, int64_t first_offset
   list->count++;
 }
 
-/*
- * The bytes for one partition. This is where every slice that is served comes from, and so where its batches' checksums would
- * be compared if they were to be compared on every read.
- */
-static int32_t take_slice(const plog_fetch *fetch, plog_fetch_partition *part, plog_partition *p, plog_fetch_pass *pass) {
+static void checked(plog_watch *watch, int32_t error, int64_t now_ms) {
+  (void)now_ms;
+  plog_fetch_partition *part = PLOG_CONTAINER_OF(watch, plog_fetch_partition, watch);
+  plog_fetch *fetch = part->fetch;
+  if (error) part->forced_error = error;
+  if (--fetch->checks_count == 0) plog_list_insert(&fetch->engine->woken, &fetch->woken);
+}
+
+/* The bytes for one partition: where every slice that is served comes from. PLOG_E_AGAIN: it is being looked at, and tells */
+static int32_t take_slice(plog_fetch *fetch, plog_fetch_partition *part, plog_partition *p, plog_fetch_pass *pass) {
   int64_t end = plog__partition_readable_end(p, fetch->isolation);
   int64_t most = PLOG_MIN((int64_t)PLOG_MAX(part->max_bytes, 0), pass->budget_bytes);
   if (part->offset >= end || (most == 0 && !pass->at_least_one)) return 0;
   int32_t rc = plog__log_slice(p->log, part->offset, end, (uint32_t)most, pass->at_least_one, false, &part->read.slice);
+  if (rc) return rc;
+  part->fetch = fetch;
+  part->watch.fire = checked;
+  uint32_t size_bytes = part->read.slice.size_bytes;
+  rc = plog__sound_slice(fetch->engine, &part->read.slice, &part->watch);
+  if (rc == PLOG_E_AGAIN) {
+    pass->budget_bytes = PLOG_MAX(pass->budget_bytes - size_bytes, 0);
+    pass->at_least_one = false;
+    fetch->checks_count++;
+  }
   if (rc) return rc;
   if (fetch->isolation == PLOG_READ_COMMITTED && part->read.slice.size_bytes > 0) {
     plog_aborted_list list = {NULL, 0, 0, false};
@@ -211,6 +229,7 @@ static void read_partition(plog_fetch *fetch, plog_fetch_partition *part, plog_f
   }
   pass->hosted_count++;
   int32_t rc = read_hosted(fetch, part, p, pass);
+  if (rc == PLOG_E_AGAIN) return;
   if (rc) {
     if (rc < 0 && rc != -ENOMEM) plog__reactor_report(fetch->engine, p, -rc);
     read_failed(fetch, part, p, rc < 0 || rc >= 1000 ? PLOG_KAFKA_STORAGE_ERROR : rc);
@@ -427,11 +446,12 @@ static int32_t encode(plog_fetch *fetch, plog_fetch_set *set, int32_t session_id
 /* ------------------------------------------------------------------------------------------------ completion */
 
 static void stop_waiting(plog_fetch *fetch) {
-  if (!fetch->parked) return;
-  fetch->parked = false;
-  plog__count(&fetch->engine->counters.delayed_now, -1);
-  plog__timers_disarm(&fetch->engine->timers, &fetch->timer);
   plog_list_remove(&fetch->woken);
+  if (!fetch->parked && fetch->checks_count == 0) return;
+  if (fetch->parked) plog__count(&fetch->engine->counters.delayed_now, -1);
+  if (fetch->parked) plog__timers_disarm(&fetch->engine->timers, &fetch->timer);
+  fetch->parked = false;
+  fetch->checks_count = 0;
   plog_fetch_set *set = set_of(fetch);
   for (plog_link *at = set->order.next; at != &set->order; at = at->next) plog__watch_cancel(&PART_OF(at)->watch);
 }
@@ -534,8 +554,16 @@ static void attempt(plog_fetch *fetch, bool last_time) {
   plog_fetch_pass pass = {.budget_bytes = PLOG_MAX(most, 0), .at_least_one = true};
   plog_fetch_set *set = set_of(fetch);
   for (plog_link *at = set->order.next; at != &set->order; at = at->next) read_partition(fetch, PART_OF(at), &pass);
+  fetch->checks_count = pass.checks_count;
+  if (pass.checks_count > 0) { /* then it reads anew */
+    clear_reads(set);
+    return;
+  }
   bool enough = pass.total_bytes >= PLOG_MIN(fetch->min_bytes, most);
-  if (last_time || enough || pass.must_answer || pass.hosted_count == 0 || !park(fetch, &pass)) answer(fetch);
+  if (fetch->checks_count > 0)
+    clear_reads(set); /* it reads anew when they are done */
+  else if (last_time || enough || pass.must_answer || pass.hosted_count == 0 || !park(fetch, &pass))
+    answer(fetch);
 }
 
 /* A partition moved. Wakes the fetch unless the bytes that came cannot be enough yet. */

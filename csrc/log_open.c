@@ -291,6 +291,7 @@ static int32_t recover_segment(plog_log *log, int32_t i, plog_log_open_report *r
   if (rc == 0) rc = settle_segment(log, s, cut, i + 1 == log->segments_count);
   plog__segment_release(s);
   if (rc != 0) return rc;
+  s->verified.own_from = 0; /* every batch was compared just now */
   report->recovered_segments++;
   report->recovered_bytes += s->size_bytes;
   report->truncated_bytes += cut;

@@ -26,6 +26,8 @@ struct plog_piece {
   uint32_t end;
   plog_buffer *buffer; /* the one data points into */
   plog_slice slice;
+  bool doubted;     /* some of the slice had left memory: from then on nothing of it is sent that was not read anew */
+  int64_t sound_to; /* … up to here; where a batch begins */
 };
 
 void plog__out_init(plog_out *out) {
@@ -111,6 +113,7 @@ int32_t plog__out_slice(plog_out *out, plog_slice *slice) {
   if (!piece) return -ENOMEM;
   piece->slice = *slice;
   piece->end = slice->size_bytes;
+  piece->sound_to = slice->position;
   slice->segment = NULL;
   out->pending_bytes += piece->end;
   return 0;
@@ -152,18 +155,24 @@ static bool is_cached(plog_sender *s, int fd, int64_t position, uint32_t size_by
   return plog__sys_cachestat(s->sys, fd, position, size_bytes) > last - first;
 }
 
+/* This much of the slice from position on is to be read anew. */
+static int32_t doubt(plog_piece *piece, int64_t position, uint32_t size_bytes, plog_cold *cold) {
+  piece->doubted = true;
+  *cold = (plog_cold){piece->slice.fd, position, size_bytes, piece->slice.segment, piece->sound_to};
+  return PLOG_E_AGAIN;
+}
+
 /* 0: this range is in the page cache, as far as probes at every PROBE_STEP_BYTES tell when the kernel has no word for it. */
-static int32_t probe(plog_sender *s, int fd, int64_t position, uint32_t size_bytes, plog_cold *cold) {
+static int32_t probe(plog_sender *s, plog_piece *piece, int64_t position, uint32_t size_bytes, plog_cold *cold) {
+  int fd = piece->slice.fd;
+  if (piece->doubted && position + (int64_t)size_bytes > piece->sound_to) return doubt(piece, position, size_bytes, cold);
   if (is_cached(s, fd, position, size_bytes)) return 0;
   uint8_t byte;
   struct iovec one = {&byte, 1};
   for (uint32_t at = 0;; at = PLOG_MIN(at + PROBE_STEP_BYTES, size_bytes - 1)) {
     int64_t n = plog__sys_preadv2(s->sys, fd, &one, 1, position + at, RWF_NOWAIT);
     if (n == 0) return PLOG_E_SHORT;
-    if (n == -EAGAIN) {
-      *cold = (plog_cold){fd, position + at, size_bytes - at};
-      return PLOG_E_AGAIN;
-    }
+    if (n == -EAGAIN) return doubt(piece, position + at, size_bytes - at, cold);
     if (n == -EOPNOTSUPP) return 0; /* the file system cannot tell */
     if (n < 0) return (int32_t)n;
     if (at == size_bytes - 1) return 0;
@@ -193,10 +202,17 @@ static uint32_t chunk_size(const plog_piece *piece, uint32_t most) {
   return PLOG_MIN(piece->end - piece->start, most);
 }
 
+void plog__out_sound(plog_out *out, int64_t position) {
+  plog_piece *piece = out->first;
+  while (piece && piece->data) piece = piece->next;
+  plog_assert(piece && piece->doubted);
+  piece->sound_to = PLOG_MAX(piece->sound_to, position);
+}
+
 static int64_t send_file(plog_sender *s, int socket, plog_piece *piece, plog_cold *cold, int32_t *condition) {
   int64_t position = piece->slice.position + piece->start;
   uint32_t size = chunk_size(piece, CHUNK_BYTES);
-  *condition = probe(s, piece->slice.fd, position, size, cold);
+  *condition = probe(s, piece, position, size, cold);
   if (*condition) return 0;
   int64_t n = plog__sys_sendfile(s->sys, socket, piece->slice.fd, &position, size);
   if (n == 0) *condition = PLOG_E_SHORT; /* the file was cut under us */
@@ -206,7 +222,7 @@ static int64_t send_file(plog_sender *s, int socket, plog_piece *piece, plog_col
 static int64_t send_mapped(plog_sender *s, int socket, plog_piece *piece, plog_cold *cold, int32_t *condition) {
   int64_t position = piece->slice.position + piece->start;
   uint32_t size = chunk_size(piece, CHUNK_BYTES);
-  *condition = probe(s, piece->slice.fd, position, size, cold);
+  *condition = probe(s, piece, position, size, cold);
   if (*condition) return 0;
   int64_t base = position & ~(int64_t)4095;
   size_t span = (size_t)(position - base) + size;
@@ -223,13 +239,13 @@ static int64_t send_mapped(plog_sender *s, int socket, plog_piece *piece, plog_c
  * Memory and small slices in one call, the files' bytes through the scratch buffer. What the socket does not take is read
  * again next time, so nothing is held for a slow reader.
  */
-static int64_t send_read(plog_sender *s, int socket, const plog_out *out, plog_cold *cold, int32_t *condition) {
+static int64_t send_read(plog_sender *s, int socket, plog_out *out, plog_cold *cold, int32_t *condition) {
   if (!s->scratch) s->scratch = malloc(SCRATCH_BYTES);
   if (!s->scratch) return -ENOMEM;
   struct iovec pieces[GATHER_MAX];
   int count = 0;
   uint32_t used = 0;
-  for (const plog_piece *piece = out->first; piece && count < GATHER_MAX; piece = piece->next) {
+  for (plog_piece *piece = out->first; piece && count < GATHER_MAX; piece = piece->next) {
     if (piece->data) {
       pieces[count++] = (struct iovec){piece->data + piece->start, piece->end - piece->start};
       continue;
@@ -237,12 +253,12 @@ static int64_t send_read(plog_sender *s, int socket, const plog_out *out, plog_c
     struct iovec into = {s->scratch + used, chunk_size(piece, SCRATCH_BYTES - used)};
     if (into.iov_len == 0) break;
     int64_t position = piece->slice.position + piece->start;
-    int64_t n = plog__sys_preadv2(s->sys, piece->slice.fd, &into, 1, position, RWF_NOWAIT);
+    bool sound = !piece->doubted || position + (int64_t)into.iov_len <= piece->sound_to;
+    int64_t n = sound ? plog__sys_preadv2(s->sys, piece->slice.fd, &into, 1, position, RWF_NOWAIT) : -EAGAIN;
     if (n == -EOPNOTSUPP) n = plog__sys_pread(s->sys, piece->slice.fd, into.iov_base, into.iov_len, position);
     if (n <= 0 && count > 0) break; /* first what is there; the trouble is met again */
     if (n == -EAGAIN) {
-      *cold = (plog_cold){piece->slice.fd, position, chunk_size(piece, CHUNK_BYTES)};
-      *condition = PLOG_E_AGAIN;
+      *condition = doubt(piece, position, chunk_size(piece, CHUNK_BYTES), cold);
       return 0;
     }
     if (n == 0) *condition = PLOG_E_SHORT; /* the file was cut under us */

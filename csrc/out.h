@@ -47,20 +47,24 @@ int32_t plog__out_slice(plog_out *out, plog_slice *slice);
 /* Move everything of from to the end of out. */
 void plog__out_splice(plog_out *out, plog_out *from);
 
-/* Where a cold slice must be read before sending can go on. */
+/* What of a slice must be read, and compared with its CRCs, before sending can go on. */
 typedef struct {
   int fd;
   int64_t position;
   uint32_t size_bytes;
+  plog_segment *segment; /* the slice's */
+  int64_t sound_to;      /* where a batch begins, at or before which the slice's bytes are sound or sent */
 } plog_cold;
 
 /*
  * Send until it is empty, the socket is full or about budget_bytes are sent; adds what it sent to *sent_bytes.
  *   returns 0: empty, or the budget is used up (see pending_bytes) | -EAGAIN: the socket is full | PLOG_E_AGAIN: *cold is not
- *           in the page cache | PLOG_E_SHORT: the file was cut below the slice | -errno: the connection is lost
+ *           in the page cache, or follows what was not: plog__out_sound says when it is sound | PLOG_E_SHORT: the file was cut below the slice | -errno: the connection is lost
  */
 int32_t plog__out_send(plog_out *out, plog_sender *sender, int socket, int64_t budget_bytes, int64_t *sent_bytes,
                        plog_cold *cold);
+/* The slice that was cold is sound up to this position. */
+void plog__out_sound(plog_out *out, int64_t position);
 void plog__sender_deinit(plog_sender *sender);
 
 #endif

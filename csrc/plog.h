@@ -580,6 +580,24 @@ int32_t plog_appender_append_batch(plog_appender *a, uint8_t *batch, size_t size
 /** Wait until the log end offset is above offset: 0, PLOG_REQUEST_TIMED_OUT, PLOG_E_CLOSED. any */
 int32_t plog_appender_wait(plog_appender *a, int64_t offset, int64_t timeout_ms);
 
+/** What one step of a scrub has found. */
+typedef struct {
+  int64_t next_position; /* where the next step begins; at or behind size_bytes: the segment is done */
+  int64_t size_bytes;
+  int32_t damaged;          /* a batch, with which the step has ended */
+  uint32_t damaged_bytes;   /* 0: it cannot be told */
+  int64_t damaged_position; /* -1 none */
+  int64_t first_offset;     /* -1: it cannot be told */
+  int64_t last_offset;
+} plog_scrub_result;
+#define PLOG_SCRUB_STEP_BYTES 1048576
+/**
+ * Compare the CRCs of the batches that begin in most_bytes (up to PLOG_SCRUB_STEP_BYTES) from position on, where one begins, of the
+ * closed segment at base_offset, and leave in the page cache what was there before. Who serves a damaged segment looks at it anew.
+ *   returns  0 | PLOG_E_NOT_FOUND: no such segment is closed | -errno: it cannot be read. any
+ */
+int32_t plog_log_scrub(plog_log *log, int64_t base_offset, int64_t position, int64_t most_bytes, plog_scrub_result *out);
+
 /* ------------------------------------------------------------------------------------------------ the engine */
 
 /** Reactor, hosted partitions, connections, purgatory and the upcall ring: the data plane of one broker. */
@@ -749,6 +767,9 @@ int32_t plog_engine_replace(plog_engine *e, int64_t partition, plog_cleaning *c)
 #define PLOG_UP_GRANT 9         /* what may principal a do to resource b (PLOG_RESOURCE_*) whose name is body? conn waits */
 #define PLOG_UP_ROOM 10 /* a = 0: too little room is left in data directory body; 1: enough; b: bytes above the reserve */
 #define PLOG_UP_SYNC_FAILED 11 /* data directory body could not be synced: error = errno. It is lost */
+#define PLOG_UP_DAMAGE \
+  12 /* a batch in file body, at position token, is damaged: offset (-1: unknown) to a, b bytes; error: errno,
+                                   it cannot be read. Once for each while the segment is open */
 
 typedef struct {
   int32_t kind; /* PLOG_UP_* */
@@ -862,8 +883,10 @@ typedef struct {
   int64_t fetch_sessions_now;
   int64_t buffer_bytes_now; /* receive and send buffers held */
   int64_t turns;
-  int64_t syncs;   /* of groups of partitions */
-  int64_t sync_us; /* that they took */
+  int64_t syncs;           /* of groups of partitions */
+  int64_t sync_us;         /* that they took */
+  int64_t checked_bytes;   /* compared with their CRCs before they were served */
+  int64_t damaged_batches; /* that were found so */
 } plog_engine_stats;
 void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out); /* any */
 

@@ -15,6 +15,7 @@
 #include "fetch.h"
 #include "listener.h"
 #include "produce.h"
+#include "soundness.h"
 #include "wire.h"
 
 #define EVENTS_MAX 256
@@ -244,7 +245,7 @@ static void send_answers(plog_engine *e, plog_conn *conn) {
   if (sent) plog__count(&e->counters.bytes_out, sent);
   if (sent_rc == PLOG_E_AGAIN) {
     plog__count(&e->counters.cold_reads, 1);
-    sent_rc = plog__disk_pool_read(&e->disk, conn);
+    sent_rc = plog__sound_cold(e, conn);
   } else if (sent_rc == -EAGAIN) {
     conn->socket_full = true;
     sent_rc = 0;
@@ -531,7 +532,7 @@ int32_t plog__reactor_init(plog_engine *e) {
     return rc;
   }
   plog_link *lists[] = {&e->listeners, &e->ready, &e->stalled, &e->flush, &e->closing,
-                        &e->idle,      &e->dirty, &e->lagging, &e->woken};
+                        &e->idle,      &e->dirty, &e->lagging, &e->woken, &e->checks};
   for (size_t i = 0; i < PLOG_COUNT_OF(lists); i++) plog_list_init(lists[i]);
   e->accept_timer.fire = retry_accepting;
   e->idle_timer.fire = close_idle;

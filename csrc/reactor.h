@@ -39,7 +39,7 @@
 typedef struct {
   _Atomic int64_t connections_now, connections, requests, produce_requests, fetch_requests, upcalls, cached_answers,
       bytes_in, bytes_out, records_in, batches_in, failed_produce, failed_fetch, malformed, delayed_now, cold_reads, turns,
-      syncs, sync_us;
+      syncs, sync_us, checked_bytes, damaged_batches;
 } plog_counters;
 
 static inline void plog__count(_Atomic int64_t *counter, int64_t more) {
@@ -93,6 +93,7 @@ struct plog_engine {
   plog_link dirty;   /* partitions with staged batches */
   plog_link lagging; /* partitions whose followers are watched */
   plog_link woken;   /* fetches to be looked at again */
+  plog_link checks;  /* ranges of segments that are being compared with their CRCs */
   int64_t staged_bytes;
   int64_t upcall_bytes; /* of requests that Python has not answered */
   plog_rooms rooms;

@@ -48,6 +48,7 @@ static plog_segment *new_segment(plog_sys *sys, const char *dir, int64_t base_of
 
 static void free_segment(plog_segment *s) {
   plog_assert(s->fd < 0);
+  plog__verified_deinit(&s->verified);
   free(s->aborted);
   (void)pthread_mutex_destroy(&s->open_lock);
   free(s);
@@ -76,6 +77,7 @@ int32_t plog__segment_open(plog_sys *sys, const char *dir, int64_t base_offset, 
   plog_segment *s = new_segment(sys, dir, base_offset, interval_bytes, now_ms);
   if (!s) return -ENOMEM;
   s->size_bytes = st.st_size;
+  s->verified.own_from = st.st_size;
   if (next_offset >= 0) s->next_offset = next_offset;
   *out = s;
   return 0;
@@ -632,6 +634,7 @@ int32_t plog__segment_truncate(plog_segment *s, int64_t offset, int64_t *out_end
   }
   if (rc != 0) return rc;
   s->size_bytes = size_bytes;
+  plog__verified_cut(&s->verified, size_bytes);
   s->next_offset = *out_end = PLOG_MIN(s->next_offset, end);
   cut_index(&s->offsets, s->sys, offset - s->base_offset - 1);
   cut_index(&s->times, s->sys, offset - s->base_offset - 1);

@@ -28,6 +28,7 @@
 #include "plog.h"
 #include "producer_state.h"
 #include "sys.h"
+#include "verified.h"
 
 /* One aborted transaction of a segment. */
 typedef struct {
@@ -54,6 +55,7 @@ struct plog_segment {
   int fd;                    /* of the .log file; does not change while somebody uses it */
 
   _Atomic bool distrusted; /* an index led astray: nobody follows them, and they are built anew at the next opening */
+  _Atomic bool doubted;    /* damage was found by somebody else: what is known to be sound is to be compared anew */
   _Atomic int32_t rebuilt_indexes; /* at openings since the log was opened: for the one who tells */
 
   /* owner */
@@ -62,6 +64,7 @@ struct plog_segment {
   plog_index times;
   int64_t size_bytes;
   int64_t next_offset;
+  plog_verified verified;       /* which of its bytes are known to be sound */
   int64_t max_timestamp;        /* -1 none */
   int64_t max_timestamp_offset; /* base offset when there is none */
   bool max_known;               /* else the time index has to be asked */

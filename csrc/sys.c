@@ -68,6 +68,10 @@ static int64_t kernel_cachestat(void *context, int fd, int64_t position, int64_t
   } pages;
   KERNEL_RETRY(int64_t, syscall(NUMBER, fd, &range, &pages, 0) ? -1 : (int64_t)pages.cached);
 }
+static int kernel_fadvise(void *context, int fd, int64_t position, int64_t size_bytes, int advice) {
+  (void)context;
+  return -posix_fadvise(fd, position, size_bytes, advice);
+}
 static int kernel_ftruncate(void *context, int fd, int64_t size_bytes) {
   (void)context;
   KERNEL_RETRY(int, ftruncate(fd, size_bytes));
@@ -218,6 +222,7 @@ static const plog_sys_calls kernel_calls = {
     .pread = kernel_pread,
     .preadv2 = kernel_preadv2,
     .cachestat = kernel_cachestat,
+    .fadvise = kernel_fadvise,
     .ftruncate = kernel_ftruncate,
     .fallocate = kernel_fallocate,
     .set_modified = kernel_set_modified,
@@ -392,6 +397,9 @@ int64_t plog__sys_preadv2(plog_sys *sys, int fd, const struct iovec *pieces, int
 }
 int64_t plog__sys_cachestat(plog_sys *sys, int fd, int64_t position, int64_t size_bytes) {
   return sys->calls.cachestat(sys->calls.context, fd, position, size_bytes);
+}
+int plog__sys_fadvise(plog_sys *sys, int fd, int64_t position, int64_t size_bytes, int advice) {
+  return sys->calls.fadvise(sys->calls.context, fd, position, size_bytes, advice);
 }
 int plog__sys_ftruncate(plog_sys *sys, int fd, int64_t size_bytes) {
   int error = enter(sys, PLOG_SYS_FTRUNCATE, NULL);

@@ -37,6 +37,7 @@ typedef struct {
   int64_t (*pread)(void *context, int fd, void *data, size_t size_bytes, int64_t position);
   int64_t (*preadv2)(void *context, int fd, const struct iovec *pieces, int count, int64_t position, int flags);
   int64_t (*cachestat)(void *context, int fd, int64_t position, int64_t size_bytes);
+  int (*fadvise)(void *context, int fd, int64_t position, int64_t size_bytes, int advice);
   int (*ftruncate)(void *context, int fd, int64_t size_bytes);
   int (*fallocate)(void *context, int fd, int mode, int64_t position, int64_t size_bytes);
   int (*fsync)(void *context, int fd);
@@ -101,6 +102,8 @@ int64_t plog__sys_pread(plog_sys *sys, int fd, void *data, size_t size_bytes, in
 int64_t plog__sys_preadv2(plog_sys *sys, int fd, const struct iovec *pieces, int count, int64_t position, int flags);
 /* How many pages of a range are in the page cache; -ENOSYS before Linux 6.5. Not counted: it transfers nothing. */
 int64_t plog__sys_cachestat(plog_sys *sys, int fd, int64_t position, int64_t size_bytes);
+/* Not counted: it transfers nothing. */
+int plog__sys_fadvise(plog_sys *sys, int fd, int64_t position, int64_t size_bytes, int advice);
 int plog__sys_ftruncate(plog_sys *sys, int fd, int64_t size_bytes);
 int plog__sys_fallocate(plog_sys *sys, int fd, int mode, int64_t position, int64_t size_bytes);
 int plog__sys_fsync(plog_sys *sys, int fd);

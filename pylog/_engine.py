@@ -35,6 +35,7 @@ UP_ISR = 8
 UP_GRANT = 9
 UP_ROOM = 10
 UP_SYNC_FAILED = 11
+UP_DAMAGE = 12
 
 ROLE_OFFLINE = 0
 ROLE_LEADER = 1
@@ -178,6 +179,8 @@ class EngineStats(NamedTuple):
     turns: int
     syncs: int
     sync_us: int
+    checked_bytes: int
+    damaged_batches: int
 
 
 def _check_partition(rc: int, partition: int) -> None:
@@ -550,7 +553,7 @@ def _take(engine: Any, up: Any) -> Upcall:
     """Copy an upcall out of C, and give its bytes back."""
     client_id = None
     body = b""
-    if up.kind in (UP_REQUEST, UP_GRANT, UP_ROOM, UP_SYNC_FAILED):
+    if up.kind in (UP_REQUEST, UP_GRANT, UP_ROOM, UP_SYNC_FAILED, UP_DAMAGE):
         body = ffi.buffer(up.body, up.body_bytes)[:]
         if up.client_id != ffi.NULL:
             client_id = ffi.buffer(up.client_id, up.client_id_bytes)[:]

@@ -354,6 +354,21 @@ class SegmentInfo(NamedTuple):
     last_modified_ms: int
 
 
+SCRUB_STEP_BYTES = 1 << 20
+
+
+class ScrubResult(NamedTuple):
+    """plog_scrub_result: a damaged batch ends a step; -1 and 0 where unknown."""
+
+    next_position: int
+    size_bytes: int
+    damaged: int
+    damaged_bytes: int
+    damaged_position: int
+    first_offset: int
+    last_offset: int
+
+
 class LogInfo(NamedTuple):
     """plog_log_info: the ends of a log."""
 
@@ -587,6 +602,16 @@ class Log:
     def replace(self, cleaning: Any) -> None:
         """Put the finished group of a plog_cleaning in place. Raises NativeError when the log has changed."""
         check(lib.plog_log_replace(self.pointer, cleaning), self.directory)
+
+    def scrub(self, base_offset: int, position: int, most_bytes: int) -> ScrubResult | None:
+        """Compare the CRCs of the batches that begin in most_bytes from position on, of the closed segment at
+        base_offset; None when no such segment is closed. Raises OSError."""
+        out = ffi.new("plog_scrub_result *")
+        rc = lib.plog_log_scrub(self.pointer, base_offset, position, most_bytes, out)
+        if rc == lib.PLOG_E_NOT_FOUND:
+            return None
+        check(rc, self.directory)
+        return ScrubResult(*(getattr(out, field) for field in ScrubResult._fields))
 
     def first_timestamp(self, base_offset: int) -> int | None:
         """The largest timestamp of the first batch of a segment, None when there is none."""

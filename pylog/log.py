@@ -21,6 +21,7 @@ from pylog._native import (
     LogSettings,
     OpenReport,
     ProducerInfo,
+    ScrubResult,
     SegmentInfo,
     Sys,
     TimestampedOffset,
@@ -329,6 +330,12 @@ class Log:
                 return False
             self.flush(now_ms)
             return True
+
+    def scrub(self, base_offset: int, position: int, most_bytes: int) -> ScrubResult | None:
+        """Compare CRCs in a closed segment, from a position where a batch begins; None when it is not there (any more),
+        or the log is closed. Raises OSError."""
+        with self._guard:
+            return None if self._closed else self.native.scrub(base_offset, position, most_bytes)
 
     def retain(self, wall_ms: int) -> Deletion | None:
         """Set aside the segments that retention or the log start offset lets go. Says what it did. Raises OSError."""

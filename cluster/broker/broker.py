@@ -32,6 +32,7 @@ from pylog._engine import (
     PRINCIPAL_ANY,
     RESOURCE_ANY,
     UP_COMMITTED,
+    UP_DAMAGE,
     UP_EPOCH,
     UP_FLUSH,
     UP_REQUEST,
@@ -62,8 +63,10 @@ if TYPE_CHECKING:
     from cluster.coordinator.runtime import Runtime
     from pylog._engine import Upcall
     from pylog.config import LogConfig
+    from pylog.damage import Damages
     from pylog.future_log import MoveConfig
     from pylog.log import Log
+    from pylog.scrub import Scrub
     from pylog.types import TopicPartition
 else:  # the C half of signal: the other half makes enums of its numbers, and enum is a tenth of a start
     import _signal as signal
@@ -129,6 +132,9 @@ class Broker:
         )
         self.producer_ids = ProducerIds(self.admin.store, self.broker_id)
         self._coordinators: Coordinators | None = None
+        self._damages: Damages | None = None
+        self._damages_guard = threading.Lock()
+        self.scrub: Scrub | None = None
         self._maintenance = Maintenance(self.logs.schedule, SystemClock())
         self._control = threading.Thread(target=self.loop.run, name="control", daemon=True)
         self._log = Logger(f"Broker {self.broker_id}")
@@ -145,6 +151,9 @@ class Broker:
         self.admin.load(self._endpoints_to_register())
         self.logs.resume_moves()
         self._schedule_checkpoints()
+        if self.config.int("pylog.scrub.bytes.per.second") > 0:
+            delay_ms = self.config.int("log.initial.task.delay.ms")
+            self.logs.schedule.at(SystemClock().monotonic_ms() + delay_ms, self._start_scrub)
         self._maintenance.start()
         self.engine.start()
         self._control.start()
@@ -328,6 +337,36 @@ class Broker:
             self._coordinators = Coordinators(self)
         return self._coordinators
 
+    @property
+    def damages(self) -> Damages:
+        """The damaged batches that were met: by fetches, and by the scrub."""
+        with self._damages_guard:
+            if self._damages is None:
+                from pylog.damage import Damages
+
+                self._damages = Damages()
+            return self._damages
+
+    def _start_scrub(self) -> None:
+        """Maintenance thread."""
+        from pylog.scrub import Scrub, ScrubConfig
+
+        config = self.config
+        rate, interval = config.int("pylog.scrub.bytes.per.second"), config.int("pylog.scrub.interval.ms")
+        self.scrub = Scrub(
+            ScrubConfig(rate, interval),
+            logs=self.logs.logs,
+            schedule=self.logs.schedule,
+            clock=SystemClock(),
+            damages=self.damages,
+            moved_bytes=self._moved_bytes,
+        )
+        self.scrub.begin(0)
+
+    def _moved_bytes(self) -> int:
+        stats = self.engine.stats()
+        return stats.bytes_in + stats.bytes_out
+
     def topics_deleted(self, names: list[str]) -> None:
         """What was committed for these topics is forgotten."""
         if self._coordinators is not None:
@@ -345,6 +384,8 @@ class Broker:
             self._tell_room(os.fsdecode(upcall.body), upcall.a != 0)
         elif kind == UP_SYNC_FAILED:
             self._sync_failed(os.fsdecode(upcall.body), upcall.error)
+        elif kind == UP_DAMAGE:
+            self._damage_found(upcall)
         else:
             self._fact(upcall)
 
@@ -352,6 +393,13 @@ class Broker:
         """Nothing in this data directory is acknowledged any more. Its logs are let go of on the maintenance thread."""
         failure = FlushError(error, os.strerror(error), directory)
         self.logs.schedule.at(SystemClock().monotonic_ms(), lambda: self.logs.fail_directory(directory, failure))
+
+    def _damage_found(self, upcall: Upcall) -> None:
+        """A fetch has met a batch whose CRC fails, or that cannot be read; it was answered so."""
+        from pylog.damage import Damage
+
+        path, error = os.fsdecode(upcall.body), upcall.error
+        self.damages.note(Damage(path, upcall.token, upcall.b, upcall.offset, upcall.a, error))
 
     def _fact(self, upcall: Upcall) -> None:
         """Something that C tells about a partition."""

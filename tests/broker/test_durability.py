@@ -22,7 +22,7 @@ from tests.broker.batches import batch
 from tests.broker.raw import Raw
 
 FSYNC, FDATASYNC = 5, 6
-KAFKA_STORAGE_ERROR = 56
+CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR = 2, 56
 WAIT_S = 20
 
 
@@ -160,3 +160,59 @@ def test_flush_ms_and_the_checkpoint(tmp_path: Path, settings: dict[str, str], c
         wait_for(lambda: log_of(broker, "t").info().recovery_point == 1)
         checkpoint = tmp_path / "d0" / "recovery-point-offset-checkpoint"
         wait_for(lambda: checkpoint.exists() and "t 0 1" in checkpoint.read_text())
+
+
+# ---------------------------------------------------------------------------------- damage
+
+
+def fetch(raw: Raw, name: str, offset: int) -> tuple[int, int]:
+    """The error of a fetch, and how many bytes of records it has."""
+    part = m.FetchRequest.FetchPartition(partition=0, fetch_offset=offset, partition_max_bytes=1 << 20)
+    topic = m.FetchRequest.FetchTopic(topic=name, partitions=[part])
+    asked = m.FetchRequest(replica_id=-1, max_wait_ms=0, min_bytes=1, max_bytes=1 << 20, topics=[topic])
+    answer = raw.ask(asked, 11).responses[0].partitions[0]
+    return int(answer.error_code), len(answer.records or b"")
+
+
+def damage(path: Path) -> int:
+    """Flip a bit in the second batch; returns the size of one."""
+    data = bytearray(path.read_bytes())
+    size = int.from_bytes(data[8:12], "big") + 12
+    data[size + 65] ^= 1
+    path.write_bytes(data)
+    return size
+
+
+def test_a_damaged_batch_is_refused_and_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with running(tmp_path, {}) as (_, raw):
+        create(raw, "t")
+        for _ in range(4):
+            assert produce(raw, "t") == 0
+    size = damage(tmp_path / "d0" / "t-0" / f"{0:020d}.log")
+    with running(tmp_path, {}) as (broker, raw):
+        assert fetch(raw, "t", 0) == (0, size)
+        for _ in range(3):
+            assert fetch(raw, "t", 1) == (CORRUPT_MESSAGE, 0)
+        assert fetch(raw, "t", 2) == (0, 2 * size)
+        wait_for(lambda: broker.damages.batches == 1)
+        assert broker.engine.stats().damaged_batches == 1
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "damaged batch" in line]
+    assert f"position={size}" in line
+    assert "offsets=1-1" in line
+
+
+def test_the_scrub_finds_damage_under_a_running_broker(tmp_path: Path) -> None:
+    settings = {"log.initial.task.delay.ms": "0", "pylog.scrub.interval.ms": "5"}
+    with running(tmp_path, settings) as (broker, raw):
+        create(raw, "t", segment_bytes=str(4 * len(batch())))
+        for _ in range(6):
+            assert produce(raw, "t") == 0
+        assert fetch(raw, "t", 1)[0] == 0  # sound, and known to be
+        size = damage(tmp_path / "d0" / "t-0" / f"{0:020d}.log")
+        wait_for(lambda: broker.damages.batches == 1)
+        assert fetch(raw, "t", 0) == (0, size)
+        assert fetch(raw, "t", 1) == (CORRUPT_MESSAGE, 0)
+        assert broker.scrub is not None
+        passes = broker.scrub.passes
+        wait_for(lambda: broker.scrub is not None and broker.scrub.passes > passes + 1)
+        assert broker.damages.batches == 1

@@ -203,13 +203,15 @@ static void cold_file(void) {
     open_pair(pair);
     int64_t sent = 0, got = 0;
     while (got < FILE_BYTES) {
-      plog_cold cold = {-1, -1, 0};
+      plog_cold cold = {.fd = -1, .position = -1};
       int32_t rc = plog__out_send(&out, &sender, pair[0], 1 << 20, &sent, &cold);
       CHECK(rc == 0 || rc == -EAGAIN || rc == PLOG_E_AGAIN);
       if (rc == PLOG_E_AGAIN) {
         CHECK_EQ(cold.fd, segment->fd);
         CHECK(cold.position >= sent && cold.size_bytes > 0 && cold.position + cold.size_bytes <= FILE_BYTES);
+        CHECK(cold.segment == segment && cold.sound_to >= 0 && cold.sound_to <= cold.position + cold.size_bytes);
         CHECK_EQ(plog__sys_pread_all(sys, cold.fd, scratch, cold.size_bytes, cold.position), 0);
+        plog__out_sound(&out, cold.position + cold.size_bytes);
         reported++;
       }
       ssize_t n;
