@@ -70,7 +70,6 @@ typedef struct {
   int64_t total_bytes;
   int32_t hosted_count;
   bool must_answer; /* an error or a divergence */
-  int32_t checks_count;
 } plog_fetch_pass;
 
 static plog_partition *resolve(plog_engine *e, plog_fetch_partition *part) {
@@ -554,11 +553,6 @@ static void attempt(plog_fetch *fetch, bool last_time) {
   plog_fetch_pass pass = {.budget_bytes = PLOG_MAX(most, 0), .at_least_one = true};
   plog_fetch_set *set = set_of(fetch);
   for (plog_link *at = set->order.next; at != &set->order; at = at->next) read_partition(fetch, PART_OF(at), &pass);
-  fetch->checks_count = pass.checks_count;
-  if (pass.checks_count > 0) { /* then it reads anew */
-    clear_reads(set);
-    return;
-  }
   bool enough = pass.total_bytes >= PLOG_MIN(fetch->min_bytes, most);
   if (fetch->checks_count > 0)
     clear_reads(set); /* it reads anew when they are done */

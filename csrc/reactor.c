@@ -61,13 +61,6 @@ static void throttle_over(plog_timer *timer, int64_t now_ms) {
   plog__reactor_serve_later(conn->engine, conn);
 }
 
-static void cold_done(plog_message *message, void *reactor) {
-  plog_engine *e = reactor;
-  plog_conn *conn = CONN_OF(message, cold_done);
-  conn->reading = false;
-  if (!conn->closes) move_to(&e->flush, &conn->flush);
-}
-
 static void arm_idle_timer(plog_engine *e) {
   if (e->config.connections_max_idle_ms < 0 || plog_list_empty(&e->idle) || e->idle_timer.place) return;
   const plog_conn *oldest = CONN_OF(e->idle.next, idle);
@@ -89,7 +82,6 @@ plog_conn *plog__reactor_add_conn(plog_engine *e, int fd, int32_t listener_id) {
   }
   conn->engine = e;
   conn->throttle.fire = throttle_over;
-  conn->cold_done.run = cold_done;
   conn->active_ms = e->now_ms;
   plog_list_insert(&e->idle, &conn->idle);
   arm_idle_timer(e);
