@@ -218,12 +218,21 @@ static void describe_segment(plog_segment *s, plog_segment_info *out) {
     out->last_modified_ms = (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000;
 }
 
+/* Describing a segment asks the file system several times, so whoever appends gets the lock between two of them. */
 int32_t plog_log_segments(plog_log *log, plog_segment_info *out, int32_t capacity) {
-  plog__log_lock(log);
-  int32_t count = log->segments_count;
-  for (int32_t i = 0; i < count && i < capacity; i++) describe_segment(log->segments[i], &out[i]);
-  plog__log_unlock(log);
-  return count;
+  int64_t described = INT64_MIN; /* base offset of the last one */
+  for (int32_t count = 0;; count++) {
+    plog__log_lock(log);
+    int32_t i = plog__log_find_segment(log, described);
+    if (log->segments[i]->base_offset <= described) i++;
+    int32_t left = log->segments_count - i;
+    if (left > 0 && count < capacity) {
+      describe_segment(log->segments[i], &out[count]);
+      described = log->segments[i]->base_offset;
+    }
+    plog__log_unlock(log);
+    if (left == 0 || count == capacity) return count + left;
+  }
 }
 
 int32_t plog_log_producers(plog_log *log, plog_producer_info *out, int32_t capacity) {

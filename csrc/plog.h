@@ -309,7 +309,7 @@ int32_t plog_log_configure(plog_log *log, const plog_log_config *config); /* own
 void plog_log_info_read(plog_log *log, plog_log_info *out);               /* any */
 /** How many indexes of closed segments were found missing or wrong, and built anew, since the last call. any */
 int32_t plog_log_take_rebuilt_indexes(plog_log *log);
-/** Up to capacity segments, ascending; returns how many there are. any */
+/** Up to capacity segments, ascending, each as it is when it is looked at; returns how many there are. any */
 int32_t plog_log_segments(plog_log *log, plog_segment_info *out, int32_t capacity);
 /** Leader epochs as (epoch, start offset) pairs; returns how many there are. any */
 int32_t plog_log_epochs(plog_log *log, int64_t *out_pairs, int32_t capacity_pairs);
