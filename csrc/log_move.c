@@ -85,11 +85,12 @@ int32_t plog__log_catch_up(plog_log *from, plog_log *to, uint32_t most_bytes, in
 int32_t plog_log_rename(plog_log *log, const char *dir) {
   size_t dir_bytes = strlen(dir) + 1;
   if (dir_bytes > strlen(log->dir) + 1) return -EINVAL; /* the new name goes where the old one was */
+  plog__log_lock(log); /* before the name changes: a reader may be about to open a segment by the old one */
   int32_t rc = plog__sys_rename(log->sys, log->dir, dir);
-  if (rc != 0) return rc;
-  plog__log_lock(log);
-  memcpy(log->dir, dir, dir_bytes);
-  for (int32_t i = 0; i < log->segments_count; i++) memcpy(log->segments[i]->dir, dir, dir_bytes);
+  if (rc == 0) {
+    memcpy(log->dir, dir, dir_bytes);
+    for (int32_t i = 0; i < log->segments_count; i++) memcpy(log->segments[i]->dir, dir, dir_bytes);
+  }
   plog__log_unlock(log);
-  return 0;
+  return rc;
 }
