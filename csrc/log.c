@@ -291,6 +291,7 @@ static int32_t enter_epoch(plog_log *log, const plog_batch_header *header) {
 static int32_t make_writable(plog_log *log) {
   plog_segment *s = plog__log_active(log);
   if (s->writable) return 0;
+  log->pristine = false;
   plog__log_lock(log);
   int32_t rc = plog__segment_make_writable(s, &log->config);
   plog__log_unlock(log);

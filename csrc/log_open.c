@@ -257,12 +257,14 @@ static int32_t check_segment(plog_log *log, plog_segment *s, int64_t *cut) {
   return 0;
 }
 
-/* Put the files of a recovered segment right: the .log cut, indexes written, and trimmed unless it is the active one. */
+/* Put the files of a recovered segment right: the .log cut, indexes written and trimmed. Of the active one too: who appends to
+   it opens them again, and after a start ten thousand logs are not ten thousand open files. */
 static int32_t settle_segment(plog_log *log, plog_segment *s, int64_t cut, bool active) {
   int32_t rc = cut > 0 ? plog__segment_cut_tail(s) : 0;
   if (rc == 0) rc = plog__segment_make_writable(s, &log->config);
   if (rc == 0) rc = plog__segment_write_aborted(s);
-  if (rc == 0 && !active) rc = plog__segment_seal(s);
+  if (rc == 0) rc = plog__segment_seal(s);
+  if (active && (rc == -ENOSPC || rc == -EDQUOT)) rc = 0; /* then it goes on as one that is written to, in memory */
   return rc;
 }
 
@@ -340,6 +342,7 @@ static int32_t rebuild_epochs(plog_log *log, int32_t upto) {
   log->epochs.count = 0;
   for (int32_t i = 0; i < upto; i++) {
     plog_segment *s = log->segments[i];
+    if (s->size_bytes == 0) continue;
     int32_t rc = plog__segment_acquire(s);
     if (rc != 0) return rc;
     plog_scan scan;
@@ -410,8 +413,9 @@ static int32_t open_segments(plog_log *log, const int64_t *bases, int32_t count,
   }
   if (count > 0) return 0;
   plog_segment *s;
-  int32_t rc = plog__segment_create(log->sys, log->dir, log_start, &log->config, now_ms, &s);
+  int32_t rc = plog__segment_make(log->sys, log->dir, log_start, &log->config, now_ms, &s);
   if (rc != 0) return rc;
+  log->pristine = log_start == 0;
   rc = plog__log_push_segment(log, s);
   if (rc != 0) plog__segment_drop(s);
   return rc;
@@ -539,6 +543,7 @@ static int32_t close_clean(plog_log *log) {
     plog__log_unlock(log);
   }
   int64_t end = plog__log_end(log), point;
+  if (rc == 0 && log->pristine && log->cuts_count == 0) return 0; /* without a sync: there is nothing that could be lost */
   if (rc == 0 && end > log->snapshot_offset) {
     rc = plog__log_write_snapshot(log, end);
     if (rc == 0) rc = plog__log_sync_ends(log);

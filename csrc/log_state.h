@@ -65,6 +65,7 @@ struct plog_log {
   plog_epochs epochs_before; /* when epochs_changed: what epochs was before the first staged batch */
   bool epochs_changed;
   int32_t turn_error;    /* a commit that a roll made failed: what the turn's own commit will say */
+  bool pristine;         /* made by us, at offset 0, and never written to: a start that finds none of it makes it again */
   bool tail_dirty;       /* the active file may be longer than its size_bytes: cut it before writing */
   int64_t leftover_base; /* files of a segment that could not be started, nor be removed, are there: nothing may be written
                             before they are gone, for a start would take them for the end of the log; -1 none */

@@ -384,6 +384,33 @@ int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset
   return 0;
 }
 
+/* Make one file of a new segment, empty. */
+static int32_t make_file(plog_segment *s, const char *suffix, int64_t reserved_bytes) {
+  int fd;
+  int32_t rc = open_file(s, suffix, O_WRONLY | O_CREAT | O_TRUNC, &fd);
+  if (rc != 0) return rc;
+  if (reserved_bytes > 0) rc = plog__sys_fallocate(s->sys, fd, FALLOC_FL_KEEP_SIZE, 0, reserved_bytes);
+  (void)plog__sys_close(s->sys, fd);
+  return rc;
+}
+
+int32_t plog__segment_make(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config,
+                           int64_t now_ms, plog_segment **out) {
+  plog_segment *s = new_segment(sys, dir, base_offset, config->index_interval_bytes, now_ms);
+  if (!s) return -ENOMEM;
+  s->max_known = true;
+  s->aborted_known = true;
+  int32_t rc = make_file(s, ".log", config->preallocate ? config->segment_bytes : 0);
+  if (rc == 0) rc = make_file(s, ".index", 0);
+  if (rc == 0) rc = make_file(s, ".timeindex", 0);
+  if (rc != 0) {
+    plog__segment_drop(s);
+    return rc;
+  }
+  *out = s;
+  return 0;
+}
+
 /* ---------------------------------------------------------------------------------------------- scanning */
 
 void plog__scan_init(plog_scan *scan, plog_segment *s, int64_t position, int64_t limit_bytes) {

@@ -112,6 +112,10 @@ int32_t plog__segment_open(plog_sys *sys, const char *dir, int64_t base_offset, 
 /* A new, empty segment, open for writing. When it fails, the caller removes the files there may be. */
 int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config,
                              int64_t now_ms, plog_segment **out);
+/* The same for a directory that holds nothing else: the files are made and shut again, and opened at the first append. So a
+   log that nobody writes to has no descriptors. */
+int32_t plog__segment_make(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config,
+                           int64_t now_ms, plog_segment **out);
 /* The log lets go of it; its files are shut when nobody uses them any more. owner */
 void plog__segment_drop(plog_segment *s);
 

@@ -495,7 +495,8 @@ class Log:
             try:
                 if clean:
                     self.write_epochs()
-                    if not self._entry_synced:
+                    # of a log that never had a record nothing has to survive: the topic says its id again
+                    if not self._entry_synced and self.native.info().log_end_offset:
                         sync_file(os.path.join(self.path, PARTITION_METADATA_FILE))
             finally:
                 self._closed = True

@@ -1,5 +1,8 @@
 /* test_log.c: append, roll, read, slice, truncate, delete, flush, open after every kind of end; and all of it at random
    beside a model. */
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "log_fixture.h"
 
 #include <pthread.h>
@@ -35,9 +38,12 @@ static void append_and_read(void) {
   fixture_begin(&f);
   f.config.segment_bytes = 20000;
   fixture_open(&f, 0, 0, 1);
+  CHECK_EQ(fixture_size(&f, 0, ".index"), 0); /* until somebody writes */
+  CHECK_EQ(fixture_size(&f, 0, ".timeindex"), 0);
+  fixture_fill(&f, 1, 5, 100);
   CHECK_EQ(fixture_size(&f, 0, ".index"), 10 << 20);
   CHECK_EQ(fixture_size(&f, 0, ".timeindex"), (10 << 20) / 12 * 12);
-  fixture_fill(&f, 200, 5, 100);
+  fixture_fill(&f, 199, 5, 100);
   CHECK_EQ(fixture_info(&f).log_end_offset, 1000);
   CHECK(fixture_info(&f).segment_count > 5);
   check_reads(0, 1000, 5);
@@ -51,6 +57,50 @@ static void append_and_read(void) {
     CHECK_EQ(fixture_size(&f, segments[i].base_offset, ".index"), segments[i].index_bytes);
     CHECK_EQ(fixture_size(&f, segments[i + 1].base_offset, ".snapshot"), 10);
   }
+  fixture_end(&f);
+}
+
+static int64_t made(int32_t call) {
+  return plog_sys_count(f.sys, call);
+}
+
+/* The lowest descriptor that is free. */
+static int free_descriptor(void) {
+  int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  CHECK(fd >= 0);
+  CHECK_EQ(close(fd), 0);
+  return fd;
+}
+
+/* Ten thousand new topics are not ten thousand syncs and open files. */
+static void never_written(void) {
+  fixture_begin(&f);
+  int descriptor = free_descriptor();
+  fixture_open(&f, 0, 0, 1);
+  CHECK_EQ(free_descriptor(), descriptor);
+  CHECK_EQ(made(PLOG_SYS_OPEN), 3);
+  fixture_close(&f, 1);
+  CHECK_EQ(made(-1), 3);
+  fixture_open(&f, 0, 0, 1);
+  CHECK_EQ(fixture_info(&f).log_end_offset, 0);
+  fixture_fill(&f, 3, 1, 10);
+  fixture_close(&f, 1);
+  CHECK(made(PLOG_SYS_FDATASYNC) > 0);
+  fixture_open(&f, 0, 3, 1);
+  check_reads(0, 3, 1);
+  fixture_end(&f);
+}
+
+/* One that was cut to nothing is not one that was never written: its names are made durable at the stop. */
+static void cut_to_nothing(void) {
+  fixture_begin(&f);
+  fixture_open(&f, 0, 0, 1);
+  fixture_fill(&f, 3, 1, 10);
+  CHECK_EQ(plog_log_truncate(f.log, 0, 0), 0);
+  fixture_close(&f, 1);
+  CHECK(made(PLOG_SYS_FSYNC) > 0);
+  fixture_open(&f, 0, 0, 1);
+  CHECK_EQ(fixture_info(&f).log_end_offset, 0);
   fixture_end(&f);
 }
 
@@ -845,6 +895,8 @@ static void at_random(void) {
 
 int main(void) {
   RUN(append_and_read);
+  RUN(never_written);
+  RUN(cut_to_nothing);
   RUN(slices);
   RUN(stage_commit_abort);
   RUN(rolling);

@@ -108,7 +108,8 @@ static void check_survivors(history *h) {
     for (size_t at = 0; at < n; at += header.size_bytes) {
       CHECK_EQ(plog_batch_check(out + at, n - at, &header), 0);
       CHECK_EQ(header.base_offset, offset); /* no hole, no overlap */
-      if (next < h->acked_count) {
+      /* one below was handed over and failed, was all the same whole on a disk that could not be cut, and later ones followed */
+      if (next < h->acked_count && header.base_offset >= h->acked[next].base) {
         CHECK_EQ(header.base_offset, h->acked[next].base);
         CHECK_EQ(header.crc, h->acked[next].crc);
         next++;
