@@ -5,6 +5,7 @@ The first half is asked of Apache Kafka too (PYLOG_TEST_BROKER=kafka39), the sec
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -113,10 +114,15 @@ def alter(raw: Raw, path: str, name: str, index: int = 0, version: int = 2) -> i
     return int(result.error_code)
 
 
+@functools.cache
+def one_record(value: bytes) -> bytes:
+    return batch([(b"k", value)])
+
+
 def produce(raw: Raw, name: str, value: bytes = b"v", index: int = 0) -> int:
     data = m.ProduceRequest.TopicProduceData(
         name=name,
-        partition_data=[m.ProduceRequest.PartitionProduceData(index=index, records=batch([(b"k", value)]))],
+        partition_data=[m.ProduceRequest.PartitionProduceData(index=index, records=one_record(value))],
     )
     answer = raw.ask(m.ProduceRequest(acks=-1, timeout_ms=5000, topic_data=[data]), 8)
     return int(answer.responses[0].partition_responses[0].error_code)
@@ -308,21 +314,23 @@ def test_a_topic_that_moves_can_be_deleted(raw: Raw, paths: list[str]) -> None:
 
 
 @OURS
-def test_a_move_survives_kill_at_any_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("durability", ["page-cache", "group-commit"])
+def test_a_move_survives_kill_at_any_time(tmp_path: Path, durability: str) -> None:
     paths = directories(tmp_path, 2)
-    with start_broker(tmp_path / "broker", {**SETTINGS, "log.dirs": ",".join(paths)}) as broker:
+    settings = {**SETTINGS, "log.dirs": ",".join(paths), "pylog.durability": durability}
+    with start_broker(tmp_path / "broker", settings) as broker:
         raw = Raw(broker.port)
         assert create(raw, "t", **{"segment.bytes": "200000"}) == 0
         for _ in range(40):
             assert produce(raw, "t", b"v" * 50_000) == 0
-        for lap in range(8):
+        for lap in range(5):
             source = place(raw, "t")
             target = next(path for path in paths if path != source)
             assert alter(raw, target, "t") == 0
             began = time.monotonic()
             acknowledged = 40 + lap
             assert produce(raw, "t", b"w") == 0
-            while time.monotonic() - began < lap * 0.004:
+            while time.monotonic() - began < lap * 0.006:
                 pass
             broker.kill()
             raw.close()

@@ -392,7 +392,7 @@ def snapshots(store: Store, fill: Callable[..., None], monkeypatch: pytest.Monke
     """The directories as they are after every change that a move makes to them, and what is in the log."""
     manager = store.open()
     log = manager.create(A0, TOPIC_ID)
-    fill(log, 30)
+    fill(log, 6)
     expected = everything(log)
     taken: list[Path] = []
 
