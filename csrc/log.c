@@ -568,6 +568,7 @@ int32_t plog_log_expire_producers(plog_log *log, int64_t before_ms, int32_t *cou
 static int32_t settle_after_cut(plog_log *log, int64_t end) {
   plog__log_lock(log);
   log->cuts_count++;
+  log->synced_dir_base = -1; /* segments may begin below it again */
   atomic_store_explicit(&log->end, end, memory_order_release);
   if (atomic_load(&log->recovery_point) > end) atomic_store(&log->recovery_point, end);
   if (atomic_load(&log->start) > end) atomic_store_explicit(&log->start, end, memory_order_release);
@@ -679,6 +680,7 @@ int32_t plog_log_truncate_fully(plog_log *log, int64_t offset, int64_t now_ms) {
   plog__producers_clear(log->producers);
   log->epochs.count = 0;
   log->cuts_count++;
+  log->synced_dir_base = -1;
   atomic_store_explicit(&log->start, offset, memory_order_release);
   atomic_store_explicit(&log->end, offset, memory_order_release);
   atomic_store(&log->recovery_point, PLOG_MIN(atomic_load(&log->recovery_point), offset));

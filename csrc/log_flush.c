@@ -95,7 +95,8 @@ int32_t plog__flush_run(const plog_flush *f) {
 
 void plog__log_flush_done(plog_log *log, const plog_flush *f) {
   plog__log_lock(log);
-  if (f->dir_fd >= 0) log->synced_dir_base = PLOG_MAX(log->synced_dir_base, f->newest_base);
+  if (f->dir_fd >= 0 && log->cuts_count == f->cuts_count)
+    log->synced_dir_base = PLOG_MAX(log->synced_dir_base, f->newest_base);
   plog__log_unlock(log);
 }
 

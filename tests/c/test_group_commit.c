@@ -252,13 +252,20 @@ static void partitions_change_under_a_sync(void) {
 /* No descriptor to be had says nothing of the disk: the records wait, and are synced when there is one. */
 static void a_shortage_passes(void) {
   engine_fixture f;
-  begin(&f, 1);
-  int producer = client_open(&f);
+  begin(&f, 2);
+  set_gate(true, 0);
+  int one = client_open(&f), two = client_open(&f);
+  client_produce(one, 0, -1, 10);
+  await_sync();
+  client_produce(two, 1, -1, 10);
+  await_appended(&f, 1, 1);
   CHECK_EQ(plog_sys_fault(f.sys, PLOG_SYS_OPEN, 1, EMFILE, 0, 2), 0);
-  client_produce(producer, 0, -1, 10);
-  CHECK_EQ(client_produced(producer, NULL), 0);
-  CHECK_EQ(info_of(&f, 0).high_watermark, 1);
-  (void)close(producer);
+  set_gate(false, 0);
+  CHECK_EQ(client_produced(one, NULL), 0);
+  CHECK_EQ(client_produced(two, NULL), 0);
+  CHECK_EQ(info_of(&f, 1).high_watermark, 1);
+  (void)close(one);
+  (void)close(two);
   engine_end(&f);
 }
 

@@ -707,6 +707,12 @@ static void flushing(void) {
   int64_t syncs = plog_sys_count(f.sys, PLOG_SYS_FDATASYNC);
   CHECK_EQ(plog_log_flush(f.log, &point), 0);
   CHECK_EQ(plog_sys_count(f.sys, PLOG_SYS_FDATASYNC), syncs); /* nothing to do */
+  /* after a cut, a segment that begins below where the newest one did has a new name all the same */
+  CHECK_EQ(plog_log_truncate(f.log, 10, 0), 0);
+  CHECK_EQ(plog_log_roll(f.log, 0), 0);
+  int64_t names = plog_sys_count(f.sys, PLOG_SYS_FSYNC);
+  CHECK_EQ(plog_log_flush(f.log, &point), 0);
+  CHECK_EQ(plog_sys_count(f.sys, PLOG_SYS_FSYNC), names + 1);
   fixture_end(&f);
 }
 
