@@ -7,9 +7,11 @@ are looked at here or handed to `check`. Any thread may call an appender; a deco
 
 from __future__ import annotations
 
+import struct
+from array import array
 from collections.abc import Iterable
 from io import BytesIO
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from operator import sub
 
 from pylog._native import INT32_MIN, INT64_MAX, Log, Sys, check, read_batch_header
@@ -88,8 +90,13 @@ class Decoded:
         count = self.count
         if column.nulls_count == count:
             return repeat(None, count)
-        ends = ffi.unpack(column.ends, count + 1)
-        cut: Iterable[bytes | None] = map(BytesIO(ffi.buffer(column.data, column.size_bytes)[:]).read, _sizes(ends))
+        data = ffi.buffer(column.data, column.size_bytes)[:]
+        width, rest = divmod(column.size_bytes, count)
+        cut: Iterable[bytes | None]
+        if width and not rest and ffi.buffer(column.ends, 8 * (count + 1))[:] == _even_ends(width, count):
+            cut = _cut_evenly(data, width, count)
+        else:
+            cut = map(BytesIO(data).read, _sizes(ffi.unpack(column.ends, count + 1)))
         if column.nulls_count:
             nulls = ffi.unpack(column.nulls, count)
             return [None if null else value for null, value in zip(nulls, cut, strict=True)]
@@ -115,6 +122,35 @@ class Decoded:
         # The cast holds on to the memory as long as the buffer does.
         owner = ffi.gc(ffi.cast("uint8_t *", pointer), _Holder(self._memory))
         return memoryview(ffi.buffer(owner, size_bytes)).toreadonly()
+
+
+_EVEN_WIDTHS_KEPT = 16
+_even: dict[int, bytes] = {}
+
+
+def _even_ends(width: int, count: int) -> bytes:
+    """What the ends of a column are in memory when each of its values has this width."""
+    size_bytes = 8 * (count + 1)
+    known = _even.get(width, b"")
+    if len(known) < size_bytes:
+        if len(_even) >= _EVEN_WIDTHS_KEPT:
+            _even.clear()
+        known = _even[width] = array("q", range(0, 2 * width * (count + 1), width)).tobytes()
+    return known[:size_bytes]
+
+
+_CUT_AT_ONCE = 64
+
+
+def _cut_evenly(data: bytes, width: int, count: int) -> Iterable[bytes]:
+    """A third of what reading each by its size costs."""
+    field = f"{width}s"
+    runs = count // _CUT_AT_ONCE
+    at = runs * _CUT_AT_ONCE * width
+    last = struct.unpack_from(field * (count - runs * _CUT_AT_ONCE), data, at)
+    if not runs:
+        return last
+    return chain(chain.from_iterable(struct.iter_unpack(field * _CUT_AT_ONCE, memoryview(data)[:at])), last)
 
 
 def _sizes(ends: list[int]) -> Iterable[int]:

@@ -106,11 +106,29 @@ def _listed(values: Sequence[BytesLike | None], what: str) -> Column:
         nulls = bytes([value is None for value in values])
         values = [b"" if value is None else value for value in values]
         data = b"".join(values)  # type: ignore[arg-type]
+    return _column_of(data, values, nulls)
+
+
+def _column_of(data: bytes, values: Sequence[BytesLike | None], nulls: bytes | None) -> Column:
+    """values: none of them None. data: they joined."""
+    count = len(values)
+    widths = set(map(len, values))  # type: ignore[arg-type]
+    if len(widths) == 1 and nulls is None and (width := widths.pop()) * count == len(data):
+        return Column(ByteColumn(ColumnKind.FIXED, data, width=width), count)
     lengths: Iterable[int] = map(len, values)  # type: ignore[arg-type]
     offsets = array("q", accumulate(lengths, initial=0))
     if offsets[-1] != len(data):  # a memoryview's len() counts items
         offsets = array("q", accumulate((memoryview(v or b"").nbytes for v in values), initial=0))
-    return Column(ByteColumn(ColumnKind.OFFSETS64, data, offsets=offsets, nulls=nulls), len(values))
+    return Column(ByteColumn(ColumnKind.OFFSETS64, data, offsets=offsets, nulls=nulls), count)
+
+
+def joined_column(values: Sequence[object]) -> Column | None:
+    """A column of values that are all bytes-like; None: they are not. To try costs less than to look at each."""
+    try:
+        data = b"".join(values)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return _column_of(data, values, None)  # type: ignore[arg-type]
 
 
 def _fixed(view: memoryview, values: object, what: str) -> Column:
@@ -152,10 +170,13 @@ class HeadersColumn(NamedTuple):
     counts: object
 
 
+NO_HEADERS = HeadersColumn(NO_COLUMN, None)
+
+
 def headers_column(headers: Sequence[Iterable[tuple[str, bytes | None]]] | None, count: int) -> HeadersColumn:
     """The headers of each record. Raises ValueError when there are not `count`."""
     if headers is None:
-        return HeadersColumn(NO_COLUMN, None)
+        return NO_HEADERS
     if len(headers) != count:
         raise ValueError(f"headers: {len(headers)} for {count} records")
     lists = [[Header(key, value) for key, value in each] for each in headers]

@@ -25,7 +25,15 @@ from pylog._columns import (
 )
 from pylog._native import INT32_MIN, LogSettings, Sys
 from pylog._native import Log as NativeLog
-from pylog.column_input import BytesLike, byte_column, headers_column, timestamp_column
+from pylog.column_input import (
+    NO_HEADERS,
+    BytesLike,
+    HeadersColumn,
+    byte_column,
+    headers_column,
+    joined_column,
+    timestamp_column,
+)
 from pylog.compression import PRODUCER, codec_named
 from pylog.config import LogConfig
 from pylog.errors import KafkaError
@@ -206,12 +214,12 @@ class Partition(PartitionReader):
         When it raises, records of whole batches before the failing one may be in the log; the exception's note says
         how many. Raises as `append` does. producer: a transaction's, which sees to it.
         """
-        rows = list(records)
+        rows = records if isinstance(records, list) else list(records)
         if not rows:
             end = self.log_end_offset()
             return range(end, end)
-        if set(map(type, rows)) == {bytes}:
-            return self.append_columns(rows, codec=codec, durability=durability, producer=producer)
+        if type(rows[0]) is bytes and (column := joined_column(rows)) is not None:
+            return self._append_columns(*column, codec=codec, durability=durability, producer=producer)
         whole = [row if isinstance(row, NewRecord) else NewRecord(row) for row in rows]
         values, keys, timestamps, headers = zip(*whole, strict=True)
         return self.append_columns(
@@ -255,13 +263,36 @@ class Partition(PartitionReader):
                 raise ValueError(f"{keys_count} keys for {count} values")
         times = timestamp_column(timestamps_ms, count)
         encoded = headers_column(headers, count)
+        return self._append_columns(
+            column,
+            count,
+            key_column,
+            headers=encoded,
+            timestamps=times,
+            codec=codec,
+            durability=durability,
+            producer=producer,
+        )
+
+    def _append_columns(
+        self,
+        column: ByteColumn,
+        count: int,
+        keys: ByteColumn = NO_COLUMN,
+        *,
+        headers: HeadersColumn = NO_HEADERS,
+        timestamps: object = None,
+        codec: str | None,
+        durability: Durability | None,
+        producer: Producer | None,
+    ) -> range:
         appended = self._appender.append_columns(
             count,
             column,
-            key_column,
-            headers=encoded.column,
-            headers_counts=encoded.counts,
-            timestamps=times,
+            keys,
+            headers=headers.column,
+            headers_counts=headers.counts,
+            timestamps=timestamps,
             codec=-1 if codec is None else codec_named(codec),
             producer=producer,
         )
