@@ -176,9 +176,11 @@ static int32_t refuse(plog_partition *p, plog_append *out, int32_t error) {
   return error;
 }
 
-/* A full disk may have room again for the next batch; after any other error nothing is retried until Python has looked. */
+/* A full disk may have room again for the next batch, and a process memory or descriptors for the next file, before which
+   nothing was written; after any other error nothing is retried until Python has looked. */
 static void note_failure(plog_partition *p, int32_t rc) {
-  if (rc != -ENOSPC && rc != -EDQUOT) p->failed = -rc;
+  bool passes = rc == -ENOSPC || rc == -EDQUOT || rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM;
+  if (!passes) p->failed = -rc;
 }
 
 static int32_t check_append(const plog_partition *p, int32_t acks) {

@@ -377,9 +377,12 @@ class ReplicaManager:
 
     def checkpoint_high_watermarks(self) -> None:
         """Write replication-offset-checkpoint. Any thread."""
-        offsets: Mapping[TopicPartition, int] = {
-            each.source.partition: each.info().high_watermark for each in list(self._hosted.values())
-        }
+        offsets: dict[TopicPartition, int] = {}
+        for each in list(self._hosted.values()):
+            try:
+                offsets[each.source.partition] = each.info().high_watermark
+            except KafkaError:
+                continue  # it went meanwhile, or its directory failed
         self._logs.checkpoint_high_watermarks(offsets)
 
 
