@@ -94,6 +94,14 @@ int32_t plog__log_set_aside(plog_log *log, const plog_segment *s) {
   return rename_files(log, s, "", ".deleted");
 }
 
+int32_t plog__log_sync_names(plog_log *log) {
+  int fd = plog__sys_open(log->sys, log->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  if (fd < 0) return fd;
+  int32_t rc = plog__sys_fsync(log->sys, fd);
+  (void)plog__sys_close(log->sys, fd);
+  return rc;
+}
+
 void plog__log_forget_recent(plog_log *log) {
   for (int32_t i = 0; i < PLOG_RECENT_COUNT; i++) log->recent[i].segment = NULL;
 }
@@ -121,6 +129,7 @@ int32_t plog__log_write_snapshot(plog_log *log, int64_t offset) {
     rc = plog_snapshot_encode(producers, count, data, size_bytes, &size_bytes);
   }
   if (rc == 0) {
+    (void)plog__sys_unlink(log->sys, path); /* after a power cut it is the new one, whole, or none: not the old one */
     int fd = plog__sys_open(log->sys, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     rc = fd < 0 ? fd : plog__sys_pwrite_all(log->sys, fd, data, size_bytes, 0);
     if (fd >= 0) (void)plog__sys_close(log->sys, fd);
@@ -173,6 +182,11 @@ int32_t plog__log_start_segment(plog_log *log, int64_t base, int64_t now_ms) {
   int32_t rc = log->tail_dirty ? plog__segment_cut_tail(old) : 0;
   if (rc != 0) return rc;
   log->tail_dirty = false;
+  if (log->tail_unsynced) { /* a start may trust a closed segment: what was cut off must not come back behind it */
+    rc = plog__sys_fdatasync(log->sys, old->fd);
+    if (rc != 0) return rc;
+    log->tail_unsynced = false;
+  }
   rc = create_segment(log, base, now_ms, &fresh);
   if (rc != 0) return rc;
   plog__log_lock(log);
@@ -405,6 +419,7 @@ static int32_t write_aborted(plog_log *log) {
   int32_t before = s->aborted_count, rc = 0;
   for (int32_t i = 0; i < log->ended_count && rc == 0; i++) rc = plog__segment_add_aborted(s, &log->ended[i]);
   if (rc == 0) rc = plog__segment_write_aborted(s);
+  if (before == 0) log->synced_dir_base = -1; /* the file is new */
   if (rc != 0 && s->aborted_count > before)
     s->aborted_count = before; /* a torn entry is written over, or cut at the start */
   plog__log_unlock(log);
@@ -457,7 +472,10 @@ int32_t plog__log_commit(plog_log *log, int64_t now_ms) {
   if (rc == 0) {
     rc = write_pieces(log);
     if (rc == 0) rc = write_aborted(log);
-    if (rc != 0) log->tail_dirty = plog__segment_cut_tail(s) != 0;
+    if (rc != 0) {
+      log->tail_dirty = plog__segment_cut_tail(s) != 0;
+      log->tail_unsynced = true;
+    }
   }
   if (rc != 0) {
     plog__log_abort(log);
@@ -601,9 +619,11 @@ static int32_t unlink_files(plog_log *log, const plog_segment *s) {
 
 /*
  * Unlink the segments from index `from` on, newest first, so that what a crash leaves is a log without a hole. With its .log a
- * segment is gone; its snapshot goes before, lest it be taken for one of other records later.
+ * segment is gone; its snapshot goes before, lest it be taken for one of other records later. Durable on return: segments that
+ * came back behind what is appended from now on would hide it.
  */
 static int32_t drop_segments(plog_log *log, int32_t from) {
+  if (log->segments_count <= from) return 0;
   int32_t rc = 0;
   plog__log_lock(log);
   while (log->segments_count > from) {
@@ -615,7 +635,7 @@ static int32_t drop_segments(plog_log *log, int32_t from) {
     plog__segment_drop(s);
   }
   plog__log_unlock(log);
-  return rc;
+  return rc == 0 ? plog__log_sync_names(log) : rc;
 }
 
 int32_t plog_log_truncate(plog_log *log, int64_t offset, int64_t now_ms) {
@@ -633,7 +653,8 @@ int32_t plog_log_truncate(plog_log *log, int64_t offset, int64_t now_ms) {
     if (rc == 0) rc = plog__segment_truncate(s, offset, &end);
     plog__log_unlock(log);
   }
-  if (rc != 0) end = s->next_offset; /* as far as it came */
+  if (rc == 0) rc = plog__sys_fsync(log->sys, s->fd); /* or old records may follow new ones after a power cut */
+  if (rc != 0) end = s->next_offset;                  /* as far as it came */
   if (rc == 0) log->tail_dirty = false;
   int32_t settled = settle_after_cut(log, PLOG_MIN(end, plog__log_end(log)));
   return rc != 0 ? rc : settled;
@@ -648,7 +669,7 @@ static int32_t replace_segment(plog_log *log, int64_t offset, int64_t now_ms) {
     int32_t rc = plog__segment_make_writable(old, &log->config);
     if (rc == 0) rc = plog__segment_truncate(old, offset, &end);
     plog__log_unlock(log);
-    return rc;
+    return rc == 0 ? plog__sys_fsync(log->sys, old->fd) : rc;
   }
   plog__log_lock(log);
   /* the old one goes first: with both there, a start after a crash would see one log with a hole */
@@ -663,7 +684,7 @@ static int32_t replace_segment(plog_log *log, int64_t offset, int64_t now_ms) {
     plog__segment_drop(old);
   }
   plog__log_unlock(log);
-  return rc;
+  return rc == 0 ? plog__log_sync_names(log) : rc;
 }
 
 int32_t plog_log_truncate_fully(plog_log *log, int64_t offset, int64_t now_ms) {

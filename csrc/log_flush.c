@@ -44,9 +44,10 @@ int32_t plog__log_sync_ends(plog_log *log) {
   return rc;
 }
 
-/* References to the segments that hold anything from there on. Free *out. The lock is held. */
+/* References to the segments that hold anything from there on, and to one that ends there: it may have been closed since, and
+   then its indexes were completed. Free *out. The lock is held. */
 static int32_t take_segments(plog_log *log, int64_t from, plog_segment ***out, int32_t *count) {
-  int32_t first = plog__log_find_segment(log, from);
+  int32_t first = plog__log_find_segment(log, from > 0 ? from - 1 : 0);
   plog_segment **segments = calloc((size_t)(log->segments_count - first), sizeof(plog_segment *));
   if (!segments) return -ENOMEM;
   int32_t n = 0, rc = 0;
@@ -86,8 +87,13 @@ int32_t plog__flush_run(const plog_flush *f) {
   int32_t rc = 0;
   for (int32_t i = 0; i < f->segments_count && rc == 0; i++) {
     rc = plog__sys_fdatasync(f->sys, f->segments[i]->fd);
-    /* a start after a crash reads the active segment whatever the recovery point is */
-    if (rc == 0 && f->indexes && i + 1 < f->segments_count) rc = sync_indexes(f->segments[i]);
+    if (rc != 0 || !f->indexes) continue;
+    /* A start after a crash reads the active segment whatever the recovery point is; unless it was closed at just that
+       offset: then its indexes are made anew, but what transactions it aborted is believed. */
+    if (i + 1 < f->segments_count)
+      rc = sync_indexes(f->segments[i]);
+    else
+      rc = sync_file(f->sys, f->segments[i]->dir, f->segments[i]->base_offset, ".txnindex");
   }
   if (rc == 0 && f->dir_fd >= 0) rc = plog__sys_fsync(f->sys, f->dir_fd);
   return rc;

@@ -257,10 +257,12 @@ static int32_t check_segment(plog_log *log, plog_segment *s, int64_t *cut) {
   return 0;
 }
 
-/* Put the files of a recovered segment right: the .log cut, indexes written and trimmed. Of the active one too: who appends to
-   it opens them again, and after a start ten thousand logs are not ten thousand open files. */
+/* Put the files of a recovered segment right: the .log cut, durably, lest it be trusted with its torn tail once another segment
+   follows; indexes written and trimmed. Of the active one too: who appends to it opens them again, and after a start ten
+   thousand logs are not ten thousand open files. */
 static int32_t settle_segment(plog_log *log, plog_segment *s, int64_t cut, bool active) {
   int32_t rc = cut > 0 ? plog__segment_cut_tail(s) : 0;
+  if (rc == 0 && cut > 0) rc = plog__sys_fdatasync(s->sys, s->fd);
   if (rc == 0) rc = plog__segment_make_writable(s, &log->config);
   if (rc == 0) rc = plog__segment_write_aborted(s);
   if (rc == 0) rc = plog__segment_seal(s);
@@ -268,8 +270,9 @@ static int32_t settle_segment(plog_log *log, plog_segment *s, int64_t cut, bool 
   return rc;
 }
 
-/* Set aside the segments behind index i, newest first. */
+/* Set aside the segments behind index i, newest first; durably, for they would hide what is appended before them. */
 static int32_t set_aside_behind(plog_log *log, int32_t i, plog_log_open_report *report) {
+  if (log->segments_count <= i + 1) return 0;
   while (log->segments_count > i + 1) {
     plog_segment *s = plog__log_active(log);
     int32_t rc = plog__log_set_aside(log, s);
@@ -279,7 +282,7 @@ static int32_t set_aside_behind(plog_log *log, int32_t i, plog_log_open_report *
     log->segments_count--;
     plog__segment_drop(s);
   }
-  return 0;
+  return plog__log_sync_names(log);
 }
 
 /* Check segment i, and cut the log where it is damaged. */
@@ -304,7 +307,11 @@ static int32_t recover_segment(plog_log *log, int32_t i, plog_log_open_report *r
 static int32_t recover(plog_log *log, int32_t from, plog_log_open_report *report) {
   plog__epochs_cut_end(&log->epochs, log->segments[from]->base_offset);
   int32_t rc = plog__log_load_producers(log, log->segments[from]->base_offset, report);
-  for (int32_t i = from; rc == 0 && i < log->segments_count; i++) rc = recover_segment(log, i, report);
+  for (int32_t i = from; rc == 0 && i < log->segments_count; i++) {
+    /* The snapshot there is may know of batches that are lost: it goes, and a new one is a shortcut, if there is room. */
+    if (i > from) (void)plog__log_write_snapshot(log, log->segments[i]->base_offset);
+    rc = recover_segment(log, i, report);
+  }
   return rc;
 }
 
@@ -497,6 +504,9 @@ int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *con
       }
     } else {
       first_checked = plog__log_find_segment(log, recovery_point);
+      /* the one before may have been closed after the recovery point was taken: who reads there builds its indexes anew */
+      if (first_checked > 0 && log->segments[first_checked]->base_offset == recovery_point)
+        plog__segment_distrust(log->segments[first_checked - 1]);
     }
   }
   if (rc == 0 && segments_count > 0) rc = check_trusted(log, &first_checked, &found);

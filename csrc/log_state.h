@@ -67,6 +67,8 @@ struct plog_log {
   int32_t turn_error;    /* a commit that a roll made failed: what the turn's own commit will say */
   bool pristine;         /* made by us, at offset 0, and never written to: a start that finds none of it makes it again */
   bool tail_dirty;       /* the active file may be longer than its size_bytes: cut it before writing */
+  bool tail_unsynced;    /* something was cut off the active file, and that may not be on the disk: sync it before another
+                            segment follows */
   int64_t leftover_base; /* files of a segment that could not be started, nor be removed, are there: nothing may be written
                             before they are gone, for a start would take them for the end of the log; -1 none */
   plog_log_facts facts;
@@ -100,6 +102,8 @@ void plog__log_forget_recent(plog_log *log);
 int32_t plog__log_start_segment(plog_log *log, int64_t base, int64_t now_ms);
 /* Rename the files of a segment, its snapshot included, to .deleted. */
 int32_t plog__log_set_aside(plog_log *log, const plog_segment *s);
+/* Make the names in the log's directory durable: created, renamed and removed ones. */
+int32_t plog__log_sync_names(plog_log *log);
 /* A jitter for the next segment. */
 int64_t plog__log_draw_jitter(plog_log *log);
 /* Write the producer state as <end>.snapshot. owner */

@@ -182,11 +182,13 @@ static int32_t index_batches(plog_segment *s) {
   return largest > indexed ? plog__index_append_time(&s->times, largest, (uint32_t)(largest_offset - s->base_offset)) : 0;
 }
 
-/* An index that was made anew goes to its file, and is read from there, if the disk takes it; else it stays in memory. */
+/* An index that was made anew goes to its file, durably, and is read from there, if the disk takes it; else it stays in
+   memory. */
 static void write_anew(plog_segment *s, plog_index *index, const char *suffix) {
   char path[PLOG_PATH_BYTES];
   if (plog__segment_path(s->dir, s->base_offset, suffix, path) == 0 &&
-      plog__index_open_writable(index, s->sys, path, 0) == 0 && plog__index_trim(index, s->sys) == 0)
+      plog__index_open_writable(index, s->sys, path, 0) == 0 && plog__index_trim(index, s->sys) == 0 &&
+      plog__sys_fdatasync(s->sys, index->fd) == 0)
     plog__index_seal(index);
 }
 
