@@ -133,6 +133,7 @@ class Broker:
         self.producer_ids = ProducerIds(self.admin.store, self.broker_id)
         self._coordinators: Coordinators | None = None
         self._damages: Damages | None = None
+        self._to_flush: set[Log] = set()
         self._damages_guard = threading.Lock()
         self.scrub: Scrub | None = None
         self._maintenance = Maintenance(self.logs.schedule, SystemClock())
@@ -411,7 +412,7 @@ class Broker:
         elif upcall.kind == UP_EPOCH:
             hosted.source.note_epoch_started()
         elif upcall.kind == UP_FLUSH:
-            self.logs.schedule.at(SystemClock().monotonic_ms(), lambda: self._flush(hosted.source))
+            self._flush_soon(hosted.source)
         elif upcall.kind == UP_STORAGE_ERROR:
             why = os.strerror(upcall.error)
             self._log.error("write failed, produce is refused", partition=hosted.source.partition, why=why)
@@ -427,8 +428,15 @@ class Broker:
             keys = "pylog.disk.reserve.bytes, pylog.disk.reserve.percent"
             self._log.error("disk is nearly full, produce is refused", directory=directory, keeps=keys)
 
+    def _flush_soon(self, log: Log) -> None:
+        """flush.messages was reached. A flush that has not begun yet serves those that are asked for until it does."""
+        if log not in self._to_flush:
+            self._to_flush.add(log)
+            self.logs.schedule.at(SystemClock().monotonic_ms(), lambda: self._flush(log))
+
     def _flush(self, log: Log) -> None:
-        """flush.messages was reached. Maintenance thread."""
+        """Maintenance thread."""
+        self._to_flush.discard(log)
         if not log.closed:
             self.logs.flush(log)
 

@@ -685,37 +685,6 @@ static void old_messages(void) {
   fixture_end(&f);
 }
 
-static void flushing(void) {
-  fixture_begin(&f);
-  f.config.segment_bytes = 2000;
-  f.config.flush_messages = 10;
-  fixture_open(&f, 0, 0, 1);
-  plog_log_facts facts;
-  fixture_fill(&f, 4, 2, 50);
-  plog__log_take_facts(f.log, &facts);
-  CHECK(!facts.flush_due);
-  fixture_fill(&f, 1, 2, 50);
-  plog__log_take_facts(f.log, &facts);
-  CHECK(facts.flush_due);
-  fixture_fill(&f, 40, 2, 50);
-  CHECK_EQ(plog_sys_fault(f.sys, PLOG_SYS_FDATASYNC, 3, EIO, 0, 1), 0);
-  int64_t point = -1;
-  CHECK_EQ(plog_log_flush(f.log, &point), -EIO);
-  CHECK_EQ(fixture_info(&f).recovery_point, 0);
-  CHECK_EQ(plog_log_flush(f.log, &point), 0);
-  CHECK_EQ(point, 90);
-  int64_t syncs = plog_sys_count(f.sys, PLOG_SYS_FDATASYNC);
-  CHECK_EQ(plog_log_flush(f.log, &point), 0);
-  CHECK_EQ(plog_sys_count(f.sys, PLOG_SYS_FDATASYNC), syncs); /* nothing to do */
-  /* after a cut, a segment that begins below where the newest one did has a new name all the same */
-  CHECK_EQ(plog_log_truncate(f.log, 10, 0), 0);
-  CHECK_EQ(plog_log_roll(f.log, 0), 0);
-  int64_t names = plog_sys_count(f.sys, PLOG_SYS_FSYNC);
-  CHECK_EQ(plog_log_flush(f.log, &point), 0);
-  CHECK_EQ(plog_sys_count(f.sys, PLOG_SYS_FSYNC), names + 1);
-  fixture_end(&f);
-}
-
 /* Readers, flushes and listings on other threads beside the owner, who appends, rolls, cuts and deletes. */
 typedef struct {
   _Atomic bool stop;
@@ -919,7 +888,6 @@ int main(void) {
   RUN(gaps_of_a_compacted_leader);
   RUN(refused_appends);
   RUN(old_messages);
-  RUN(flushing);
   RUN(many_threads);
   RUN(at_random);
   return 0;
