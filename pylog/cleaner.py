@@ -77,8 +77,11 @@ def clean_log(
 
     moved: told after each piece how many bytes were read and written; what it raises ends the pass. replaced: told when
     files were set aside, durably. Raises CleaningAborted, DamagedBatch, OSError; then the groups that were in place
-    already stay so.
+    already stay so. What is cleaned is made durable first: an old value must not go for a new one that a power cut may
+    take.
     """
+    if log.info().recovery_point < section.upto:
+        log.flush(log.last_flush_ms)
     most = max_keys(config)
     keys = min(most, max(section.upto - section.first_dirty, 1))  # no record has two keys
     slots = max(min(int(keys * _ROOM_PER_KEY), int(most / config.io_buffer_load_factor)), keys) + 1

@@ -163,6 +163,14 @@ def test_old_files_go_after_a_while(store: Store) -> None:
     assert a.deleted_files() == []
 
 
+def test_what_is_cleaned_is_durable(store: Store) -> None:
+    """Else a power cut could take a value for which its predecessor went."""
+    a = store.create(A)
+    assert a.info().recovery_point < a.segments()[-1].base_offset
+    assert store.cleaner.clean_one()
+    assert a.info().recovery_point >= a.segments()[-1].base_offset
+
+
 def test_a_map_of_few_keys_comes_back(store: Store) -> None:
     store.cleaner_config = CleanerConfig(dedupe_buffer_size=24 * 5, io_buffer_load_factor=0.9)
     assert max_keys(store.cleaner_config) == 4
