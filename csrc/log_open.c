@@ -320,7 +320,10 @@ static int32_t recover(plog_log *log, int32_t from, plog_log_open_report *report
 /* Where the last segment ends, by the last entries of its indexes and the headers behind them. PLOG_CORRUPT_MESSAGE: it does
    not end with a whole batch, so that the stop was not as clean as it said. */
 static int32_t find_end(plog_segment *s) {
-  int32_t rc = plog__segment_acquire(s);
+  bool empty;
+  int32_t rc = plog__segment_check_empty(s, &empty);
+  if (rc != 0 || empty) return rc;
+  rc = plog__segment_acquire(s);
   if (rc != 0) return rc;
   int64_t from = s->offsets.count > 0 ? plog__index_last(&s->offsets).position : 0;
   rc = plog__segment_load_max(s);
@@ -432,7 +435,8 @@ static int32_t open_segments(plog_log *log, const int64_t *bases, int32_t count,
 static int32_t check_beside(plog_log *log, int32_t i) {
   plog_segment *s = log->segments[i];
   int32_t broken = 0, rc = 0;
-  if (atomic_load(&s->users) == 0) rc = plog__segment_check_files(s, &broken); /* else that was seen when it was opened */
+  if (atomic_load(&s->users) == 0 && !s->max_known)
+    rc = plog__segment_check_files(s, &broken); /* else that was seen when it was opened */
   if (rc == 0 && broken > 0) {
     rc = plog__segment_acquire(s); /* which sees it too, and does it */
     if (rc == 0) plog__segment_release(s);
@@ -465,6 +469,13 @@ static int32_t load_epochs(plog_log *log, const int64_t *epochs, int32_t count, 
     if (rc != 0) return rc;
   }
   return 0;
+}
+
+static bool same_epochs(const plog_epochs *found, const int64_t *epochs, int32_t count) {
+  bool same = found->count == count;
+  for (int32_t i = 0; same && i < count; i++)
+    same = found->items[i].epoch == epochs[2 * i] && found->items[i].start_offset == epochs[2 * i + 1];
+  return same;
 }
 
 /* The log ends below where it is said to begin (its records were deleted, then a crash took the end): begin there, empty. */
@@ -536,6 +547,7 @@ int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *con
   atomic_store(&log->recovery_point, clean ? end : PLOG_MIN(recovery_point, end));
   plog__epochs_cut_end(&log->epochs, end);
   plog__epochs_cut_start(&log->epochs, start);
+  found.epochs_changed = !same_epochs(&log->epochs, epochs, epochs_count);
   *out = log;
   if (report) *report = found;
   return 0;

@@ -283,7 +283,30 @@ typedef struct {
   int64_t rebuilt_indexes;  /* of segments that are not in recovered_segments: missing, or of no use */
   int64_t replayed_batches; /* read to bring the producer state up to the end */
   int64_t unusable_files;   /* snapshots and transaction indexes that break their format: made again from batches */
+  int32_t epochs_changed;   /* the leader epochs are not those that were handed over */
 } plog_log_open_report;
+
+#define PLOG_DIRECTORY_SEGMENTS_MAX 64
+#define PLOG_DIRECTORY_METADATA_BYTES_MAX 128
+#define PLOG_DIRECTORY_EPOCHS_BYTES_MAX 1024
+
+/** What lies in a partition directory. */
+typedef struct {
+  int32_t segments_count;
+  int32_t has_records;    /* some .log file has bytes in it; not looked at when epochs_bytes > 0 and there is one segment */
+  int32_t metadata_bytes; /* of partition.metadata, -1: no such file */
+  int32_t epochs_bytes;   /* of leader-epoch-checkpoint, -1: no such file */
+  int64_t segments[PLOG_DIRECTORY_SEGMENTS_MAX]; /* base offsets, ascending */
+  uint8_t metadata[PLOG_DIRECTORY_METADATA_BYTES_MAX];
+  uint8_t epochs[PLOG_DIRECTORY_EPOCHS_BYTES_MAX];
+} plog_directory;
+
+/**
+ * Look into a partition directory, of which nobody else changes the names.
+ *   returns  0 | PLOG_E_MALFORMED: not the plain case, look name by name: something was left half done (.deleted, .cleaned,
+ *            .swap, an index without a .log), or there is more than fits | -errno. any
+ */
+int32_t plog_directory_read(plog_sys *sys, const char *dir, plog_directory *out);
 
 /**
  * Open or create the log in directory dir, which must exist.

@@ -242,6 +242,22 @@ int32_t plog__segment_check_files(plog_segment *s, int32_t *out) {
   return 0;
 }
 
+int32_t plog__segment_check_empty(plog_segment *s, bool *out) {
+  static const char *const suffixes[] = {".index", ".timeindex"};
+  bool empty = s->size_bytes == 0;
+  for (size_t i = 0; empty && i < PLOG_COUNT_OF(suffixes); i++) {
+    char path[PLOG_PATH_BYTES];
+    struct stat st;
+    int32_t rc = plog__segment_path(s->dir, s->base_offset, suffixes[i], path);
+    if (rc == 0) rc = plog__sys_stat(s->sys, path, &st);
+    if (rc != 0 && rc != -ENOENT) return rc;
+    empty = rc == 0 && st.st_size == 0;
+  }
+  if (empty) s->max_known = true;
+  *out = empty;
+  return 0;
+}
+
 /* ---------------------------------------------------------------------------------------------- using files */
 
 /* The files are open, in fd and perhaps the indexes, and the caller uses them. Holds the lock, or is alone. */

@@ -134,6 +134,9 @@ void plog__segment_release(plog_segment *s);
  */
 int32_t plog__segment_check_files(plog_segment *s, int32_t *out);
 
+/* Nothing is in it, nor in its indexes, which are there: it need not be opened to be known. -errno */
+int32_t plog__segment_check_empty(plog_segment *s, bool *out);
+
 /* Make it the active one: open for writing, indexes preallocated. owner, under the log's lock */
 int32_t plog__segment_make_writable(plog_segment *s, const plog_log_config *config);
 /* The end of writing: last time index entry, indexes written and trimmed, files read-only from now on. owner, under the log's

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -108,6 +109,10 @@ static int kernel_fstat(void *context, int fd, struct stat *out) {
 static int kernel_stat(void *context, const char *path, struct stat *out) {
   (void)context;
   KERNEL_RETRY(int, stat(path, out));
+}
+static int64_t kernel_getdents(void *context, int fd, void *entries, size_t size_bytes) {
+  (void)context;
+  KERNEL_RETRY(int64_t, syscall(SYS_getdents64, fd, entries, size_bytes));
 }
 static int kernel_statvfs(void *context, const char *path, struct statvfs *out) {
   (void)context;
@@ -232,6 +237,7 @@ static const plog_sys_calls kernel_calls = {
     .unlink = kernel_unlink,
     .fstat = kernel_fstat,
     .stat = kernel_stat,
+    .getdents = kernel_getdents,
     .statvfs = kernel_statvfs,
     .mmap = kernel_mmap,
     .munmap = kernel_munmap,
@@ -427,6 +433,9 @@ int plog__sys_unlink(plog_sys *sys, const char *path) {
 }
 int plog__sys_fstat(plog_sys *sys, int fd, struct stat *out) {
   return sys->calls.fstat(sys->calls.context, fd, out);
+}
+int64_t plog__sys_getdents(plog_sys *sys, int fd, void *entries, size_t size_bytes) {
+  return sys->calls.getdents(sys->calls.context, fd, entries, size_bytes);
 }
 int plog__sys_statvfs(plog_sys *sys, const char *path, struct statvfs *out) {
   return sys->calls.statvfs(sys->calls.context, path, out);

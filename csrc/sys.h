@@ -46,6 +46,7 @@ typedef struct {
   int (*unlink)(void *context, const char *path);
   int (*fstat)(void *context, int fd, struct stat *out);
   int (*stat)(void *context, const char *path, struct stat *out);
+  int64_t (*getdents)(void *context, int fd, void *entries, size_t size_bytes);
   int (*statvfs)(void *context, const char *path, struct statvfs *out);
   int (*set_modified)(void *context, int fd, int64_t wall_ms);
   int (*mmap)(void *context, size_t size_bytes, int protection, int flags, int fd, int64_t position, void **out);
@@ -112,6 +113,8 @@ int plog__sys_rename(plog_sys *sys, const char *from, const char *to);
 int plog__sys_unlink(plog_sys *sys, const char *path);
 int plog__sys_fstat(plog_sys *sys, int fd, struct stat *out);
 int plog__sys_stat(plog_sys *sys, const char *path, struct stat *out);
+/* The next entries of a directory, as struct dirent behind one another; 0: no more. */
+int64_t plog__sys_getdents(plog_sys *sys, int fd, void *entries, size_t size_bytes);
 int plog__sys_statvfs(plog_sys *sys, const char *path, struct statvfs *out);
 /* When a file was last modified, in ms since the epoch. */
 int plog__sys_set_modified(plog_sys *sys, int fd, int64_t wall_ms);

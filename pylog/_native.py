@@ -416,14 +416,44 @@ class TimestampedOffset(NamedTuple):
     leader_epoch: int
 
 
+class PartitionDirectory(NamedTuple):
+    """plog_directory: what lies in a partition directory."""
+
+    base_offsets: list[int]
+    has_records: bool
+    """Some .log file has bytes in it. Not looked at where there are leader epochs."""
+    metadata: bytes | None
+    """partition.metadata"""
+    epochs: bytes | None
+    """leader-epoch-checkpoint"""
+
+
+def read_partition_directory(sys: Sys, directory: str) -> PartitionDirectory | None:
+    """None when something was left half done there, or is larger than usual: look name by name. Raises OSError."""
+    out = ffi.new("plog_directory *")
+    rc = lib.plog_directory_read(sys.pointer, os.fsencode(directory), out)
+    if rc == lib.PLOG_E_MALFORMED:
+        return None
+    check(rc, directory)
+    metadata, epochs = out.metadata_bytes, out.epochs_bytes
+    return PartitionDirectory(
+        ffi.unpack(out.segments, out.segments_count) if out.segments_count else [],
+        out.has_records != 0,
+        None if metadata < 0 else ffi.buffer(out.metadata, metadata)[:],
+        None if epochs < 0 else ffi.buffer(out.epochs, epochs)[:],
+    )
+
+
 class Log:
     """The log of one partition directory (plog_log)."""
 
-    __slots__ = ("_pointer", "directory")
+    __slots__ = ("_pointer", "directory", "epochs_changed")
 
-    def __init__(self, pointer: Any, directory: str) -> None:
+    def __init__(self, pointer: Any, directory: str, epochs_changed: bool) -> None:
         self._pointer = pointer
         self.directory = directory
+        self.epochs_changed = epochs_changed
+        """By opening: its leader epochs are not those that were handed over."""
 
     @classmethod
     def open(
@@ -460,7 +490,7 @@ class Log:
             ),
             directory,
         )
-        return cls(out[0], directory), OpenReport(
+        return cls(out[0], directory, report.epochs_changed != 0), OpenReport(
             report.recovered_segments,
             report.recovered_bytes,
             report.truncated_bytes,

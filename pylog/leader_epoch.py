@@ -32,8 +32,11 @@ class EpochEntry(NamedTuple):
 def read_leader_epochs(path: str) -> list[EpochEntry] | None:
     """All entries, None when there is no file. Raises CorruptFileError."""
     data = read_file(path)
-    if data is None:
-        return None
+    return None if data is None else decode_leader_epochs(path, data)
+
+
+def decode_leader_epochs(path: str, data: bytes) -> list[EpochEntry]:
+    """The entries in the file's bytes. Raises CorruptFileError."""
     if not data:
         return []
     entries: list[EpochEntry] = []

@@ -20,24 +20,26 @@ from pylog._native import (
     LogInfo,
     LogSettings,
     OpenReport,
+    PartitionDirectory,
     ProducerInfo,
     ScrubResult,
     SegmentInfo,
     Sys,
     TimestampedOffset,
     crc32c,
+    read_partition_directory,
 )
 from pylog.config import LogConfig
 from pylog.data_dir import DELETE_SUFFIX, FUTURE_SUFFIX, renamed_directory_name
 from pylog.errors import ErrorCode, KafkaError
-from pylog.files import NO_ROOM, CorruptFileError, FlushError, sync_directory, sync_file, unlink_if_there
-from pylog.leader_epoch import LEADER_EPOCH_FILE, EpochEntry, read_leader_epochs, write_leader_epochs
+from pylog.files import NO_ROOM, CorruptFileError, FlushError, read_file, sync_directory, sync_file, unlink_if_there
+from pylog.leader_epoch import LEADER_EPOCH_FILE, EpochEntry, decode_leader_epochs, write_leader_epochs
 from pylog.log_owner import HostedOwner, LocalOwner, LogOwner
 from pylog.logger import Logger
 from pylog.partition_metadata import (
     PARTITION_METADATA_FILE,
     create_partition_metadata,
-    read_partition_metadata,
+    decode_partition_metadata,
     write_partition_metadata,
 )
 from pylog.segment import DELETED_SUFFIX, LOG_SUFFIX, Settled, segment_file_name, settle_directory
@@ -609,12 +611,21 @@ def open_log(
     clean: the data directory was closed in order, so nothing is read. Otherwise everything at or past recovery_point is
     checked and the torn tail cut. A broken side file is told and made again from the log.
     """
-    settled = settle_directory(path, _end_of_log_file)
+    found = read_partition_directory(sys, path)
+    settled = settle_directory(path, _end_of_log_file) if found is None else Settled(found.base_offsets, [], [])
     if settled.removed or settled.completed:
         _logger(partition, path).info(
             "leftovers settled", removed=len(settled.removed), completed=len(settled.completed)
         )
-    topic_id, epochs = _read_side_files(partition, path, settled.base_offsets)
+        found = read_partition_directory(sys, path)
+    if found is None:  # a multitude of segments or of epochs
+        found = PartitionDirectory(
+            settled.base_offsets,
+            _has_records(path, settled.base_offsets),
+            read_file(f"{path}/{PARTITION_METADATA_FILE}"),
+            read_file(f"{path}/{LEADER_EPOCH_FILE}"),
+        )
+    topic_id, epochs = _read_side_files(partition, path, found)
     seed = crc32c(partition.directory_name.encode())
     try:
         native, report = NativeLog.open(
@@ -649,11 +660,12 @@ def open_log(
         entry_synced=clean,
         now_ms=now_ms,
     )
-    try:
-        opened.write_epochs()
-    except OSError:
-        opened.close(clean=False)
-        raise
+    if native.epochs_changed or epochs is None:
+        try:
+            opened.write_epochs()
+        except OSError:
+            opened.close(clean=False)
+            raise
     return opened
 
 
@@ -669,23 +681,25 @@ def _logger(partition: TopicPartition, path: str) -> Logger:
 
 
 def _read_side_files(
-    partition: TopicPartition, path: str, bases: list[int]
+    partition: TopicPartition, path: str, found: PartitionDirectory
 ) -> tuple[bytes | None, list[EpochEntry] | None]:
     """Topic id and leader epochs; None for what is missing or broken."""
     topic_id: bytes | None = None
     epochs: list[EpochEntry] | None = None
-    try:
-        topic_id = read_partition_metadata(f"{path}/{PARTITION_METADATA_FILE}")
-    except CorruptFileError as e:
-        _logger(partition, path).warn("topic id unreadable until the topic says it again", error=e)
+    if found.metadata is not None:
+        try:
+            topic_id = decode_partition_metadata(f"{path}/{PARTITION_METADATA_FILE}", found.metadata)
+        except CorruptFileError as e:
+            _logger(partition, path).warn("topic id unreadable until the topic says it again", error=e)
     file = f"{path}/{LEADER_EPOCH_FILE}"
     try:
-        epochs = read_leader_epochs(file)
+        if found.epochs is not None:
+            epochs = decode_leader_epochs(file, found.epochs)
     except CorruptFileError as e:
         _logger(partition, path).warn("leader epochs unreadable, taken from the batches", error=e)
     else:
         # A file of 0 bytes is right until the first record; later there are entries, or it says that there are none.
-        if not epochs and _has_records(path, bases) and (epochs is None or not os.stat(file).st_size):
+        if not found.epochs and found.has_records:
             epochs = None
             _logger(partition, path).warn("leader epochs missing, taken from the batches", file=file)
     return topic_id, epochs

@@ -23,8 +23,11 @@ def encode_partition_metadata(topic_id: bytes) -> bytes:
 def read_partition_metadata(path: str) -> bytes | None:
     """The topic id, None when there is no file (protocol before 2.8). Raises CorruptFileError."""
     data = read_file(path)
-    if data is None:
-        return None
+    return None if data is None else decode_partition_metadata(path, data)
+
+
+def decode_partition_metadata(path: str, data: bytes) -> bytes:
+    """The topic id in the file's bytes. Raises CorruptFileError."""
     lines = data.rstrip(b"\n").split(b"\n")
     if lines[0] != b"version: 0":
         raise CorruptFileError(path, 1, f"'version: 0' expected, found {lines[0][:80]!r}")
