@@ -416,6 +416,8 @@ class Broker:
         elif upcall.kind == UP_STORAGE_ERROR:
             why = os.strerror(upcall.error)
             self._log.error("write failed, produce is refused", partition=hosted.source.partition, why=why)
+            if len(self.logs.live_directories()) == 1:
+                return  # to take the last one offline is to end, and what it holds can still be read
             error = OSError(upcall.error, why, hosted.source.path)
             self.logs.schedule.at(
                 SystemClock().monotonic_ms(), lambda: self.logs.disk_error(hosted.source.directory, error)

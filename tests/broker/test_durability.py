@@ -21,7 +21,7 @@ from pylog.types import TopicPartition
 from tests.broker.batches import batch
 from tests.broker.raw import Raw
 
-FSYNC, FDATASYNC = 5, 6
+PWRITEV, FSYNC, FDATASYNC = 1, 5, 6
 CORRUPT_MESSAGE, KAFKA_STORAGE_ERROR = 2, 56
 WAIT_S = 20
 
@@ -122,6 +122,31 @@ def test_a_failed_sync_takes_its_directory_offline_and_no_other(tmp_path: Path) 
         assert broker.logs.live_directories() == [kept]
         assert produce(raw, "t", 0) != 0
         assert produce(raw, "t", 1) == 0
+
+
+def fetched(raw: Raw, name: str) -> tuple[int, int]:
+    """The error of a fetch from the start of partition 0, and how many bytes of records came."""
+    part = m.FetchRequest.FetchPartition(partition=0, fetch_offset=0, partition_max_bytes=1 << 20)
+    topic = m.FetchRequest.FetchTopic(topic=name, partitions=[part])
+    answer = raw.ask(m.FetchRequest(replica_id=-1, max_wait_ms=0, min_bytes=1, max_bytes=1 << 20, topics=[topic]), 7)
+    found = answer.responses[0].partitions[0]
+    return found.error_code, len(found.records or b"")
+
+
+def test_a_write_that_fails_in_the_only_directory_leaves_reads_going_on(tmp_path: Path) -> None:
+    """A second directory would be a reason to take this one offline; alone it is all there is to serve."""
+    with running(tmp_path, {}) as (broker, raw):
+        create(raw, "t")
+        create(raw, "other")
+        assert produce(raw, "t") == 0
+        held = fetched(raw, "t")
+        assert held[0] == 0 and held[1] > 0
+        broker.sys.fault(PWRITEV, 1, errno.EIO)
+        assert produce(raw, "t") == KAFKA_STORAGE_ERROR
+        assert produce(raw, "t") == KAFKA_STORAGE_ERROR
+        assert produce(raw, "other") == 0
+        assert fetched(raw, "t") == held
+        assert broker.logs.offline_directories() == {}
 
 
 @pytest.mark.parametrize(
