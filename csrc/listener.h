@@ -19,7 +19,8 @@ typedef struct {
   plog_link link;
   int fd;
   int32_t listener_id;
-  char paced[PLOG_CONGESTION_BYTES]; /* the system's congestion control when it paces, for peers on other hosts; else empty */
+  char paced
+      [PLOG_CONGESTION_BYTES]; /* the system's congestion control when it paces, for peers on other hosts; else empty */
 } plog_listener;
 
 int32_t plog__listener_open(plog_engine *e, const char *address, int32_t port, int32_t listener_id, int32_t *out_port);

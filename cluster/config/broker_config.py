@@ -23,7 +23,7 @@ _SINGLE_NODE = {
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.replication.factor": "1",
 }
-# The kernel sizes socket buffers better than 100 KB does: a third to a half of the CPU of large batches (bench/history).
+# The kernel sizes socket buffers better than 100 KB does: large batches cost half the CPU (DECISIONS.md).
 _ALWAYS = {
     "socket.receive.buffer.bytes": "-1",
     "socket.send.buffer.bytes": "-1",

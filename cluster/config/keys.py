@@ -425,8 +425,8 @@ PYLOG_KEYS: dict[str, Row] = {
     "pylog.disk.reserve.percent": ("double", "0", "0..100", "medium", "cluster", False),
     # Threads that read what is not in the page cache.
     "pylog.disk.threads": ("int", "2", ">=1", "low", "", False),
-    # Compare the CRCs of closed segments in the background, so many bytes a second (0: never); a pass begins so long after
-    # the one before has ended.
+    # Compare the CRCs of closed segments in the background, so many bytes a second (0: never); a pass begins so long
+    # after the one before has ended.
     "pylog.scrub.bytes.per.second": ("long", "1048576", ">=0", "low", "", False),
     "pylog.scrub.interval.ms": ("long", "604800000", ">=1", "low", "", False),
     # How fetched bytes leave: sendfile, a read and a send, or a send from a mapping.

@@ -306,7 +306,7 @@ static void failed_writes(void) {
   CHECK_EQ(append(p, 1, 1, 0), -ENOSPC);
   CHECK_EQ(w.fired, 1);
   CHECK_EQ(w.error, PLOG_KAFKA_STORAGE_ERROR);
-  CHECK_EQ(append(p, 1, 1, 0), 0); /* room has come back */
+  CHECK_EQ(append(p, 1, 1, 0), 0);                                     /* room has come back */
   CHECK_EQ(plog_sys_fault(sys, PLOG_SYS_PWRITEV, 1, EMFILE, 0, 1), 0); /* the process lacks something, not the disk */
   CHECK_EQ(append(p, 1, 1, 0), -EMFILE);
   CHECK_EQ(p->failed, 0);
