@@ -44,6 +44,7 @@ static int kernel_close(void *context, int fd) {
 }
 static int64_t kernel_pwritev(void *context, int fd, const struct iovec *pieces, int count, int64_t position) {
   (void)context;
+  if (count == 1) KERNEL_RETRY(int64_t, pwrite(fd, pieces->iov_base, pieces->iov_len, position)); /* 0.2 us less */
   KERNEL_RETRY(int64_t, pwritev(fd, pieces, count, position));
 }
 static int64_t kernel_pwrite(void *context, int fd, const void *data, size_t size_bytes, int64_t position) {
