@@ -244,7 +244,7 @@ static int32_t check_segment(plog_log *log, plog_segment *s, int64_t *cut) {
   if (rc != 0) return rc;
   checker c = {log, s, st.st_size, 0, malloc(READ_BYTES), 0, 0, 0};
   if (!c.buffer) return -ENOMEM;
-  plog_batch_header header;
+  plog_batch_header header = {0};
   for (;;) {
     int64_t position = c.position;
     rc = check_next(&c, &header);

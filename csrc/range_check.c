@@ -64,7 +64,7 @@ int32_t plog__range_check_run(const plog_range_check *c, uint8_t *scratch, plog_
   int64_t least_offset = c->least_offset;
   *out = (plog_range_result){.sound_to = c->from, .first_offset = -1, .last_offset = -1};
   while (out->sound_to < c->to) {
-    plog_batch_header header;
+    plog_batch_header header = {0};
     uint32_t crc = 0;
     int32_t rc = read_header(&w, out->sound_to, &header);
     bool readable = rc == 0;
