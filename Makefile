@@ -111,7 +111,7 @@ fuzz: $(STAMP)/test
 	  build/asan/tests/fuzz/$$name --seconds $(FUZZ_SECONDS) tests/fuzz/corpus/$${name#fuzz_}; done
 
 # Every n-th system call fails, is short, or is the last one before the power goes, in so many lives of logs.
-FAULT_SCRIPTS ?= 40
+FAULT_SCRIPTS ?= 12
 fault: $(STAMP)/test
 	$(call ctest,asan,-DPLOG_SANITIZE=address,-R 'fault|power_cut',PLOG_FAULT_SCRIPTS=$(FAULT_SCRIPTS))
 
