@@ -66,13 +66,15 @@ class PartitionAssignment(NamedTuple):
 
 
 class LeaderAndIsr(NamedTuple):
-    """The state of a partition. `version`: of its znode, for the next conditional write; -1 when it has none yet."""
+    """The state of a partition. `version`: of its znode, for the next conditional write; -1 when it has none yet.
+    `recovering`: its leader was not in sync when it was elected, and has not said since that it has recovered."""
 
     leader: int
     leader_epoch: int
     isr: tuple[int, ...]
     controller_epoch: int
     version: int = -1
+    recovering: bool = False
 
 
 class TopicDescription(NamedTuple):

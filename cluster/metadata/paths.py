@@ -257,15 +257,16 @@ def _replicas(by_partition: Mapping[str, object]) -> dict[int, tuple[int, ...]]:
 
 def encode_partition_state(state: LeaderAndIsr) -> bytes:
     """/brokers/topics/T/partitions/P/state."""
-    return encode_json(
-        {
-            "controller_epoch": state.controller_epoch,
-            "leader": state.leader,
-            "version": 1,
-            "leader_epoch": state.leader_epoch,
-            "isr": list(state.isr),
-        }
-    )
+    value: dict[str, object] = {
+        "controller_epoch": state.controller_epoch,
+        "leader": state.leader,
+        "version": 1,
+        "leader_epoch": state.leader_epoch,
+        "isr": list(state.isr),
+    }
+    if state.recovering:
+        value["leader_recovery_state"] = 1
+    return encode_json(value)
 
 
 def decode_partition_state(data: bytes | None, version: int) -> LeaderAndIsr:
@@ -277,6 +278,7 @@ def decode_partition_state(data: bytes | None, version: int) -> LeaderAndIsr:
         integers(value, "isr"),
         integer(value, "controller_epoch"),
         version,
+        integer(value, "leader_recovery_state", 0) == 1,
     )
 
 

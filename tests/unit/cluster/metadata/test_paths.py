@@ -102,6 +102,14 @@ def test_what_is_read() -> None:
     assert paths.decode_config(None) == {}
 
 
+def test_a_leader_that_recovers() -> None:
+    state = LeaderAndIsr(2, 5, (2,), 3, 9, recovering=True)
+    data = paths.encode_partition_state(state)
+    assert b'"leader_recovery_state":1' in data
+    assert paths.decode_partition_state(data, 9) == state
+    assert b"recovery" not in paths.encode_partition_state(state._replace(recovering=False)), "as Kafka leaves it out"
+
+
 def test_older_versions_are_read() -> None:
     first = paths.decode_topic("t", b'{"version":1,"partitions":{"1":[2],"0":[1,2]}}')
     assert first == TopicDescription("t", ZERO_TOPIC_ID, (PartitionAssignment((1, 2)), PartitionAssignment((2,))))
