@@ -8,6 +8,7 @@
 
 #include "base.h"
 #include "log_state.h"
+#include "record.h"
 
 enum { ASKED_AT_ONCE = 64 }; /* so many segments without letting others have the lock */
 /* A batch that has to be looked into for one record may become this large. */
@@ -92,23 +93,45 @@ typedef struct {
   int32_t epoch;
 } time_search;
 
-static int32_t match_record(void *context, int32_t index, const plog_record *record) {
-  time_search *search = context;
-  (void)index;
-  if (record->timestamp < search->wanted_timestamp || record->offset < search->from_offset) return 0;
-  if (record->offset >= search->below_offset) return PLOG_E_NOT_FOUND;
-  search->offset = record->offset;
-  search->timestamp = record->timestamp;
-  return PLOG_E_STOPPED;
+/* Look at times and offsets alone: a batch has hundreds of records, and one is wanted. PLOG_E_STOPPED: there it is. */
+static int32_t search_records(const plog_batch_header *header, const uint8_t *records, size_t size_bytes,
+                              time_search *search) {
+  const uint8_t *p = records, *end = records + size_bytes;
+  for (int32_t i = 0; i < header->records_count; i++) {
+    int32_t length, delta;
+    int64_t timestamp_delta;
+    if (!plog__take_varint(&p, end, &length) || length < 1 || length > end - p) return PLOG_INVALID_RECORD;
+    const uint8_t *at = p + 1, *stop = p + length;
+    if (!plog__take_varlong(&at, stop, &timestamp_delta) || !plog__take_varint(&at, stop, &delta))
+      return PLOG_INVALID_RECORD;
+    p = stop;
+    int64_t timestamp = plog__record_timestamp(header, timestamp_delta);
+    if (timestamp < search->wanted_timestamp) continue;
+    int64_t offset = plog__add_wrapping(header->base_offset, delta);
+    if (offset < search->from_offset) continue;
+    if (offset >= search->below_offset) return PLOG_E_NOT_FOUND;
+    search->offset = offset;
+    search->timestamp = timestamp;
+    return PLOG_E_STOPPED;
+  }
+  return p == end && header->records_count >= 0 ? 0 : PLOG_INVALID_RECORD;
 }
 
 /* Look into one batch. PLOG_E_STOPPED: there it is. */
 static int32_t search_batch(plog_segment *s, int64_t position, const plog_batch_header *header, time_search *search) {
-  uint8_t *data;
+  uint8_t *data, *decompressed = NULL;
   int32_t rc = plog__log_read_batch(s, position, header->size_bytes, &data);
   if (rc != 0) return rc;
-  rc = plog__batch_crc_ok(data, header) ? plog__batch_each(data, header, SEARCH_MAX_BYTES, match_record, search)
-                                        : PLOG_CORRUPT_MESSAGE;
+  const uint8_t *records = data + PLOG_BATCH_OVERHEAD;
+  size_t size_bytes = header->size_bytes - PLOG_BATCH_OVERHEAD;
+  if (!plog__batch_crc_ok(data, header)) {
+    rc = PLOG_CORRUPT_MESSAGE;
+  } else if ((header->attributes & PLOG_ATTR_CODEC_MASK) != PLOG_CODEC_NONE) {
+    rc = plog__batch_decompress(data, header, SEARCH_MAX_BYTES, &decompressed, &size_bytes);
+    records = decompressed;
+  }
+  if (rc == 0) rc = search_records(header, records, size_bytes, search);
+  free(decompressed);
   free(data);
   search->epoch = header->partition_leader_epoch;
   return rc;
