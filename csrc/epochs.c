@@ -63,18 +63,20 @@ int32_t plog__epochs_latest(const plog_epochs *e) {
   return e->count > 0 ? e->items[e->count - 1].epoch : -1;
 }
 
-void plog__epochs_end(const plog_epochs *e, int32_t epoch, int64_t log_end, int32_t *out_epoch, int64_t *out_end) {
+void plog__epochs_end(const plog_epochs *e, int32_t begun, int32_t epoch, int64_t log_end, int32_t *out_epoch,
+                      int64_t *out_end) {
+  int32_t latest = PLOG_MAX(begun, plog__epochs_latest(e));
   *out_epoch = -1;
   *out_end = -1;
-  if (epoch < 0 || e->count == 0 || epoch > plog__epochs_latest(e)) return;
-  if (epoch == plog__epochs_latest(e)) {
+  if (epoch < 0 || epoch > latest) return;
+  if (epoch == latest) {
     *out_epoch = epoch;
     *out_end = log_end;
     return;
   }
   int32_t above = 0;
-  while (e->items[above].epoch <= epoch) above++;
+  while (above < e->count && e->items[above].epoch <= epoch) above++;
   /* older than all there is: what it had is gone, and the log begins with the next epoch */
   *out_epoch = above == 0 ? epoch : e->items[above - 1].epoch;
-  *out_end = e->items[above].start_offset;
+  *out_end = above < e->count ? e->items[above].start_offset : log_end; /* begun, and nothing written in it yet */
 }

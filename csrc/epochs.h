@@ -30,7 +30,9 @@ void plog__epochs_cut_end(plog_epochs *e, int64_t offset);
 /* Nothing below offset is left. */
 void plog__epochs_cut_start(plog_epochs *e, int64_t offset);
 int32_t plog__epochs_latest(const plog_epochs *e); /* -1 none */
-/* The largest epoch <= epoch, and where it ends in a log that ends at log_end; -1 and -1 when that cannot be said. */
-void plog__epochs_end(const plog_epochs *e, int32_t epoch, int64_t log_end, int32_t *out_epoch, int64_t *out_end);
+/* The largest epoch <= epoch, and where it ends in a log that ends at log_end; -1 and -1 when that cannot be said.
+   begun: the epoch in which the log's leader leads, whether or not it has written in it; -1 when it is not led here. */
+void plog__epochs_end(const plog_epochs *e, int32_t begun, int32_t epoch, int64_t log_end, int32_t *out_epoch,
+                      int64_t *out_end);
 
 #endif

@@ -110,9 +110,8 @@ static int32_t check_divergence(plog_fetch_partition *part, plog_partition *p) {
   if (part->last_epoch < 0) return 0;
   int32_t epoch;
   int64_t end;
-  int32_t rc = plog_log_end_offset_for_epoch(p->log, part->last_epoch, &epoch, &end);
-  if (rc == PLOG_E_NOT_FOUND || (rc == 0 && (epoch < 0 || end < 0))) return PLOG_OFFSET_OUT_OF_RANGE;
-  if (rc) return rc;
+  plog__partition_end_of_epoch(p, part->last_epoch, &epoch, &end);
+  if (epoch < 0) return PLOG_OFFSET_OUT_OF_RANGE;
   if (epoch < part->last_epoch || end < part->offset) {
     part->read.diverging = true;
     part->read.diverging_epoch = epoch;

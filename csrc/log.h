@@ -76,6 +76,10 @@ void plog__log_take_facts(plog_log *log, plog_log_facts *out);
 int32_t plog__log_slice(plog_log *log, int64_t offset, int64_t max_offset, uint32_t max_bytes, bool at_least_one,
                         bool any_thread, plog_slice *out);
 
+/* Kafka's OffsetForLeaderEpoch, in a log whose leader leads in epoch `begun` (-1: it is not led here), whether or not it has
+   written a record in it: the largest epoch <= epoch, and where it ends; -1 and -1 when that cannot be said. any */
+void plog__log_end_of_epoch(plog_log *log, int32_t begun, int32_t epoch, int32_t *out_epoch, int64_t *out_end);
+
 /* The aborted transactions that a reader of committed records needs to know for a slice that begins with the batch of offset
    `from`; calls back per (producer id, first offset), with the lock of the log held: the callback must not call it. -errno when a
    transaction index cannot be read. owner */

@@ -545,7 +545,8 @@ int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *con
   atomic_store(&log->end, end);
   atomic_store(&log->start, start);
   atomic_store(&log->recovery_point, clean ? end : PLOG_MIN(recovery_point, end));
-  plog__epochs_cut_end(&log->epochs, end);
+  /* an entry at the end has no record and goes, but where all records were deleted: there it says which epoch is in force */
+  plog__epochs_cut_end(&log->epochs, start < end ? end : end + 1);
   plog__epochs_cut_start(&log->epochs, start);
   found.epochs_changed = !same_epochs(&log->epochs, epochs, epochs_count);
   *out = log;

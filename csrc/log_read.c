@@ -151,10 +151,14 @@ int32_t plog__log_read_batch(plog_segment *s, int64_t position, uint32_t size_by
 
 /* ---------------------------------------------------------------------------------------------- by epoch */
 
-int32_t plog_log_end_offset_for_epoch(plog_log *log, int32_t epoch, int32_t *out_epoch, int64_t *out_end_offset) {
+void plog__log_end_of_epoch(plog_log *log, int32_t begun, int32_t epoch, int32_t *out_epoch, int64_t *out_end) {
   plog__log_lock(log);
-  plog__epochs_end(&log->epochs, epoch, plog__log_end(log), out_epoch, out_end_offset);
+  plog__epochs_end(&log->epochs, begun, epoch, plog__log_end(log), out_epoch, out_end);
   plog__log_unlock(log);
+}
+
+int32_t plog_log_end_offset_for_epoch(plog_log *log, int32_t epoch, int32_t *out_epoch, int64_t *out_end_offset) {
+  plog__log_end_of_epoch(log, -1, epoch, out_epoch, out_end_offset);
   return 0;
 }
 

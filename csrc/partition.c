@@ -338,6 +338,11 @@ int32_t plog__partition_check_read(const plog_partition *p, int32_t epoch, bool 
   return leader_only && role != PLOG_ROLE_LEADER ? PLOG_NOT_LEADER_OR_FOLLOWER : 0;
 }
 
+void plog__partition_end_of_epoch(const plog_partition *p, int32_t epoch, int32_t *out_epoch, int64_t *out_end) {
+  bool leads = plog__partition_role(p) == PLOG_ROLE_LEADER;
+  plog__log_end_of_epoch(p->log, leads ? plog__partition_leader_epoch(p) : -1, epoch, out_epoch, out_end);
+}
+
 int64_t plog__partition_readable_end(const plog_partition *p, plog_isolation isolation) {
   if (isolation == PLOG_READ_LOG_END) return plog__log_end(p->log);
   if (isolation == PLOG_READ_COMMITTED) return atomic_load_explicit(&p->last_stable, memory_order_relaxed);

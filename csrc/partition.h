@@ -134,6 +134,9 @@ typedef enum { PLOG_READ_UNCOMMITTED, PLOG_READ_COMMITTED, PLOG_READ_LOG_END } p
 
 /* FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, NOT_LEADER_OR_FOLLOWER, KAFKA_STORAGE_ERROR or 0. epoch -1: not checked. */
 int32_t plog__partition_check_read(const plog_partition *p, int32_t epoch, bool leader_only);
+/* The largest epoch <= epoch and where it ends, as the leader of this epoch says it: its own has begun without a record too, so
+   that a follower with records of an epoch which we never had learns where we part. -1 and -1 when it cannot be said. */
+void plog__partition_end_of_epoch(const plog_partition *p, int32_t epoch, int32_t *out_epoch, int64_t *out_end);
 int64_t plog__partition_readable_end(const plog_partition *p, plog_isolation isolation);
 bool plog__partition_has_replica(const plog_partition *p, int32_t broker_id);
 /*

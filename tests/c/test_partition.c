@@ -110,6 +110,42 @@ static void single_replica(void) {
   close_partition(p);
 }
 
+static void check_end_of_epoch(const plog_partition *p, int32_t asked, int32_t epoch, int64_t end) {
+  int32_t found;
+  int64_t offset;
+  plog__partition_end_of_epoch(p, asked, &found, &offset);
+  CHECK_EQ(found, epoch);
+  CHECK_EQ(offset, end);
+}
+
+/* A leader's epoch has begun before its first record. */
+static void ends_of_epochs(void) {
+  plog_partition_state s = state_of(PLOG_ROLE_LEADER, 3, ids, 2, ids, 2);
+  plog_partition *p = open_partition(&s, 0);
+  check_end_of_epoch(p, -1, -1, -1);
+  check_end_of_epoch(p, 0, 0, 0); /* whoever has records of it cut them all: we begin later */
+  check_end_of_epoch(p, 3, 3, 0);
+  check_end_of_epoch(p, 4, -1, -1);
+  CHECK_EQ(append(p, 5, 1, 0), 0);
+  check_end_of_epoch(p, 2, 2, 0);
+  check_end_of_epoch(p, 3, 3, 5);
+  bool ceased;
+  s.leader_epoch = 6; /* elected without what the leaders of 4 and 5 wrote */
+  CHECK_EQ(plog__partition_publish(p, &s, 0, &ceased), 0);
+  check_end_of_epoch(p, 3, 3, 5);
+  check_end_of_epoch(p, 5, 3, 5);
+  check_end_of_epoch(p, 6, 6, 5);
+  CHECK_EQ(append(p, 2, 1, 0), 0);
+  check_end_of_epoch(p, 5, 3, 5);
+  check_end_of_epoch(p, 6, 6, 7);
+  s.leader_epoch = 7;
+  s.role = PLOG_ROLE_FOLLOWER;
+  CHECK_EQ(plog__partition_publish(p, &s, 0, &ceased), 0);
+  check_end_of_epoch(p, 6, 6, 7);
+  check_end_of_epoch(p, 7, -1, -1); /* not ours to say */
+  close_partition(p);
+}
+
 static void roles(void) {
   plog_partition_state s = state_of(PLOG_ROLE_FOLLOWER, 3, ids, 2, ids, 2);
   plog_partition *p = open_partition(&s, 0);
@@ -400,6 +436,7 @@ int main(void) {
   sys = plog_sys_open();
   CHECK(sys);
   RUN(single_replica);
+  RUN(ends_of_epochs);
   RUN(roles);
   RUN(follower_progress);
   RUN(minimum_in_sync);

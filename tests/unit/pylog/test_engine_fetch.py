@@ -459,6 +459,11 @@ def test_divergence(host: Host) -> None:
         assert host.engine.partition_info(hosted.number).high_watermark == 2
         assert follower.fetch(3, replica_id=2, last_epoch=4).diverging_epoch.epoch == -1
         assert host.engine.partition_info(hosted.number).high_watermark == 3
+        # a leader that has written nothing yet, elected without the records that the follower has of epoch 6
+        host.engine.publish(hosted.number, REPLICATED._replace(leader_epoch=7))
+        part = follower.fetch(5, replica_id=2, last_epoch=6)
+        assert (part.error_code, part.diverging_epoch.epoch, part.diverging_epoch.end_offset) == (0, 4, 3)
+        assert follower.fetch(3, replica_id=2, last_epoch=8).error_code == 1  # out of range
 
 
 def test_append_follower(host: Host) -> None:
