@@ -100,7 +100,8 @@ def desanitize(entity: str) -> str:
 
 
 class BrokerRegistration(NamedTuple):
-    """/brokers/ids/N. `protocols`: security protocol by listener name. `version` 4 (before 2.7) has no features."""
+    """/brokers/ids/N. `version` 4 (before 2.7) has no features, 2 (before 0.10.0-IV1) neither a rack nor listeners but
+    those named after their security protocol, 1 (read only) one address without a listener."""
 
     endpoints: tuple[EndPoint, ...]
     rack: str | None
@@ -112,9 +113,11 @@ class BrokerRegistration(NamedTuple):
     def encode(self) -> bytes:
         plain = next((endpoint for endpoint in self.endpoints if endpoint.protocol == "PLAINTEXT"), None)
         value: dict[str, object] = {"features": self.features} if self.version >= 5 else {}
-        value["listener_security_protocol_map"] = {endpoint.listener: endpoint.protocol for endpoint in self.endpoints}
+        if self.version >= 4:
+            protocols = {endpoint.listener: endpoint.protocol for endpoint in self.endpoints}
+            value["listener_security_protocol_map"] = protocols
         value["endpoints"] = [str(endpoint) for endpoint in self.endpoints]
-        if self.rack is not None:
+        if self.rack is not None and self.version >= 3:
             value["rack"] = self.rack
         value["jmx_port"] = self.jmx_port
         value["port"] = plain.port if plain else -1
@@ -126,14 +129,20 @@ class BrokerRegistration(NamedTuple):
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
         value = decode_json(data)
-        protocols = mapping(value, "listener_security_protocol_map", {})
+        version = integer(value, "version")
+        endpoints: tuple[EndPoint, ...]
+        if version == 1:
+            endpoints = (EndPoint("PLAINTEXT", string(value, "host"), integer(value, "port"), "PLAINTEXT"),)
+        else:
+            protocols = mapping(value, "listener_security_protocol_map", {})
+            endpoints = tuple(_endpoint(each, protocols) for each in strings(value, "endpoints"))
         rack = value.get("rack")
         return cls(
-            tuple(_endpoint(each, protocols) for each in strings(value, "endpoints")),
+            endpoints,
             None if rack is None else str(rack),
             integer(value, "timestamp", -1),
             integer(value, "jmx_port", -1),
-            integer(value, "version"),
+            version,
             mapping(value, "features", {}),
         )
 
@@ -148,19 +157,20 @@ def _endpoint(text: str, protocols: Mapping[str, object]) -> EndPoint:
 
 
 class ControllerNode(NamedTuple):
-    """/controller."""
+    """/controller. `version` 1 (before 3.4) does not say that no KRaft controller is in charge."""
 
     broker_id: int
     timestamp_ms: int
+    version: int = 2
 
     def encode(self) -> bytes:
-        value = {"version": 2, "brokerid": self.broker_id, "timestamp": str(self.timestamp_ms)}
-        return encode_json(value | {"kraftControllerEpoch": -1})
+        value = {"version": self.version, "brokerid": self.broker_id, "timestamp": str(self.timestamp_ms)}
+        return encode_json(value if self.version < 2 else value | {"kraftControllerEpoch": -1})
 
     @classmethod
     def decode(cls, data: bytes | None) -> Self:
         value = decode_json(data)
-        return cls(integer(value, "brokerid"), integer(value, "timestamp", -1))
+        return cls(integer(value, "brokerid"), integer(value, "timestamp", -1), integer(value, "version", 1))
 
 
 def encode_controller_epoch(epoch: int) -> bytes:
@@ -185,11 +195,18 @@ class ClusterIdNode(NamedTuple):
 
 
 class FeatureNode(NamedTuple):
-    """/feature. `status`: 0 disabled (protocol before 2.7), 1 enabled."""
+    """/feature. `status`: 0 disabled (protocol before 2.7), 1 enabled. In `version` 1 (before 3.3) a finalized feature
+    has a range of levels."""
 
     status: int = 1
     version: int = 2
     features: Mapping[str, object] = {}
+
+    def features_in(self, version: int) -> dict[str, object]:
+        """The finalized features as another version has them."""
+        levels = {name: integer(mapping(self.features, name), "max_version_level") for name in self.features}
+        keys = ("max_version_level", "min_version_level") if version == 1 else ("max_version_level",)
+        return {name: dict.fromkeys(keys, level) for name, level in levels.items()}
 
     def encode(self) -> bytes:
         return encode_json({"features": self.features, "version": self.version, "status": self.status})

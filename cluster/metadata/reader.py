@@ -49,13 +49,17 @@ def read_brokers(store: Store) -> dict[int, Broker]:
     return brokers
 
 
+def read_topic_node(name: str, data: bytes | None) -> TopicDescription:
+    """What /brokers/topics/`name` says. Raises ValueError with the path."""
+    return _naming(paths.topic(name), paths.decode_topic, name, data)
+
+
 def _read_topics(store: Store) -> dict[str, TopicDescription]:
     topics: dict[str, TopicDescription] = {}
     for name in store.children(paths.TOPICS):
-        path = paths.topic(name)
-        found = _get(store, path)
+        found = _get(store, paths.topic(name))
         if found is not None:
-            topics[name] = _naming(path, paths.decode_topic, name, found[0])
+            topics[name] = read_topic_node(name, found[0])
     return topics
 
 

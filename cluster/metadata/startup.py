@@ -4,10 +4,10 @@ What stays true: nothing that is there already is changed but /controller_epoch,
 broker's registration and the controller's node are ephemeral, and each is written together with what it means.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from cluster.metadata import paths
-from cluster.metadata.store import Create, Delete, NodeExists, Op, SetData, Stat, Store
+from cluster.metadata.store import Create, Delete, NodeExists, NoNode, Op, SetData, Stat, Store
 
 _CHANGES_KEPT_MS = 15 * 60_000
 
@@ -42,32 +42,75 @@ def register_broker(store: Store, broker_id: int, registration: paths.BrokerRegi
     return store.get(path)[1].czxid
 
 
-def become_controller(store: Store, broker_id: int, now_ms: int) -> tuple[int, int]:
-    """Returns the new controller epoch and the znode version that fences its writes.
+def register_when_free(
+    store: Store,
+    broker_id: int,
+    registration: paths.BrokerRegistration,
+    *,
+    pause: Callable[[], bool],
+    say: Callable[[str], None],
+) -> int:
+    """As `register_broker`, but waits for a session that holds the id: our own, of before a crash, ends by itself.
+
+    Kafka 3.9 dies there. `pause` waits a little and returns False to give up, upon which NodeExists is raised; `say`
+    is told once what is being waited for. A broker of the same id that lives is waited for as well: it looks no other.
+    """
+    path = paths.broker(broker_id)
+    told = False
+    while True:
+        try:
+            return register_broker(store, broker_id, registration)
+        except NodeExists:
+            holder = store.exists(path)
+            if holder is None:
+                continue  # gone in between
+            if not told:
+                told = True
+                say(
+                    f"{path} belongs to session 0x{holder.ephemeral_owner & (1 << 64) - 1:x}; registering when that "
+                    "ends, as it does within its timeout if its broker is not running any more"
+                )
+            if not pause():
+                raise
+
+
+def become_controller(store: Store, broker_id: int, now_ms: int, *, version: int = 2) -> tuple[int, int]:
+    """Returns the new controller epoch and the znode version that fences its writes. `version`: of /controller's form.
 
     Raises NodeExists when there is a controller, or another one just makes the first epoch; BadVersion when another was
     faster.
     """
     ops: list[Op] = []
-    epoch = version = 0
+    epoch = fence = 0
     if store.exists(paths.CONTROLLER_EPOCH) is None:
         ops.append(Create(paths.CONTROLLER_EPOCH, paths.encode_controller_epoch(0)))
     else:
         data, stat = store.get(paths.CONTROLLER_EPOCH)
-        epoch, version = paths.decode_controller_epoch(data), stat.version
+        epoch, fence = paths.decode_controller_epoch(data), stat.version
     epoch += 1
-    ops.append(Create(paths.CONTROLLER, paths.ControllerNode(broker_id, now_ms).encode(), ephemeral=True))
-    ops.append(SetData(paths.CONTROLLER_EPOCH, paths.encode_controller_epoch(epoch), version))
+    ops.append(Create(paths.CONTROLLER, paths.ControllerNode(broker_id, now_ms, version).encode(), ephemeral=True))
+    ops.append(SetData(paths.CONTROLLER_EPOCH, paths.encode_controller_epoch(epoch), fence))
     changed = store.multi(ops)[-1]
     assert isinstance(changed, Stat)
     return epoch, changed.version
 
 
-def tidy_up(store: Store) -> None:
-    """What a new controller does first: the feature node, and notifications that were for a controller before it."""
+def tidy_up(store: Store, feature: paths.FeatureNode | None = None) -> None:
+    """What a new controller does first: the feature node, and notifications that were for a controller before it.
+
+    `feature`: the form that inter.broker.protocol.version asks for; finalized features that stand there stay.
+    """
+    wanted = feature or paths.FeatureNode()
     ops: list[Op] = []
-    if store.exists(paths.FEATURE) is None:
-        ops.append(Create(paths.FEATURE, paths.FeatureNode().encode()))
+    try:
+        data, stat = store.get(paths.FEATURE)
+        known = paths.FeatureNode.decode(data)
+        if wanted.status and known.status:
+            wanted = wanted._replace(features=known.features_in(wanted.version))
+        if wanted != known:
+            ops.append(SetData(paths.FEATURE, wanted.encode(), stat.version))
+    except NoNode:
+        ops.append(Create(paths.FEATURE, wanted.encode()))
     for parent in (paths.ISR_CHANGES, paths.LOG_DIR_EVENTS):
         ops += [Delete(f"{parent}/{name}") for name in store.children(parent)]
     if ops:

@@ -129,6 +129,10 @@ class StoreFailed(StoreError):
     """The medium failed; nothing can be written any more."""
 
 
+class AccessDenied(StoreError):
+    """The ensemble does not let us: who we are, or the node's ACL."""
+
+
 # ------------------------------------------------------------------------------------------------ the interface
 
 
@@ -162,6 +166,19 @@ class Store(Protocol):
 
     def close(self) -> None:
         """End the session: its ephemeral nodes go."""
+
+
+Read = tuple[bytes | None, Stat]
+
+
+class BatchingStore(Store, Protocol):
+    """A store that takes many operations at once, each of which succeeds or fails by itself, in the order given."""
+
+    def get_many(self, wanted: Sequence[tuple[str, Watch | None]]) -> list[Read | StoreError]:
+        """`get` of each path; where nothing is, NoNode stands in its place (and no watch is set)."""
+
+    def multi_many(self, multis: Sequence[Sequence[Op]]) -> list[list[OpResult] | StoreError]:
+        """`multi` of each list; what it would have raised stands in its place."""
 
 
 def check_path(path: str) -> None:

@@ -13,9 +13,11 @@ from cluster.metadata.store import (
     NoNode,
     Op,
     OpResult,
+    Read,
     SessionExpired,
     SetData,
     Stat,
+    StoreError,
     Watch,
 )
 from cluster.metadata.tree import Change, Tree
@@ -69,6 +71,15 @@ class TreeStore:
             self._tree.watch_children(path, self._session_id, watch)
         return names
 
+    def get_many(self, wanted: Sequence[tuple[str, Watch | None]]) -> list[Read | StoreError]:
+        found: list[Read | StoreError] = []
+        for path, watch in wanted:
+            try:
+                found.append(self.get(path, watch))
+            except StoreError as error:
+                found.append(error)
+        return found
+
     # ------------------------------------------------------------------ writing
 
     def create(self, path: str, data: bytes | None = None, *, ephemeral: bool = False, sequential: bool = False) -> str:
@@ -86,6 +97,15 @@ class TreeStore:
 
     def multi(self, ops: Sequence[Op]) -> list[OpResult]:
         return self._apply(ops)
+
+    def multi_many(self, multis: Sequence[Sequence[Op]]) -> list[list[OpResult] | StoreError]:
+        results: list[list[OpResult] | StoreError] = []
+        for ops in multis:
+            try:
+                results.append(self._apply(ops))
+            except StoreError as error:
+                results.append(error)
+        return results
 
     def close(self) -> None:
         if self._open:

@@ -11,6 +11,7 @@ from cluster.metadata.store import (
     DELETED,
     MAX_NODE_BYTES,
     BadVersion,
+    BatchingStore,
     Check,
     Create,
     Delete,
@@ -19,6 +20,7 @@ from cluster.metadata.store import (
     NodeTooLarge,
     NoNode,
     NotEmpty,
+    Op,
     SessionExpired,
     SetData,
     Stat,
@@ -179,6 +181,41 @@ class StoreContract:
 
     def test_empty_multi(self, store: Store) -> None:
         assert store.multi([]) == []
+
+    # ------------------------------------------------------------------ many at once
+
+    def test_many_reads(self, store: BatchingStore) -> None:
+        seen: list[WatchEvent] = []
+        for number in range(30):
+            store.create(f"/n{number}", b"%d" % number)
+        wanted = [(f"/n{number}", seen.append if number in (3, 31) else None) for number in range(32)]
+        found = store.get_many(wanted)
+        assert [each if isinstance(each, StoreError) else each[0] for each in found[:30]] == [
+            b"%d" % number for number in range(30)
+        ]
+        assert found[7] == store.get("/n7")
+        assert isinstance(found[30], NoNode) and isinstance(found[31], NoNode)
+        assert store.get_many([]) == []
+        store.create("/n31")
+        store.set("/n2", b"")
+        assert seen == []
+        store.set("/n3", b"")
+        assert seen == [WatchEvent(CHANGED, "/n3")]
+
+    def test_many_multis(self, store: BatchingStore) -> None:
+        store.create("/epoch", b"0")
+        multis: list[list[Op]] = [[Check("/epoch", 0), Create(f"/n{number}")] for number in range(25)]
+        multis[7] = [Check("/epoch", 1), Create("/n7")]
+        multis[9] = []
+        multis[11] = [Check("/epoch", 0), Create("/n10")]
+        results = store.multi_many(multis)
+        assert results[0] == [None, "/n0"] and results[24] == [None, "/n24"] and results[9] == []
+        refused = {number: each for number, each in enumerate(results) if isinstance(each, StoreError)}
+        assert sorted(refused) == [7, 11]
+        assert isinstance(refused[7], BadVersion) and refused[7].op_index == 0
+        assert isinstance(refused[11], NodeExists) and refused[11].op_index == 1
+        assert len(store.children("/")) == 23
+        assert store.multi_many([]) == []
 
     # ------------------------------------------------------------------ sessions
 

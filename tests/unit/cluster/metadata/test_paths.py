@@ -113,7 +113,6 @@ def test_a_leader_that_recovers() -> None:
 def test_older_versions_are_read() -> None:
     first = paths.decode_topic("t", b'{"version":1,"partitions":{"1":[2],"0":[1,2]}}')
     assert first == TopicDescription("t", ZERO_TOPIC_ID, (PartitionAssignment((1, 2)), PartitionAssignment((2,))))
-    assert paths.ControllerNode.decode(b'{"version":1,"brokerid":4,"timestamp":"9"}') == paths.ControllerNode(4, 9)
 
 
 def test_a_broker_without_a_plaintext_listener_names_no_host() -> None:
@@ -173,3 +172,21 @@ def test_paths() -> None:
     assert paths.config("users", paths.sanitize("a b")) == "/config/users/a%20b"
     assert security_paths.acl("Topic", "pre", prefixed=True) == "/kafka-acl-extended/prefixed/Topic/pre"
     assert security_paths.acl("Topic", "*", prefixed=False) == "/kafka-acl/Topic/*"
+
+
+def test_registrations_of_old_brokers() -> None:
+    host_and_port = b'{"jmx_port":-1,"timestamp":"1","host":"h","version":1,"port":9092}'
+    plain = EndPoint("PLAINTEXT", "h", 9092, "PLAINTEXT")
+    assert paths.BrokerRegistration.decode(host_and_port).endpoints == (plain,)
+    written = paths.BrokerRegistration((plain, EndPoint("SSL", "h", 9093, "SSL")), "r", 1, version=2).encode()
+    assert written == (
+        b'{"endpoints":["PLAINTEXT://h:9092","SSL://h:9093"],"jmx_port":-1,"port":9092,"host":"h","version":2,'
+        b'"timestamp":"1"}'
+    )
+    assert [each.protocol for each in paths.BrokerRegistration.decode(written).endpoints] == ["PLAINTEXT", "SSL"]
+
+
+def test_the_first_form_of_controller() -> None:
+    old = b'{"version":1,"brokerid":4,"timestamp":"17"}'
+    node = paths.ControllerNode.decode(old)
+    assert node == (4, 17, 1) and node.encode() == old

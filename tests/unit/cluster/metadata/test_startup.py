@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cluster.metadata import paths, startup
+from cluster.metadata.forms import Forms, forms_of
 from cluster.metadata.local import LocalStore
 from cluster.metadata.memory import MemoryTree
 from cluster.metadata.reader import read_brokers, read_cluster
@@ -68,6 +69,77 @@ def test_an_id_that_another_session_holds() -> None:
         startup.become_controller(other, 2, NOW_MS)
     assert startup.register_broker(other, 2, REGISTRATION) > 0
     assert sorted(read_brokers(other)) == [1, 2]
+
+
+def test_a_registration_waits_for_the_session_of_before() -> None:
+    tree = MemoryTree(lambda: NOW_MS)
+    before, again = tree.connect(), tree.connect()
+    first = start(before)[0]
+    said: list[str] = []
+    pauses = []
+
+    def pause() -> bool:
+        pauses.append(1)
+        if len(pauses) == 3:
+            tree.expire(before.session_id)
+        return len(pauses) < 10
+
+    epoch = startup.register_when_free(again, 1, REGISTRATION, pause=pause, say=said.append)
+    assert epoch > first and len(pauses) == 3
+    assert len(said) == 1 and said[0].startswith(f"/brokers/ids/1 belongs to session 0x{before.session_id:x};")
+    with pytest.raises(NodeExists):
+        startup.register_when_free(tree.connect(), 1, REGISTRATION, pause=pause, say=said.append)
+    assert len(pauses) == 10
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ("3.9-IV0", Forms(5, 2, paths.FeatureNode(1, 2), True)),
+        ("3.4", Forms(5, 2, paths.FeatureNode(1, 2), True)),
+        ("3.3-IV0", Forms(5, 1, paths.FeatureNode(1, 2), True)),
+        ("3.2-IV0", Forms(5, 1, paths.FeatureNode(1, 1), True)),
+        ("2.8-IV0", Forms(5, 1, paths.FeatureNode(1, 1), True)),
+        ("2.7", Forms(5, 1, paths.FeatureNode(1, 1), False)),
+        ("2.6-IV0", Forms(4, 1, paths.FeatureNode(0, 1), False)),
+        ("0.10.0-IV1", Forms(4, 1, paths.FeatureNode(0, 1), False)),
+        ("0.10.0", Forms(4, 1, paths.FeatureNode(0, 1), False)),
+        ("0.10.0-IV0", Forms(2, 1, paths.FeatureNode(0, 1), False)),
+        ("0.9.0", Forms(2, 1, paths.FeatureNode(0, 1), False)),
+    ],
+)
+def test_forms(protocol: str, expected: Forms) -> None:
+    assert forms_of(protocol) == expected
+
+
+def test_what_protocol_2_6_writes() -> None:
+    store = MemoryTree(lambda: NOW_MS).connect()
+    forms = forms_of("2.6")
+    startup.prepare_tree(store, "OXi_rJhdQXGNg7gSGlS2YQ")
+    kafkas = {node.path: node.data or b"" for node in snapshots()["ibp26"]}
+    there = paths.BrokerRegistration.decode(kafkas["/brokers/ids/1"])
+    startup.register_broker(store, 1, there._replace(version=forms.broker))
+    startup.become_controller(store, 1, NOW_MS, version=forms.controller)
+    startup.tidy_up(store, forms.feature)
+    for path in ("/brokers/ids/1", "/feature"):
+        assert store.get(path)[0] == kafkas[path], path
+    # Kafka before 3.4 wrote this form; 3.9 writes the later one whatever the protocol is.
+    assert store.get(paths.CONTROLLER)[0] == b'{"version":1,"brokerid":1,"timestamp":"1795345304076"}'
+
+
+def test_the_feature_node_follows_the_protocol() -> None:
+    store = MemoryTree(lambda: NOW_MS).connect()
+    startup.prepare_tree(store, "BqAbZzJcRyCV7ufzNcp56A")
+    old = b'{"features":{"f":{"max_version_level":3,"min_version_level":3}},"version":1,"status":1}'
+    store.create(paths.FEATURE, old)
+    startup.tidy_up(store)
+    assert store.get(paths.FEATURE)[0] == b'{"features":{"f":{"max_version_level":3}},"version":2,"status":1}'
+    startup.tidy_up(store)
+    assert store.get(paths.FEATURE)[1].version == 1, "what is right is not written again"
+    startup.tidy_up(store, forms_of("3.2").feature)
+    assert store.get(paths.FEATURE)[0] == old
+    startup.tidy_up(store, forms_of("2.6").feature)
+    assert store.get(paths.FEATURE)[0] == b'{"features":{},"version":1,"status":0}'
 
 
 def test_generated_ids() -> None:
