@@ -2,20 +2,28 @@
  * test_log_faults.c: the n-th system call fails, or moves too little, for every n of a life of a log.
  *
  * Whatever happens: a failed append leaves the published end where it was; what was acknowledged can be read; and the next
- * start finds all of it, and nothing but batches that were handed over, in order.
+ * start finds all of it, in order, and nothing else, with one exception. What a failed append wrote is cut off, or, on a disk that
+ * refuses that, stays behind the end: nothing is written behind it in this life, and the next start takes whole batches for
+ * records (nobody was told that they are not there). So behind what was acknowledged there may be the first batches of one
+ * failed turn, and from then on they count as acknowledged: they were served.
  */
 #include "log_fixture.h"
+#include "log_state.h"
 
 enum { TURNS = 14, PER_TURN = 3, MAX_BATCHES = 400 };
 
 typedef struct {
   int64_t base, last;
   uint32_t crc;
-} acked_batch;
+} handed_batch;
 
 typedef struct {
-  acked_batch acked[MAX_BATCHES];
+  handed_batch acked[MAX_BATCHES];
   int acked_count;
+  handed_batch failed[MAX_BATCHES]; /* turns since the last acknowledged batch whose bytes were not cut off */
+  int failed_turn[MAX_BATCHES];
+  int failed_count;
+  int turns;
   int64_t end;            /* one past the last acknowledged */
   int64_t recovery_point; /* as the last flush that succeeded said */
   int attempts;           /* no two batches that were ever handed over are alike */
@@ -23,6 +31,28 @@ typedef struct {
 } history;
 
 static fixture f;
+static int leftovers; /* batches that a start found although their append had failed */
+
+static void note_acked(history *h, handed_batch b) {
+  CHECK(h->acked_count < MAX_BATCHES);
+  h->acked[h->acked_count++] = b;
+  h->end = b.last + 1;
+  h->failed_count = 0;
+}
+
+/* A batch that failed: is it there, or some of it, behind the published end? Nothing is where the file could be cut. */
+static void note_failed(history *h, handed_batch b) {
+  const plog_segment *active = plog__log_active(f.log);
+  int64_t size_bytes = fixture_size(&f, active->base_offset, ".log");
+  CHECK(size_bytes >= active->size_bytes && (size_bytes == active->size_bytes || f.log->tail_dirty));
+  if (size_bytes == active->size_bytes) {
+    h->failed_count = 0;
+    return;
+  }
+  CHECK(h->failed_count < MAX_BATCHES);
+  h->failed_turn[h->failed_count] = h->turns;
+  h->failed[h->failed_count++] = b;
+}
 
 /* A turn of three batches, two of a producer; acknowledged as a whole, or as far as they are below the published end. */
 static void one_turn(history *h) {
@@ -49,12 +79,15 @@ static void one_turn(history *h) {
   if (rc == 0 && committed == 0) CHECK_EQ(end, base);
   CHECK(end >= before && end <= base);
   CHECK_EQ(plog__log_staged_end(f.log), end);
+  h->turns++;
   for (int i = 0; i < staged; i++) {
-    if (s[i].last >= end) continue;
-    CHECK(h->acked_count < MAX_BATCHES);
-    h->acked[h->acked_count++] = (acked_batch){s[i].base, s[i].last, plog_get_u32(s[i].data + PLOG_BATCH_AT_CRC)};
+    handed_batch b = {s[i].base, s[i].last, plog_get_u32(s[i].data + PLOG_BATCH_AT_CRC)};
+    if (b.last < end)
+      note_acked(h, b);
+    else
+      note_failed(h, b);
   }
-  h->end = end;
+  CHECK_EQ(h->end, end);
 }
 
 /* The marker that aborts what producer 1 has open. */
@@ -65,9 +98,12 @@ static void end_transaction(history *h) {
   h->attempts++;
   int32_t rc = plog_log_append(f.log, s.data, s.size, 0, &last);
   CHECK_EQ(plog__log_end(f.log), rc == 0 ? end + 1 : end);
-  if (rc != 0) return;
-  h->acked[h->acked_count++] = (acked_batch){end, end, plog_get_u32(s.data + PLOG_BATCH_AT_CRC)};
-  h->end = end + 1;
+  h->turns++;
+  handed_batch b = {end, end, plog_get_u32(s.data + PLOG_BATCH_AT_CRC)};
+  if (rc == 0)
+    note_acked(h, b);
+  else
+    note_failed(h, b);
 }
 
 /* A life: open, append, roll, flush, end a transaction, close. Faults may strike anywhere. */
@@ -93,13 +129,33 @@ static void live(history *h, bool clean) {
   h->closed_clean = clean && rc == 0;
 }
 
-/* Every acknowledged batch is there; what else is there was handed over, whole and in order. */
+/* A batch behind all that were acknowledged: the next one of a turn that failed and was not cut off? */
+static bool is_leftover(const history *h, const plog_batch_header *header, int *turn, int *at) {
+  for (int i = *turn < 0 ? 0 : *at; i < h->failed_count; i++) {
+    if (*turn >= 0 && h->failed_turn[i] != *turn) return false;
+    if (h->failed[i].base == header->base_offset && h->failed[i].crc == header->crc) {
+      /* the first ones of the turn that was not published are before it */
+      bool begins = i == 0 || h->failed_turn[i - 1] != h->failed_turn[i];
+      if (*turn < 0 && !begins) return false;
+      *turn = h->failed_turn[i];
+      *at = i + 1;
+      return true;
+    }
+    if (*turn >= 0) return false;
+  }
+  return false;
+}
+
+/* Every acknowledged batch is there, and what else is there may be. */
 static void check_survivors(history *h) {
   static uint8_t out[1 << 16];
   fixture_open(&f, 0, h->closed_clean ? h->end : h->recovery_point, h->closed_clean);
   int64_t end = plog__log_end(f.log), offset = 0;
   CHECK(end >= h->end);
-  int next = 0;
+  if (h->failed_count == 0) CHECK_EQ(end, h->end);
+  int next = 0, left_turn = -1, left_at = 0;
+  handed_batch left[PER_TURN];
+  int left_count = 0;
   while (offset < end) {
     size_t n;
     CHECK_EQ(plog_log_read(f.log, offset, INT64_MAX, 1, out, sizeof out, &n), 0);
@@ -108,16 +164,21 @@ static void check_survivors(history *h) {
     for (size_t at = 0; at < n; at += header.size_bytes) {
       CHECK_EQ(plog_batch_check(out + at, n - at, &header), 0);
       CHECK_EQ(header.base_offset, offset); /* no hole, no overlap */
-      /* one below was handed over and failed, was all the same whole on a disk that could not be cut, and later ones followed */
-      if (next < h->acked_count && header.base_offset >= h->acked[next].base) {
+      if (next < h->acked_count) {
         CHECK_EQ(header.base_offset, h->acked[next].base);
         CHECK_EQ(header.crc, h->acked[next].crc);
         next++;
+      } else {
+        CHECK(is_leftover(h, &header, &left_turn, &left_at));
+        left[left_count++] = (handed_batch){header.base_offset, plog__batch_last_offset(&header), header.crc};
       }
       offset = plog__batch_last_offset(&header) + 1;
     }
   }
   CHECK_EQ(next, h->acked_count);
+  for (int i = 0; i < left_count; i++) note_acked(h, left[i]);
+  h->failed_count = 0;
+  leftovers += left_count;
   /* indexes, transactions and producers agree with the batches */
   for (int64_t at = 0; at < end; at += 5) {
     plog_slice slice;
@@ -204,6 +265,7 @@ static void for_good(void) {
   };
   for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
     for (int64_t nth = 1; survive(&faults[i], nth, nth % 2); nth += 1 + nth / 20) continue;
+  CHECK(leftovers > 0); /* or the exception is none */
 }
 
 /* A table whose files take one more write of 200 bytes and then nothing, and cannot be cut. */
