@@ -470,6 +470,7 @@ int32_t plog__log_commit(plog_log *log, int64_t now_ms) {
     if (rc == 0) log->tail_dirty = false;
   }
   if (rc == 0) {
+    plog__segment_allocate(s, &log->config, log->staged_bytes);
     rc = write_pieces(log);
     if (rc == 0) rc = write_aborted(log);
     if (rc != 0) {

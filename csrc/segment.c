@@ -77,6 +77,7 @@ int32_t plog__segment_open(plog_sys *sys, const char *dir, int64_t base_offset, 
   plog_segment *s = new_segment(sys, dir, base_offset, interval_bytes, now_ms);
   if (!s) return -ENOMEM;
   s->size_bytes = st.st_size;
+  plog__allocation_init(&s->allocation, &st);
   s->verified.own_from = st.st_size;
   if (next_offset >= 0) s->next_offset = next_offset;
   *out = s;
@@ -389,7 +390,10 @@ int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset
     rc = plog__sys_unlink(sys, path);
     if (rc == -ENOENT) rc = 0;
   }
-  if (rc == 0 && config->preallocate) rc = plog__sys_fallocate(sys, fd, FALLOC_FL_KEEP_SIZE, 0, config->segment_bytes);
+  if (rc == 0 && config->preallocate) {
+    rc = plog__sys_fallocate(sys, fd, FALLOC_FL_KEEP_SIZE, 0, config->segment_bytes);
+    s->allocation.end_bytes = config->segment_bytes;
+  }
   s->max_known = true;
   s->aborted_known = true;
   if (rc == 0) rc = plog__segment_make_writable(s, config);
@@ -418,7 +422,8 @@ int32_t plog__segment_make(plog_sys *sys, const char *dir, int64_t base_offset, 
   if (!s) return -ENOMEM;
   s->max_known = true;
   s->aborted_known = true;
-  int32_t rc = make_file(s, ".log", config->preallocate ? config->segment_bytes : 0);
+  if (config->preallocate) s->allocation.end_bytes = config->segment_bytes;
+  int32_t rc = make_file(s, ".log", s->allocation.end_bytes);
   if (rc == 0) rc = make_file(s, ".index", 0);
   if (rc == 0) rc = make_file(s, ".timeindex", 0);
   if (rc != 0) {
@@ -549,7 +554,8 @@ int32_t plog__segment_seal(plog_segment *s) {
   int32_t rc = add_time_entry(s);
   if (rc == 0) rc = plog__index_trim(&s->offsets, s->sys);
   if (rc == 0) rc = plog__index_trim(&s->times, s->sys);
-  if (rc != 0) return rc; /* still writable */
+  if (rc != 0) return rc;                                                    /* still writable */
+  (void)plog__allocation_trim(&s->allocation, s->sys, s->fd, s->size_bytes); /* else they go when the file goes */
   plog__index_seal(&s->offsets);
   plog__index_seal(&s->times);
   s->writable = false;
@@ -561,7 +567,13 @@ int32_t plog__segment_seal(plog_segment *s) {
 }
 
 int32_t plog__segment_cut_tail(plog_segment *s) {
-  return plog__sys_ftruncate(s->sys, s->fd, s->size_bytes);
+  int32_t rc = plog__sys_ftruncate(s->sys, s->fd, s->size_bytes);
+  if (rc == 0) s->allocation.end_bytes = 0;
+  return rc;
+}
+
+void plog__segment_allocate(plog_segment *s, const plog_log_config *config, uint64_t more_bytes) {
+  plog__allocation_grow(&s->allocation, s->sys, s->fd, s->size_bytes, (int64_t)more_bytes, config->segment_bytes);
 }
 
 bool plog__segment_index_full(const plog_segment *s, const plog_log_config *config, int64_t last_offset) {
@@ -678,6 +690,7 @@ int32_t plog__segment_truncate(plog_segment *s, int64_t offset, int64_t *out_end
     rc = 0;
   }
   if (rc != 0) return rc;
+  if (size_bytes < s->size_bytes) s->allocation.end_bytes = 0;
   s->size_bytes = size_bytes;
   plog__verified_cut(&s->verified, size_bytes);
   s->next_offset = *out_end = PLOG_MIN(s->next_offset, end);

@@ -22,6 +22,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "allocation.h"
 #include "batch.h"
 #include "index.h"
 #include "open_files.h"
@@ -63,6 +64,7 @@ struct plog_segment {
   plog_index offsets;
   plog_index times;
   int64_t size_bytes;
+  plog_allocation allocation; /* of the .log file */
   int64_t next_offset;
   plog_verified verified;       /* which of its bytes are known to be sound */
   int64_t max_timestamp;        /* -1 none */
@@ -139,12 +141,14 @@ int32_t plog__segment_check_empty(plog_segment *s, bool *out);
 
 /* Make it the active one: open for writing, indexes preallocated. owner, under the log's lock */
 int32_t plog__segment_make_writable(plog_segment *s, const plog_log_config *config);
-/* The end of writing: last time index entry, indexes written and trimmed, files read-only from now on. owner, under the log's
-   lock */
+/* The end of writing: last time index entry, indexes written and trimmed, blocks behind the end given back, files read-only
+   from now on. owner, under the log's lock */
 int32_t plog__segment_seal(plog_segment *s);
 /* Cut the file to size_bytes, after a write that failed; it is writable, or used. owner */
 int32_t plog__segment_cut_tail(plog_segment *s);
 
+/* The .log file is about to grow by so many bytes. owner */
+void plog__segment_allocate(plog_segment *s, const plog_log_config *config, uint64_t more_bytes);
 /* Room in the indexes for so many batches. -ENOMEM. owner */
 int32_t plog__segment_reserve(plog_segment *s, uint32_t batches_count);
 /* Enter the batch that lies behind size_bytes in the indexes and the ends, for which there is room. owner */
