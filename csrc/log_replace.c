@@ -8,8 +8,8 @@
  *                         is only the .log: what goes with it can go later (plog_cleaning_sync), for the owner has no time
  *   .swap → final names   the .log first: an index that stays behind is made anew when it is needed
  *
- * On an error before the new one counts nothing has happened; after it, everything is put back, which begins by making the
- * .log.swap a .log.cleaned again, so that a crash on the way back cannot complete what was given up.
+ * On an error before the new one counts nothing has happened; after it, everything is put back: first the old names, then the
+ * new segment ceases to count. So at any moment one of them is what an opening takes, also where the way back ends half way.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -57,13 +57,14 @@ static int32_t find_group(const plog_log *log, const plog_replacement *r, int32_
   return 0;
 }
 
-/* The new files go from .cleaned to .swap; on an error none of them counts. */
+/* The new files go from .cleaned to .swap; on an error none of them counts. -EIO when that cannot be seen to: once the pass has
+   removed what is still .cleaned, an opening would complete what was given up. */
 static int32_t offer(plog_log *log, const plog_replacement *r) {
   for (int32_t file = 0; file < new_files(r); file++) {
     int32_t rc = rename_file(log, r->base_offsets[0], file, ".cleaned", ".swap");
     if (rc == 0) continue;
     while (file-- > 0)
-      (void)remove_file(log, r->base_offsets[0], file, ".swap"); /* the rest, still .cleaned, is the pass's to remove */
+      if (remove_file(log, r->base_offsets[0], file, ".swap") != 0) rc = -EIO; /* the rest is the pass's to remove */
     return rc;
   }
   return 0;
@@ -98,12 +99,12 @@ static int32_t withdraw(plog_log *log, const plog_replacement *r) {
  * the next opening will complete what this process does not know of, and nobody may write here before.
  */
 static int32_t take_back(plog_log *log, const plog_replacement *r, int32_t touched, int32_t cause) {
-  if (withdraw(log, r) != 0) return -EIO;
   for (int32_t i = 0; i < touched; i++)
     for (int32_t file = FILE_LOG; file < old_files(i); file++) {
       int32_t rc = rename_file(log, r->base_offsets[i], file, ".deleted", "");
       if (rc != 0 && rc != -ENOENT && file == FILE_LOG) return -EIO;
     }
+  if (withdraw(log, r) != 0) return -EIO;
   for (int32_t file = FILE_INDEX; file < new_files(r); file++) (void)remove_file(log, r->base_offsets[0], file, ".swap");
   return cause;
 }

@@ -48,7 +48,8 @@ typedef struct {
   int64_t gaps[GAPS_MAX][2]; /* offsets that were lost, not cut */
   int gaps_count;
   bool compacts;
-  int64_t written[KEYS][HANDED_MAX]; /* compacting lives: offsets each key was written at */
+  bool refused;                      /* an append failed: whoever asked was told so, and the life goes on */
+  int64_t written[KEYS][HANDED_MAX]; /* compacting lives: offsets each key was written at, ~offset when that failed */
   int written_count[KEYS];
 } life;
 
@@ -291,6 +292,10 @@ static int32_t append_built(life *l, plog_batch_builder *b) {
   int32_t rc = plog_log_append(l->log, data, size_bytes, 0, &last);
   CHECK_EQ(plog__log_end(l->log), rc == 0 ? one->last + 1 : before);
   one->kept = rc == 0;
+  l->refused = rc != 0;
+  for (int key = 0; key < KEYS && l->compacts && rc != 0; key++)
+    for (int i = 0; i < l->written_count[key]; i++)
+      if (l->written[key][i] >= before) l->written[key][i] = ~l->written[key][i];
   plog_batch_builder_close(b);
   return rc;
 }
@@ -381,10 +386,15 @@ static int32_t compact(life *l) {
   if (n < 2) return 0;
   const uint8_t secret[16] = {7};
   plog_key_map *map;
-  CHECK_EQ(plog_key_map_open(l->sys, 64, 50, secret, &map), 0);
+  rc = plog_key_map_open(l->sys, 64, 50, secret, &map);
+  if (rc != 0) return rc;
   plog_cleaning_settings settings = {segments[0].base_offset, segments[n - 1].base_offset, 100, 1 << 20, 700};
   plog_cleaning *c;
-  CHECK_EQ(plog_cleaning_open(l->log, map, &settings, &c), 0);
+  rc = plog_cleaning_open(l->log, map, &settings, &c);
+  if (rc != 0) {
+    plog_key_map_close(map);
+    return rc;
+  }
   for (int32_t done = 0; rc == 0 && !done;) rc = plog_cleaning_index(c, &done);
   for (int32_t i = 0; rc == 0 && i + 1 < n;) {
     int64_t bases[SEGMENTS_MAX];
@@ -514,12 +524,15 @@ static void check_batches(life *l, derived *d) {
     int left = 0;
     bool written = d->last[key] < 0;
     for (int i = 0; i < l->written_count[key]; i++) {
-      int64_t at = l->written[key][i];
-      if (at < l->durable_end) durable = PLOG_MAX(durable, at);
+      int64_t stored = l->written[key][i], at = stored < 0 ? ~stored : stored;
+      if (stored >= 0 && at < l->durable_end) durable = PLOG_MAX(durable, at);
       written |= at == d->last[key];
-      if (at <= d->last[key]) l->written[key][left++] = at; /* what came later was not promised, and is lost */
+      if (at < d->last[key]) l->written[key][left++] = stored; /* what came later was not promised, and is lost */
+      if (at == d->last[key]) l->written[key][left++] = at;
     }
     l->written_count[key] = left;
+    if (!written || d->last[key] < durable)
+      tell("  key %d: last %d, written %d, durable %d", key, (int)d->last[key], written, (int)durable);
     CHECK(written && d->last[key] >= durable);
   }
 }
@@ -685,6 +698,67 @@ static int scripts_count(int usual) {
   return wanted ? atoi(wanted) : usual;
 }
 
+/* ---------------------------------------------------------------------------------------------- calls that fail */
+
+typedef struct {
+  int32_t call, error;
+  int64_t short_bytes, repeat;
+} fault;
+
+/*
+ * Live by a script in which the nth call fails. Appends may fail again and again; any other failure ends the process, as it takes
+ * a data directory offline. The page cache survives that, unless power_cut. False: the nth call was never made.
+ */
+static bool endure(uint64_t script, bool compacts, const fault *what, int64_t nth, bool power_cut) {
+  life *l = begin_life(script, compacts);
+  CHECK_EQ(plog_sys_fault(l->sys, what->call, nth, what->error, what->short_bytes, what->repeat), 0);
+  int32_t rc = open_life(l);
+  for (int step = 0; rc == 0 && step < STEPS; step++) {
+    l->refused = false;
+    rc = one_step(l);
+    if (l->refused) rc = 0;
+  }
+  bool struck = plog_sys_count(l->sys, what->call) >= nth;
+  if (!struck) CHECK_EQ(rc, 0);
+  CHECK_EQ(plog_sys_fault(l->sys, -1, 1, 0, 0, 0), 0);
+  /* what a truncation that failed has left is not promised */
+  if (l->log && !power_cut && rc == 0) l->durable_end = PLOG_MAX(l->durable_end, plog__log_end(l->log));
+  if (l->log) (void)plog_log_close(l->log, 0);
+  l->log = NULL;
+  CHECK_EQ(disk_open_files(l->disk), 0);
+  disk_restart(l->disk, power_cut ? DISK_KEEP_SOME : DISK_KEEP_ALL, script * 1000003 + (uint64_t)nth);
+  check_survivors(l);
+  end_life(l);
+  return struck;
+}
+
+static void fail_everywhere(bool compacts, int scripts) {
+  static const fault faults[] = {
+      {-1, EIO, 0, 1},
+      {-1, ENOSPC, 0, -1}, /* full until the next start */
+      {-1, EINTR, 0, 1},
+      {-1, 0, 3, 1}, /* short, where bytes are moved */
+      {PLOG_SYS_PWRITE, 0, 0, 1},
+      {PLOG_SYS_FTRUNCATE, EIO, 0, -1},
+      {PLOG_SYS_RENAME, EIO, 0, -1},
+  };
+  int64_t places = 0;
+  for (uint64_t script = 1; script <= (uint64_t)scripts; script++)
+    for (size_t i = 0; i < PLOG_COUNT_OF(faults); i++) {
+      int64_t nth = 1;
+      for (bool struck = true; struck; nth++) {
+        tell("script %d, call %d fails with %d from %d on", (int)script, faults[i].call, faults[i].error, (int)nth);
+        struck = endure(script, compacts, &faults[i], nth, false);
+        if (nth % 3 == 0) (void)endure(script, compacts, &faults[i], nth, true);
+        places++;
+      }
+      CHECK(nth > 3);
+    }
+  (void)fprintf(stderr, "  %d faults\n", (int)places);
+}
+
+/* ---------------------------------------------------------------------------------------------- cuts */
+
 static const char *const survivor_names[] = {"all", "nothing", "sizes", "data", "some"};
 
 static void cut_everywhere(bool compacts, int scripts) {
@@ -714,7 +788,16 @@ static void lives_with_compaction(void) {
   cut_everywhere(true, scripts_count(3));
 }
 
+static void faults_in_cuts_and_deletions(void) {
+  fail_everywhere(false, scripts_count(1));
+}
+static void faults_in_compaction(void) {
+  fail_everywhere(true, scripts_count(1));
+}
+
 int main(void) {
+  RUN(faults_in_cuts_and_deletions);
+  RUN(faults_in_compaction);
   RUN(lives_with_cuts_and_deletions);
   RUN(lives_with_compaction);
   return 0;
