@@ -71,7 +71,6 @@ static int32_t build_replicas(const plog_partition *p, const plog_partition_stat
 static void copy_limits(plog_partition *p, const plog_partition_state *state) {
   p->leader_id = state->leader_id;
   p->isr_count = state->isr_count;
-  p->isr_generation = state->isr_generation;
   p->min_isr = PLOG_MIN(state->min_insync_replicas, state->replicas_count);
   p->internal = state->internal != 0;
   p->rules.max_message_bytes = state->max_message_bytes;

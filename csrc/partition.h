@@ -54,7 +54,6 @@ struct plog_partition {
   int32_t leader_id;
   int32_t min_isr; /* capped at the replica count */
   int32_t isr_count;
-  int64_t isr_generation;
   int32_t replicas_count;
   plog_replica *replicas;
   plog_batch_rules rules; /* now_ms is filled in at each append */

@@ -681,7 +681,6 @@ typedef struct {
   int32_t compacted;               /* cleanup.policy has compact: records need keys */
   int32_t internal;                /* clients may not produce to it: INVALID_TOPIC_EXCEPTION */
   int64_t high_watermark; /* used only when the partition is added or becomes leader; -1: the log's end for one replica */
-  int64_t isr_generation; /* whose facts those of PLOG_UP_ISR are: each comes once until the next publish */
 } plog_partition_state;
 
 /** A partition as it is now. */

@@ -199,14 +199,8 @@ void plog__reactor_report(plog_engine *e, plog_partition *p, int32_t storage_err
   int32_t broker_id;
   bool in_sync;
   while (plog__partition_take_isr_fact(p, &broker_id, &in_sync)) {
-    plog_upcall upcall = {.kind = PLOG_UP_ISR,
-                          .conn = -1,
-                          .slot = -1,
-                          .partition = p->number,
-                          .offset = -1,
-                          .a = broker_id,
-                          .b = in_sync,
-                          .generation = p->isr_generation};
+    plog_upcall upcall = {
+        .kind = PLOG_UP_ISR, .conn = -1, .slot = -1, .partition = p->number, .offset = -1, .a = broker_id, .b = in_sync};
     (void)plog__upcalls_collect(&e->upcalls, &upcall);
   }
 }

@@ -92,7 +92,6 @@ class PartitionState(NamedTuple):
     compacted: bool
     internal: bool
     high_watermark: int
-    isr_generation: int = 0
 
 
 class Hosting(NamedTuple):
