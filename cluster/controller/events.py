@@ -172,13 +172,16 @@ class ElectLeadersReceived(NamedTuple):
     election_type: int
 
 
+Request: TypeAlias = (
+    AlterPartitionReceived | ControlledShutdownReceived | AllocateProducerIdsReceived | ReassignReceived
+    | ListReassignmentsReceived | ElectLeadersReceived
+)  # fmt: skip
+
 Event: TypeAlias = (
     Startup | SessionStarted | SessionExpired | ControllerChanged | ShuttingDown
     | BrokersChanged | BrokerModified | TopicsChanged | PartitionsChanged | DeletionsChanged | IsrChangesNoticed
     | LogDirEventsNoticed | ReassignmentsRequested | PreferredElectionRequested
-    | UncleanElectionEnabled | SettingsChanged | Answered | TimerFired
-    | AlterPartitionReceived | ControlledShutdownReceived | AllocateProducerIdsReceived | ReassignReceived
-    | ListReassignmentsReceived | ElectLeadersReceived
+    | UncleanElectionEnabled | SettingsChanged | Answered | TimerFired | Request
 )  # fmt: skip
 
 

@@ -53,6 +53,11 @@ class Settings(NamedTuple):
         return self.protocol >= (2, 7, 0)
 
     @property
+    def has_alter_partition(self) -> bool:
+        """Leaders ask the controller to change their ISR; before, they write it themselves and it is told later."""
+        return self.protocol >= (2, 7, 2)
+
+    @property
     def has_topic_ids(self) -> bool:
         return self.protocol >= (2, 8, 0)
 

@@ -207,17 +207,17 @@ class RemoveDeletionMarks(NamedTuple):
 
 
 class RemoveIsrChanges(NamedTuple):
-    """`names`: None stands for all there are. → None"""
+    """What was dealt with. → None"""
 
     fence: int
-    names: Sequence[str] | None = None
+    names: Sequence[str]
 
 
 class RemoveLogDirEvents(NamedTuple):
-    """`names`: None stands for all there are. → None"""
+    """What was dealt with. → None"""
 
     fence: int
-    names: Sequence[str] | None = None
+    names: Sequence[str]
 
 
 class WriteReassignments(NamedTuple):
