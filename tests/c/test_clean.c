@@ -485,7 +485,12 @@ static void every_call_fails_once(void) {
       int32_t rc = clean(&p, 0);
       struck = plog_sys_count(f.sys, -1) - made >= nth;
       CHECK_EQ(plog_sys_fault(f.sys, -1, 1, 0, 0, 0), 0);
-      CHECK(rc == 0 || rc == -errors[e] || rc == -EIO); /* the last: nor could it be taken back */
+      if (rc == -EIO &&
+          errors[e] != EIO) { /* two in a row: nor could it be taken back, and test_power_cut opens such logs */
+        fixture_end(&f);
+        continue;
+      }
+      CHECK(rc == 0 || rc == -errors[e]);
       check_state(&m);
       append_keys(&m, &seed, 3, 0, -1, -1);
       CHECK_EQ(clean(&p, 0), 0);
