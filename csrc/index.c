@@ -188,7 +188,29 @@ bool plog__index_write_due(const plog_index *index) {
   return (size_t)(index->count - index->written_count) * index->entry_bytes >= PLOG_INDEX_LUMP_BYTES;
 }
 
-int32_t plog__index_write(plog_index *index, plog_sys *sys) {
+void plog__index_shut_file(plog_index *index, plog_sys *sys) {
+  plog_assert(!index->sealed);
+  if (index->fd >= 0) (void)plog__sys_close(sys, index->fd);
+  index->fd = -1;
+}
+
+static int32_t open_file(plog_index *index, plog_sys *sys, const char *path, int flags) {
+  int fd = plog__sys_open(sys, path, O_RDWR | O_CLOEXEC | flags, 0644);
+  if (fd < 0) return fd;
+  index->fd = fd;
+  return 0;
+}
+
+/* Open the file of a growing index, unless it is. One that somebody has removed is made again, from its beginning. */
+static int32_t reopen_file(plog_index *index, plog_sys *sys, const char *path) {
+  int32_t rc = index->fd >= 0 ? 0 : open_file(index, sys, path, 0);
+  if (rc != -ENOENT) return rc;
+  index->written_count = 0;
+  return open_file(index, sys, path, O_CREAT);
+}
+
+/* Write what the open file lacks. */
+static int32_t write_rest(plog_index *index, plog_sys *sys) {
   plog_assert(index->fd >= 0 && !index->sealed && index->written_count <= index->count);
   size_t from = (size_t)index->written_count * index->entry_bytes, to = plog__index_bytes(index);
   if (from == to) return 0;
@@ -197,9 +219,22 @@ int32_t plog__index_write(plog_index *index, plog_sys *sys) {
   return rc;
 }
 
-int32_t plog__index_trim(plog_index *index, plog_sys *sys) {
-  int32_t rc = plog__index_write(index, sys);
-  return rc != 0 ? rc : plog__sys_ftruncate(sys, index->fd, (int64_t)plog__index_bytes(index));
+int32_t plog__index_write(plog_index *index, plog_sys *sys, const char *path) {
+  plog_assert(!index->sealed);
+  if (index->written_count == index->count) return 0;
+  int32_t rc = reopen_file(index, sys, path);
+  if (rc == 0) rc = write_rest(index, sys);
+  plog__index_shut_file(index, sys);
+  return rc;
+}
+
+int32_t plog__index_trim(plog_index *index, plog_sys *sys, const char *path) {
+  plog_assert(!index->sealed);
+  int32_t rc = reopen_file(index, sys, path);
+  if (rc == 0) rc = write_rest(index, sys);
+  if (rc == 0) rc = plog__sys_ftruncate(sys, index->fd, (int64_t)plog__index_bytes(index));
+  if (rc != 0) plog__index_shut_file(index, sys);
+  return rc;
 }
 
 void plog__index_seal(plog_index *index) {
@@ -229,30 +264,35 @@ static int32_t read_entries(plog_index *index, plog_sys *sys, uint8_t **out, siz
   return 0;
 }
 
-int32_t plog__index_open_writable(plog_index *index, plog_sys *sys, const char *path, int64_t file_bytes) {
-  uint8_t *entries = NULL;
-  size_t capacity_bytes = 0;
-  int32_t rc = index->sealed ? read_entries(index, sys, &entries, &capacity_bytes) : 0;
+/* A sealed index: its entries in memory from now on, and its file open for writing; all of it or nothing. */
+static int32_t unseal(plog_index *index, plog_sys *sys, const char *path) {
+  uint8_t *entries;
+  size_t capacity_bytes;
+  int32_t rc = read_entries(index, sys, &entries, &capacity_bytes);
   if (rc != 0) return rc;
-  if (index->sealed || index->fd < 0) {
-    int fd = plog__sys_open(sys, path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd < 0) {
-      free(entries);
-      return fd;
-    }
-    if (index->fd >= 0) (void)plog__sys_close(sys, index->fd); /* that one was for reading */
-    index->fd = fd;
+  int for_reading = index->fd;
+  rc = open_file(index, sys, path, O_CREAT);
+  if (rc != 0) {
+    free(entries);
+    return rc;
   }
-  if (index->sealed) {
-    index->entries = entries;
-    index->capacity_bytes = capacity_bytes;
-    index->sealed = false;
-  }
+  (void)plog__sys_close(sys, for_reading);
+  index->entries = entries;
+  index->capacity_bytes = capacity_bytes;
+  index->sealed = false;
+  return 0;
+}
+
+int32_t plog__index_grow(plog_index *index, plog_sys *sys, const char *path, int64_t file_bytes) {
+  plog_assert(index->sealed || index->fd < 0);
+  int32_t rc = index->sealed ? unseal(index, sys, path) : open_file(index, sys, path, O_CREAT);
+  if (rc != 0) return rc;
   /* what the file holds behind our entries is not ours to keep: cut first, then lengthen with zeros */
   index->written_count = 0;
   rc = plog__sys_ftruncate(sys, index->fd, 0);
   if (rc == 0) rc = plog__sys_ftruncate(sys, index->fd, PLOG_MAX(file_bytes, (int64_t)plog__index_bytes(index)));
-  if (rc == 0) rc = plog__index_write(index, sys);
+  if (rc == 0) rc = write_rest(index, sys);
+  plog__index_shut_file(index, sys);
   /* a full disk is no reason not to open the log: the entries are in memory, and the file follows when there is room */
   return rc == -ENOSPC || rc == -EDQUOT ? 0 : rc;
 }

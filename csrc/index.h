@@ -7,8 +7,9 @@
  *             sector could turn into a SIGBUS. Only the first and the last entry are kept;
  *   growing   the entries in memory are the index; the file follows. Entries reach the file in lumps (PLOG_INDEX_LUMP_BYTES),
  *             when the index is sealed, and never later than that: an index whose segment is still written to is rebuilt after
- *             a crash anyway, so a system call per entry would buy nothing. The file is as long as it may become, the rest
- *             zeros; sealing cuts it to its entries.
+ *             a crash anyway, so a system call per entry would buy nothing. Between lumps the file is not open: a log that is
+ *             written to would hold three descriptors, and there may be ten thousand. The file is as long as it may become,
+ *             the rest zeros; sealing cuts it to its entries.
  * One thread changes an index. Others look things up under the log's lock.
  */
 #ifndef PLOG_INDEX_H
@@ -35,7 +36,7 @@ typedef struct {
 typedef struct {
   uint32_t entry_bytes;
   uint32_t count;
-  int fd; /* -1 while shut, or while growing in memory alone */
+  int fd; /* of a sealed one, or between trimming and sealing; else -1 */
   bool sealed;
   uint8_t *entries; /* growing: count of them, as they are in the file */
   size_t capacity_bytes;
@@ -53,13 +54,15 @@ void plog__index_deinit(plog_index *index, plog_sys *sys);
  * is no such index; -ENOENT and so on. The caller judges the entries.
  */
 int32_t plog__index_load(plog_index *index, plog_sys *sys, const char *path);
-/* Let it grow: its entries in memory, the file open for writing, file_bytes long and holding them; creates it. -EIO and
-   PLOG_E_SHORT when a sealed one cannot be read, and then it is as it was. On a full disk the file follows later. */
-int32_t plog__index_open_writable(plog_index *index, plog_sys *sys, const char *path, int64_t file_bytes);
-/* Write what the file lacks and cut it to its entries. It still grows. */
-int32_t plog__index_trim(plog_index *index, plog_sys *sys);
+/* Let it grow: its entries in memory, the file file_bytes long and holding them; creates it. -EIO and PLOG_E_SHORT when a
+   sealed one cannot be read, and then it is as it was. On a full disk the file follows later. path: always the same file. */
+int32_t plog__index_grow(plog_index *index, plog_sys *sys, const char *path, int64_t file_bytes);
+/* Write what the file lacks and cut it to its entries. It still grows; the file stays open, to be sealed. */
+int32_t plog__index_trim(plog_index *index, plog_sys *sys, const char *path);
 /* Trimmed just now: from now on it is sealed. */
 void plog__index_seal(plog_index *index);
+/* It is not to be sealed after all. */
+void plog__index_shut_file(plog_index *index, plog_sys *sys);
 
 /* Growing or shut: room for so many more entries. -ENOMEM */
 int32_t plog__index_reserve(plog_index *index, uint32_t entries_count);
@@ -67,10 +70,10 @@ int32_t plog__index_reserve(plog_index *index, uint32_t entries_count);
 int32_t plog__index_append_offset(plog_index *index, uint32_t relative_offset, uint32_t position);
 int32_t plog__index_append_time(plog_index *index, int64_t timestamp, uint32_t relative_offset);
 /* Write what the file lacks. */
-int32_t plog__index_write(plog_index *index, plog_sys *sys);
+int32_t plog__index_write(plog_index *index, plog_sys *sys, const char *path);
 /* Enough is waiting to be worth a call. */
 bool plog__index_write_due(const plog_index *index);
-/* Drop all entries but the first count, in memory only; the caller opens it writable afterwards. */
+/* Drop all entries but the first count, in memory only; the file follows when it is sealed. */
 void plog__index_truncate(plog_index *index, uint32_t count);
 
 static inline size_t plog__index_bytes(const plog_index *index) {

@@ -175,18 +175,27 @@ static int32_t create_segment(plog_log *log, int64_t base, int64_t now_ms, plog_
   return 0;
 }
 
+/* What failed writes left behind the active segment's end is cut off, for good. */
+static int32_t settle_tail(plog_log *log) {
+  plog_segment *s = plog__log_active(log);
+  int32_t rc = log->tail_dirty ? plog__segment_cut_tail(s) : 0;
+  if (rc != 0) return rc;
+  log->tail_dirty = false;
+  if (!log->tail_unsynced) return 0;
+  rc = plog__segment_acquire(s);
+  if (rc != 0) return rc;
+  rc = plog__sys_fdatasync(log->sys, s->fd); /* a start may trust a closed segment: it must not come back behind it */
+  plog__segment_release(s);
+  if (rc == 0) log->tail_unsynced = false;
+  return rc;
+}
+
 int32_t plog__log_start_segment(plog_log *log, int64_t base, int64_t now_ms) {
   plog_assert(log->staged_count == 0);
   plog_segment *old = plog__log_active(log), *fresh;
   plog_assert(base >= log->staged_end && base > old->base_offset);
-  int32_t rc = log->tail_dirty ? plog__segment_cut_tail(old) : 0;
+  int32_t rc = settle_tail(log);
   if (rc != 0) return rc;
-  log->tail_dirty = false;
-  if (log->tail_unsynced) { /* a start may trust a closed segment: what was cut off must not come back behind it */
-    rc = plog__sys_fdatasync(log->sys, old->fd);
-    if (rc != 0) return rc;
-    log->tail_unsynced = false;
-  }
   rc = create_segment(log, base, now_ms, &fresh);
   if (rc != 0) return rc;
   plog__log_lock(log);
@@ -442,13 +451,30 @@ static void publish(plog_log *log) {
   plog__log_unlock(log);
   if (log->epochs_changed) log->facts.epoch_started = true;
   atomic_store_explicit(&log->end, log->staged_end, memory_order_release);
-  /* An index that cannot be written now is kept, and written with the next lump; a roll insists on it. */
-  if (plog__index_write_due(&s->offsets)) (void)plog__index_write(&s->offsets, log->sys);
-  if (plog__index_write_due(&s->times)) (void)plog__index_write(&s->times, log->sys);
+  plog__segment_write_lumps(s);
   if (log->staged_end - log->flushed_end >= log->config.flush_messages) {
     log->facts.flush_due = true;
     log->flushed_end = log->staged_end;
   }
+}
+
+/* Bring what is staged into the file of the active segment, which is used; or cut off what came there. */
+static int32_t write_staged(plog_log *log, plog_segment *s) {
+  plog__log_lock(log);
+  int32_t rc = plog__segment_reserve(s, (uint32_t)log->staged_count);
+  plog__log_unlock(log);
+  if (rc == 0) rc = remove_leftover(log);
+  if (rc == 0 && log->tail_dirty) rc = plog__segment_cut_tail(s);
+  if (rc != 0) return rc;
+  log->tail_dirty = false;
+  plog__segment_allocate(s, &log->config, log->staged_bytes);
+  rc = write_pieces(log);
+  if (rc == 0) rc = write_aborted(log);
+  if (rc != 0) {
+    log->tail_dirty = plog__segment_cut_tail(s) != 0;
+    log->tail_unsynced = true;
+  }
+  return rc;
 }
 
 int32_t plog__log_commit(plog_log *log, int64_t now_ms) {
@@ -459,24 +485,11 @@ int32_t plog__log_commit(plog_log *log, int64_t now_ms) {
     return rc;
   }
   plog_segment *s = plog__log_active(log);
-  int32_t rc = 0;
   plog_assert(s->writable); /* since the first batch was staged */
-  plog__log_lock(log);
-  rc = plog__segment_reserve(s, (uint32_t)log->staged_count);
-  plog__log_unlock(log);
-  if (rc == 0) rc = remove_leftover(log);
-  if (rc == 0 && log->tail_dirty) {
-    rc = plog__segment_cut_tail(s);
-    if (rc == 0) log->tail_dirty = false;
-  }
+  int32_t rc = plog__segment_acquire(s);
   if (rc == 0) {
-    plog__segment_allocate(s, &log->config, log->staged_bytes);
-    rc = write_pieces(log);
-    if (rc == 0) rc = write_aborted(log);
-    if (rc != 0) {
-      log->tail_dirty = plog__segment_cut_tail(s) != 0;
-      log->tail_unsynced = true;
-    }
+    rc = write_staged(log, s);
+    plog__segment_release(s);
   }
   if (rc != 0) {
     plog__log_abort(log);
@@ -639,6 +652,22 @@ static int32_t drop_segments(plog_log *log, int32_t from) {
   return rc == 0 ? plog__log_sync_names(log) : rc;
 }
 
+/* Cut the active segment at offset, durably: or old records may follow new ones after a power cut. */
+static int32_t cut_segment(plog_log *log, plog_segment *s, int64_t offset, int64_t *out_end) {
+  plog__log_lock(log);
+  int32_t rc = plog__segment_make_writable(s, &log->config);
+  if (rc == 0) rc = plog__segment_acquire(s);
+  if (rc != 0) {
+    plog__log_unlock(log);
+    return rc;
+  }
+  rc = plog__segment_truncate(s, offset, out_end);
+  plog__log_unlock(log);
+  if (rc == 0) rc = plog__sys_fsync(log->sys, s->fd);
+  plog__segment_release(s);
+  return rc;
+}
+
 int32_t plog_log_truncate(plog_log *log, int64_t offset, int64_t now_ms) {
   plog__log_abort(log);
   if (offset >= plog__log_end(log)) return 0;
@@ -648,14 +677,8 @@ int32_t plog_log_truncate(plog_log *log, int64_t offset, int64_t now_ms) {
   int32_t rc = drop_segments(log, keep);
   plog_segment *s = plog__log_active(log);
   int64_t end = 0;
-  if (rc == 0) {
-    plog__log_lock(log);
-    rc = plog__segment_make_writable(s, &log->config);
-    if (rc == 0) rc = plog__segment_truncate(s, offset, &end);
-    plog__log_unlock(log);
-  }
-  if (rc == 0) rc = plog__sys_fsync(log->sys, s->fd); /* or old records may follow new ones after a power cut */
-  if (rc != 0) end = s->next_offset;                  /* as far as it came */
+  if (rc == 0) rc = cut_segment(log, s, offset, &end);
+  if (rc != 0) end = s->next_offset; /* as far as it came */
   if (rc == 0) log->tail_dirty = false;
   int32_t settled = settle_after_cut(log, PLOG_MIN(end, plog__log_end(log)));
   return rc != 0 ? rc : settled;
@@ -666,11 +689,7 @@ static int32_t replace_segment(plog_log *log, int64_t offset, int64_t now_ms) {
   plog_segment *old = log->segments[0], *fresh;
   if (old->base_offset == offset) {
     int64_t end;
-    plog__log_lock(log);
-    int32_t rc = plog__segment_make_writable(old, &log->config);
-    if (rc == 0) rc = plog__segment_truncate(old, offset, &end);
-    plog__log_unlock(log);
-    return rc == 0 ? plog__sys_fsync(log->sys, old->fd) : rc;
+    return cut_segment(log, old, offset, &end);
   }
   plog__log_lock(log);
   /* the old one goes first: with both there, a start after a crash would see one log with a hole */

@@ -111,10 +111,9 @@ void plog_sys_close(plog_sys *sys);
 int32_t plog_sys_fault(plog_sys *sys, int32_t call, int64_t nth, int32_t error, int64_t short_bytes, int64_t repeat);
 /** How often `call` was made (call -1: all of them together). any */
 int64_t plog_sys_count(plog_sys *sys, int32_t call);
-/** How many closed segments, of all logs together, keep their files (three each) open while nobody uses them. Those that are
-    open above a lower limit go as others are opened. any */
-void plog_sys_limit_open_segments(plog_sys *sys, int32_t limit);
-int32_t plog_sys_open_segments(plog_sys *sys); /* how many do now. any */
+/** For a broker: let the process have as many descriptors as it may (the soft limit becomes the hard one, as in a JVM) and logs
+    that are written to nearly half of them. Returns how many it may have, -errno. any */
+int64_t plog_sys_use_descriptors(plog_sys *sys);
 /** Bytes of segments that openings checked so far: grows while one is under way. any */
 int64_t plog_sys_checked_bytes(plog_sys *sys);
 

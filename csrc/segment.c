@@ -48,6 +48,8 @@ static plog_segment *new_segment(plog_sys *sys, const char *dir, int64_t base_of
 
 static void free_segment(plog_segment *s) {
   plog_assert(s->fd < 0);
+  plog__index_deinit(&s->offsets, s->sys); /* one that was written to has them in memory */
+  plog__index_deinit(&s->times, s->sys);
   plog__verified_deinit(&s->verified);
   free(s->aborted);
   (void)pthread_mutex_destroy(&s->open_lock);
@@ -187,10 +189,11 @@ static int32_t index_batches(plog_segment *s) {
    memory. */
 static void write_anew(plog_segment *s, plog_index *index, const char *suffix) {
   char path[PLOG_PATH_BYTES];
-  if (plog__segment_path(s->dir, s->base_offset, suffix, path) == 0 &&
-      plog__index_open_writable(index, s->sys, path, 0) == 0 && plog__index_trim(index, s->sys) == 0 &&
-      plog__sys_fdatasync(s->sys, index->fd) == 0)
+  if (plog__segment_path(s->dir, s->base_offset, suffix, path) == 0 && plog__index_grow(index, s->sys, path, 0) == 0 &&
+      plog__index_trim(index, s->sys, path) == 0 && plog__sys_fdatasync(s->sys, index->fd) == 0)
     plog__index_seal(index);
+  else
+    plog__index_shut_file(index, s->sys);
 }
 
 /* Build both indexes of a closed segment from its batches. */
@@ -269,9 +272,12 @@ static void begin_use(plog_segment *s, int fd) {
   atomic_store_explicit(&s->users, 1, memory_order_release);
 }
 
+/* Holds the lock. */
 static void shut_files(plog_segment *s) {
-  plog__index_deinit(&s->offsets, s->sys);
-  plog__index_deinit(&s->times, s->sys);
+  if (!s->writable) {
+    plog__index_deinit(&s->offsets, s->sys);
+    plog__index_deinit(&s->times, s->sys);
+  }
   if (s->fd >= 0) (void)plog__sys_close(s->sys, s->fd);
   s->fd = -1;
 }
@@ -309,17 +315,22 @@ void plog__segment_release(plog_segment *s) {
 /* Leave the files open for the next user: the caller's use becomes that of the open files, where others may have to go. */
 static void leave_open(plog_segment *s) {
   plog_open_files *files = &s->sys->open_files;
-  if (!plog__open_files_add(files, &s->item)) plog__segment_release(s); /* they are kept already */
-  for (plog_open_item *item; (item = plog__open_files_excess(files));)
+  plog_files_kind kind = s->writable ? PLOG_FILES_ACTIVE : PLOG_FILES_CLOSED;
+  if (!plog__open_files_add(files, kind, &s->item)) plog__segment_release(s); /* they are kept already */
+  for (plog_open_item *item; (item = plog__open_files_excess(files, kind));)
     plog__segment_release(PLOG_CONTAINER_OF(item, plog_segment, item));
 }
 
-void plog__segment_drop(plog_segment *s) {
-  if (s->writable) {
-    s->writable = false;
-    plog__segment_release(s);
-  }
+/* Keep them open no longer than somebody uses them. */
+static void leave_to_users(plog_segment *s) {
   if (plog__open_files_remove(&s->sys->open_files, &s->item)) plog__segment_release(s);
+}
+
+void plog__segment_drop(plog_segment *s) {
+  (void)pthread_mutex_lock(&s->open_lock);
+  s->writable = false;
+  (void)pthread_mutex_unlock(&s->open_lock);
+  leave_to_users(s);
   drop_reference(s);
 }
 
@@ -328,7 +339,7 @@ static int32_t open_and_use(plog_segment *s, bool bare) {
   int32_t rc = open_file(s, ".log", O_RDWR, &fd); /* a cut may make it the active one again */
   if (rc != 0) return rc;
   s->fd = fd;
-  if (!bare) rc = open_indexes(s);
+  if (!bare && !s->writable) rc = open_indexes(s);
   if (rc == 0)
     begin_use(s, fd);
   else
@@ -369,7 +380,7 @@ int32_t plog__segment_acquire_bare(plog_segment *s) {
 
 void plog__segment_distrust(plog_segment *s) {
   atomic_store(&s->distrusted, true);
-  if (plog__open_files_remove(&s->sys->open_files, &s->item)) plog__segment_release(s);
+  leave_to_users(s);
 }
 
 int32_t plog__segment_create(plog_sys *sys, const char *dir, int64_t base_offset, const plog_log_config *config,
@@ -517,26 +528,32 @@ int32_t plog__segment_locate(plog_segment *s, int64_t offset, int64_t start, int
 
 /* ---------------------------------------------------------------------------------------------- writing */
 
+/* Let both indexes grow. */
+static int32_t grow_indexes(plog_segment *s, int64_t file_bytes) {
+  char path[PLOG_PATH_BYTES];
+  int32_t rc = plog__segment_path(s->dir, s->base_offset, ".index", path);
+  if (rc == 0)
+    rc = plog__index_grow(&s->offsets, s->sys, path, file_bytes / PLOG_OFFSET_ENTRY_BYTES * PLOG_OFFSET_ENTRY_BYTES);
+  if (rc == 0) rc = plog__segment_path(s->dir, s->base_offset, ".timeindex", path);
+  if (rc == 0) rc = plog__index_grow(&s->times, s->sys, path, file_bytes / PLOG_TIME_ENTRY_BYTES * PLOG_TIME_ENTRY_BYTES);
+  return rc;
+}
+
 int32_t plog__segment_make_writable(plog_segment *s, const plog_log_config *config) {
   if (s->writable) return 0;
-  char path[PLOG_PATH_BYTES];
-  int32_t rc = plog__segment_acquire(s);
+  int32_t rc = acquire(s, IN_PASSING);
   if (rc != 0) return rc;
   rc = plog__segment_load_max(s);
   if (rc == 0) rc = plog__segment_load_aborted(s);
-  if (rc == 0) rc = plog__segment_path(s->dir, s->base_offset, ".index", path);
-  if (rc == 0)
-    rc = plog__index_open_writable(&s->offsets, s->sys, path,
-                                   config->segment_index_bytes / PLOG_OFFSET_ENTRY_BYTES * PLOG_OFFSET_ENTRY_BYTES);
-  if (rc == 0) rc = plog__segment_path(s->dir, s->base_offset, ".timeindex", path);
-  if (rc == 0)
-    rc = plog__index_open_writable(&s->times, s->sys, path,
-                                   config->segment_index_bytes / PLOG_TIME_ENTRY_BYTES * PLOG_TIME_ENTRY_BYTES);
-  if (rc == 0)
-    s->writable = true; /* and so it stays in use */
-  else
+  if (rc == 0) rc = grow_indexes(s, config->segment_index_bytes);
+  if (rc != 0) {
     plog__segment_release(s);
-  return rc;
+    return rc;
+  }
+  leave_to_users(s); /* from now on they are files of the other kind */
+  s->writable = true;
+  leave_open(s);
+  return 0;
 }
 
 static bool time_entry_due(const plog_segment *s) {
@@ -549,15 +566,34 @@ static int32_t add_time_entry(plog_segment *s) {
   return plog__index_append_time(&s->times, s->max_timestamp, (uint32_t)(s->max_timestamp_offset - s->base_offset));
 }
 
+/* Complete the files of both indexes, and read them there from now on; or neither. */
+static int32_t seal_indexes(plog_segment *s) {
+  char path[PLOG_PATH_BYTES];
+  int32_t rc = plog__segment_path(s->dir, s->base_offset, ".index", path);
+  if (rc == 0) rc = plog__index_trim(&s->offsets, s->sys, path);
+  if (rc == 0) rc = plog__segment_path(s->dir, s->base_offset, ".timeindex", path);
+  if (rc == 0) rc = plog__index_trim(&s->times, s->sys, path);
+  if (rc != 0) {
+    plog__index_shut_file(&s->offsets, s->sys);
+    return rc;
+  }
+  plog__index_seal(&s->offsets);
+  plog__index_seal(&s->times);
+  return 0;
+}
+
 int32_t plog__segment_seal(plog_segment *s) {
   if (!s->writable) return 0;
   int32_t rc = add_time_entry(s);
-  if (rc == 0) rc = plog__index_trim(&s->offsets, s->sys);
-  if (rc == 0) rc = plog__index_trim(&s->times, s->sys);
-  if (rc != 0) return rc;                                                    /* still writable */
+  if (rc == 0) rc = acquire(s, IN_PASSING);
+  if (rc != 0) return rc;
+  rc = seal_indexes(s);
+  if (rc != 0) {
+    plog__segment_release(s);
+    return rc; /* still writable */
+  }
   (void)plog__allocation_trim(&s->allocation, s->sys, s->fd, s->size_bytes); /* else they go when the file goes */
-  plog__index_seal(&s->offsets);
-  plog__index_seal(&s->times);
+  leave_to_users(s); /* from now on they are files of the other kind */
   s->writable = false;
   if (atomic_load(&s->distrusted))
     plog__segment_release(s); /* to be built anew when it is opened again */
@@ -566,9 +602,20 @@ int32_t plog__segment_seal(plog_segment *s) {
   return 0;
 }
 
+void plog__segment_write_lumps(plog_segment *s) {
+  char path[PLOG_PATH_BYTES];
+  if (plog__index_write_due(&s->offsets) && plog__segment_path(s->dir, s->base_offset, ".index", path) == 0)
+    (void)plog__index_write(&s->offsets, s->sys, path);
+  if (plog__index_write_due(&s->times) && plog__segment_path(s->dir, s->base_offset, ".timeindex", path) == 0)
+    (void)plog__index_write(&s->times, s->sys, path);
+}
+
 int32_t plog__segment_cut_tail(plog_segment *s) {
-  int32_t rc = plog__sys_ftruncate(s->sys, s->fd, s->size_bytes);
+  int32_t rc = acquire(s, IN_PASSING);
+  if (rc != 0) return rc;
+  rc = plog__sys_ftruncate(s->sys, s->fd, s->size_bytes);
   if (rc == 0) s->allocation.end_bytes = 0;
+  plog__segment_release(s);
   return rc;
 }
 

@@ -7,9 +7,10 @@
  *   - index entries follow Kafka's rule: a batch gets one when more than index.interval.bytes were appended since the last
  *     entry, with its last offset and its position; the time index gets the largest timestamp so far, and the last offset of
  *     the batch that has it, when that is larger than its last entry's;
- *   - files of a segment that is not written to are opened when it is used (plog__segment_acquire) and stay open while somebody
- *     uses them: a slice that is out, a flush, renamed or unlinked or not. Between uses they stay open while sys->open_files
- *     has room for them, so that neither descriptors nor memory grow with the number of segments on disk;
+ *   - files are opened when the segment is used (plog__segment_acquire) and stay open while somebody uses them: a write, a
+ *     slice that is out, a flush, renamed or unlinked or not. Between uses they stay open while sys->open_files has room for
+ *     them, so that descriptors grow neither with the number of segments on disk nor with that of logs that are written to;
+ *   - of a segment that is written to (writable) that is the .log alone: its indexes are in memory (index.h);
  *   - a .log file is the truth: an index of a closed segment that is missing, or says what the batches do not, is built anew.
  *
  * Threads: the fields below "owner" are changed by the log's owner under the log's lock; the owner reads them without, others
@@ -48,7 +49,7 @@ struct plog_segment {
 
   /*
    * Who uses the open files: slices and the like, sys->open_files, and the log while it writes to them. At 0 they are shut.
-   * From 0, and to it, only with the lock held.
+   * From 0, and to it, only with open_lock held.
    */
   _Atomic int32_t users;
   pthread_mutex_t open_lock; /* held while the files are opened or shut */
@@ -60,7 +61,7 @@ struct plog_segment {
   _Atomic int32_t rebuilt_indexes; /* at openings since the log was opened: for the one who tells */
 
   /* owner */
-  bool writable; /* fd and the indexes are open for writing, of which that is one user */
+  bool writable; /* the indexes grow. Changed while the files are used, or under open_lock: who shuts them asks */
   plog_index offsets;
   plog_index times;
   int64_t size_bytes;
@@ -139,15 +140,18 @@ int32_t plog__segment_check_files(plog_segment *s, int32_t *out);
 /* Nothing is in it, nor in its indexes, which are there: it need not be opened to be known. -errno */
 int32_t plog__segment_check_empty(plog_segment *s, bool *out);
 
-/* Make it the active one: open for writing, indexes preallocated. owner, under the log's lock */
+/* Make it the active one: indexes in memory, their files preallocated. owner, under the log's lock */
 int32_t plog__segment_make_writable(plog_segment *s, const plog_log_config *config);
 /* The end of writing: last time index entry, indexes written and trimmed, blocks behind the end given back, files read-only
    from now on. owner, under the log's lock */
 int32_t plog__segment_seal(plog_segment *s);
 /* Cut the file to size_bytes, after a write that failed; it is writable, or used. owner */
 int32_t plog__segment_cut_tail(plog_segment *s);
+/* Bring what its indexes have gathered into their files, if that is enough to be worth it. What cannot be written now is written
+   with the next lump; sealing insists on it. It is writable. owner */
+void plog__segment_write_lumps(plog_segment *s);
 
-/* The .log file is about to grow by so many bytes. owner */
+/* The .log file, which is used, is about to grow by so many bytes. owner */
 void plog__segment_allocate(plog_segment *s, const plog_log_config *config, uint64_t more_bytes);
 /* Room in the indexes for so many batches. -ENOMEM. owner */
 int32_t plog__segment_reserve(plog_segment *s, uint32_t batches_count);
@@ -170,7 +174,7 @@ void plog__segment_time_hint(plog_segment *s, int64_t timestamp, int64_t *out_ti
 /* The indexes are not what the batches say: follow them no more. any, using it */
 void plog__segment_distrust(plog_segment *s);
 
-/* Cut everything at and above offset; the segment is writable. *out_end: the end of what is left. When it fails, next_offset
+/* Cut everything at and above offset; the segment is writable, and used. *out_end: the end of what is left. When it fails, next_offset
    says how far it came. owner */
 int32_t plog__segment_truncate(plog_segment *s, int64_t offset, int64_t *out_end);
 

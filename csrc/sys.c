@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -284,12 +285,17 @@ void plog_sys_close(plog_sys *sys) {
   free(sys);
 }
 
-void plog_sys_limit_open_segments(plog_sys *sys, int32_t limit) {
-  plog__open_files_limit(&sys->open_files, PLOG_MAX(limit, 0));
-}
-
-int32_t plog_sys_open_segments(plog_sys *sys) {
-  return plog__open_files_count(&sys->open_files);
+/* Half of what closed segments leave; the rest is for connections. Above a bound more would only be kernel memory. */
+int64_t plog_sys_use_descriptors(plog_sys *sys) {
+  enum { CLOSED = 3 * PLOG_OPEN_CLOSED_DEFAULT, ACTIVE_MIN = 64, ACTIVE_MAX = 32768 };
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return -errno;
+  struct rlimit raised = {limit.rlim_max, limit.rlim_max};
+  if (limit.rlim_cur != limit.rlim_max && setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+  int64_t allowed = (int64_t)PLOG_MIN(limit.rlim_cur, (rlim_t)INT32_MAX);
+  int64_t active = PLOG_MIN(PLOG_MAX((allowed - CLOSED) / 2, ACTIVE_MIN), ACTIVE_MAX);
+  plog__open_files_limit(&sys->open_files, PLOG_FILES_ACTIVE, (int32_t)active);
+  return allowed;
 }
 
 int64_t plog_sys_checked_bytes(plog_sys *sys) {

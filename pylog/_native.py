@@ -84,13 +84,12 @@ class Sys:
         """How often `call` was made; -1: all together."""
         return int(lib.plog_sys_count(self.pointer, call))
 
-    def limit_open_segments(self, limit: int) -> None:
-        """How many closed segments of all logs keep their files open while nobody uses them."""
-        lib.plog_sys_limit_open_segments(self.pointer, limit)
-
-    def open_segments(self) -> int:
-        """How many do."""
-        return int(lib.plog_sys_open_segments(self.pointer))
+    def use_descriptors(self) -> int:
+        """Let this process, a broker, have as many descriptors as it may, and logs their part of them; how many it may
+        have. Raises OSError."""
+        allowed = int(lib.plog_sys_use_descriptors(self.pointer))
+        check(min(allowed, 0))
+        return allowed
 
     def checked_bytes(self) -> int:
         """Bytes of segments that openings have checked so far, those under way included."""

@@ -34,16 +34,20 @@ static inline void fixture_begin(fixture *f) {
   f->config = (plog_log_config){1 << 30, INT64_MAX / 2, 0, 10 << 20, 4096, INT64_MAX, 0, 1};
 }
 
-static inline void fixture_empty(fixture *f) {
-  DIR *d = opendir(f->dir);
+static inline void fixture_empty_directory(const char *dir) {
+  DIR *d = opendir(dir);
   CHECK(d);
   char path[512];
   for (struct dirent *e; (e = readdir(d));) {
     if (e->d_name[0] == '.') continue;
-    (void)snprintf(path, sizeof path, "%s/%s", f->dir, e->d_name);
+    (void)snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
     CHECK_EQ(unlink(path), 0);
   }
   (void)closedir(d);
+}
+
+static inline void fixture_empty(fixture *f) {
+  fixture_empty_directory(f->dir);
 }
 
 static inline void fixture_end(fixture *f) {

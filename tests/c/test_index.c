@@ -59,20 +59,20 @@ static void life(uint32_t entry_bytes, uint32_t count) {
   static int64_t keys[40000];
   plog_index x;
   plog__index_init(&x, entry_bytes);
-  CHECK_EQ(plog__index_open_writable(&x, sys, path, (int64_t)entry_bytes * 50000), 0);
+  CHECK_EQ(plog__index_grow(&x, sys, path, (int64_t)entry_bytes * 50000), 0);
   grow(&x, count, entry_bytes + count, keys);
   check_all(&x, keys, count);
   CHECK_EQ(file_size(), (int64_t)entry_bytes * 50000);
 
   /* the file of one that was never sealed ends with zeros */
-  CHECK_EQ(plog__index_write(&x, sys), 0);
+  CHECK_EQ(plog__index_write(&x, sys, path), 0);
   plog_index torn;
   plog__index_init(&torn, entry_bytes);
   CHECK_EQ(plog__index_load(&torn, sys, path), 0);
   check_all(&torn, keys, count);
   plog__index_deinit(&torn, sys);
 
-  CHECK_EQ(plog__index_trim(&x, sys), 0);
+  CHECK_EQ(plog__index_trim(&x, sys, path), 0);
   plog__index_seal(&x);
   CHECK(x.entries == NULL);
   CHECK_EQ(file_size(), (int64_t)entry_bytes * count);
@@ -82,7 +82,7 @@ static void life(uint32_t entry_bytes, uint32_t count) {
   CHECK_EQ(plog__index_load(&x, sys, path), 0);
   check_all(&x, keys, count);
   if (count > 10) { /* it grows again, from further back */
-    CHECK_EQ(plog__index_open_writable(&x, sys, path, 0), 0);
+    CHECK_EQ(plog__index_grow(&x, sys, path, 0), 0);
     check_all(&x, keys, count);
     plog__index_truncate(&x, count - 10);
     check_all(&x, keys, count - 10);
@@ -103,10 +103,10 @@ static void few_reads(void) {
   static int64_t keys[40000];
   plog_index x;
   plog__index_init(&x, PLOG_OFFSET_ENTRY_BYTES);
-  CHECK_EQ(plog__index_open_writable(&x, sys, path, 0), 0);
+  CHECK_EQ(plog__index_grow(&x, sys, path, 0), 0);
   for (uint32_t i = 0; i < 40000; i++) CHECK_EQ(plog__index_append_offset(&x, i * 41 + i % 5, i * 7 + 1), 0);
   for (uint32_t i = 0; i < 40000; i++) keys[i] = i * 41 + i % 5;
-  CHECK_EQ(plog__index_trim(&x, sys), 0);
+  CHECK_EQ(plog__index_trim(&x, sys, path), 0);
   plog__index_seal(&x);
   int64_t reads = plog_sys_count(sys, PLOG_SYS_PREAD), maps = plog_sys_count(sys, PLOG_SYS_MMAP);
   for (uint32_t i = 1; i < 40000; i += 13) check_floor(&x, keys[i], i + 1);
@@ -154,7 +154,7 @@ static void unusable(void) {
   x.first = (plog_index_entry){0, 0, 0};
   x.last = (plog_index_entry){100, 100, 0};
   CHECK_EQ(plog__index_floor_offset(&x, sys, 50, &count, &entry), PLOG_E_SHORT);
-  CHECK_EQ(plog__index_open_writable(&x, sys, path, 0), PLOG_E_SHORT);
+  CHECK_EQ(plog__index_grow(&x, sys, path, 0), PLOG_E_SHORT);
   CHECK(x.sealed);
   plog__index_deinit(&x, sys);
   CHECK_EQ(unlink(path), 0);

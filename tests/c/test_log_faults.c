@@ -213,14 +213,16 @@ typedef struct {
   int64_t short_bytes, repeat;
 } fault;
 
-/* One life with the fault at the nth call, then one without, then a look. False: the nth call was never made. */
-static bool survive(const fault *what, int64_t nth, bool clean) {
+/* One life with the fault at the nth call, then one without, then a look. shut: every write opens its file, for none stays open.
+   False: the nth call was never made. */
+static bool survive(const fault *what, int64_t nth, bool clean, bool shut) {
   static history h;
   memset(&h, 0, sizeof h);
   fixture_begin(&f);
   f.config.segment_bytes = 1500;
   f.config.index_interval_bytes = 200;
   f.config.segment_index_bytes = 2000;
+  if (shut) plog__open_files_limit(&f.sys->open_files, PLOG_FILES_ACTIVE, 0);
   live(&h, false); /* there is something to recover */
   int64_t made = plog_sys_count(f.sys, what->call);
   CHECK_EQ(plog_sys_fault(f.sys, what->call, nth, what->error, what->short_bytes, what->repeat), 0);
@@ -245,7 +247,7 @@ static void every_call_once(void) {
   };
   for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
     int64_t nth = 1;
-    while (survive(&faults[i], nth, nth % 2)) nth++;
+    while (survive(&faults[i], nth, nth % 2, nth / 2 % 2)) nth++;
     (void)fprintf(stderr, "  call %d error %d short %d: %d places\n", faults[i].call, faults[i].error,
                   (int)faults[i].short_bytes, (int)nth - 1);
     CHECK(nth > 5);
@@ -264,7 +266,8 @@ static void for_good(void) {
       {PLOG_SYS_PWRITEV, 0, 70, -1}, /* short for ever: slow, but it goes on */
   };
   for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
-    for (int64_t nth = 1; survive(&faults[i], nth, nth % 2); nth += 1 + nth / 20) continue;
+    for (int shut = 0; shut <= 1; shut++)
+      for (int64_t nth = 1; survive(&faults[i], nth, nth % 2, shut); nth += 1 + nth / (shut ? 6 : 20)) continue;
   CHECK(leftovers > 0); /* or the exception is none */
 }
 

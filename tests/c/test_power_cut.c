@@ -652,6 +652,7 @@ static life *begin_life(uint64_t script, bool compacts) {
   l->sys = plog_sys_open();
   CHECK(l->sys);
   disk_attach(l->disk, l->sys);
+  if (script % 2) plog__open_files_limit(&l->sys->open_files, PLOG_FILES_ACTIVE, 0); /* every write opens its file */
   l->config = (plog_log_config){1200, INT64_MAX / 2, 0, 480, 150, INT64_MAX, 0, 1};
   l->random = script;
   l->compacts = compacts;

@@ -33,7 +33,7 @@ static int mappings(void) {
 /* So many segments of one batch of two records each. */
 static void begin(int segments, int32_t limit) {
   fixture_begin(&f);
-  plog_sys_limit_open_segments(f.sys, limit);
+  plog__open_files_limit(&f.sys->open_files, PLOG_FILES_CLOSED, limit);
   f.epoch_zero = true;
   f.config.segment_bytes = 1;
   f.config.index_interval_bytes = 0;
@@ -81,7 +81,7 @@ static void many_segments(void) {
   fixture_open(&f, 0, 2 * MANY, 1);
   CHECK(open_descriptors() <= fds + 3 * 2); /* nothing but the end was opened */
   for (int64_t offset = 0; offset < 2 * MANY; offset += 3) check_read(offset);
-  CHECK_EQ(plog_sys_open_segments(f.sys), LIMIT);
+  CHECK_EQ(plog__open_files_count(&f.sys->open_files, PLOG_FILES_CLOSED), LIMIT);
   CHECK(open_descriptors() <= fds + 3 * (LIMIT + 1));
   CHECK(mappings() <= maps + 64); /* of malloc's */
 
@@ -100,9 +100,9 @@ static void many_segments(void) {
   int32_t gone;
   CHECK_EQ(plog_log_delete_segments(f.log, 2 * (MANY - 5), &gone), 0);
   CHECK_EQ(gone, MANY - 5);
-  CHECK(plog_sys_open_segments(f.sys) <= 5); /* files that are deleted are not kept open */
+  CHECK(plog__open_files_count(&f.sys->open_files, PLOG_FILES_CLOSED) <= 5); /* files that are deleted are not kept open */
   fixture_close(&f, 0);
-  CHECK_EQ(plog_sys_open_segments(f.sys), 0);
+  CHECK_EQ(plog__open_files_count(&f.sys->open_files, PLOG_FILES_CLOSED), 0);
   CHECK_EQ(open_descriptors(), fds);
   fixture_end(&f);
 }
@@ -130,7 +130,7 @@ static void slices_in_flight(void) {
     CHECK(slices[i].size_bytes > 0);
   }
   for (int64_t offset = 2 * SLICES; offset < 2 * SLICES + 18; offset += 2) check_read(offset);
-  CHECK(plog_sys_open_segments(f.sys) <= 2);
+  CHECK(plog__open_files_count(&f.sys->open_files, PLOG_FILES_CLOSED) <= 2);
   int32_t gone;
   CHECK_EQ(plog_log_delete_segments(f.log, 2 * 20, &gone), 0);
   CHECK_EQ(gone, 20);
@@ -185,7 +185,7 @@ static void threads(void) {
     plog__slice_release(&slice);
   }
   for (int i = 0; i < READERS; i++) CHECK_EQ(pthread_join(ids[i], NULL), 0);
-  CHECK(plog_sys_open_segments(f.sys) <= 3);
+  CHECK(plog__open_files_count(&f.sys->open_files, PLOG_FILES_CLOSED) <= 3);
   fixture_end(&f);
 }
 
