@@ -109,6 +109,7 @@ class Broker:
         self._clock = SteadyClock()
         self.now_ms = self._clock.now_ms
         self.sys = Sys()
+        self.sys.use_descriptors()
         self._listeners: dict[int, Listener] = {}
         self._ports: dict[int, int] = {}
         self.logs = self._log_manager()
