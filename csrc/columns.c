@@ -21,6 +21,9 @@
 
 enum { KEYS, VALUES, HEADERS, BYTES_COLUMNS };
 
+/* Bytes copied at once; a copy may read and write up to so many behind what it was asked for. */
+enum { STEP_BYTES = 32, STEPS_MAX_BYTES = 256 };
+
 /* One column of bytes: record i has data[ends[i]..ends[i + 1]). */
 typedef struct {
   uint8_t *data;
@@ -85,8 +88,8 @@ static int32_t reserve_records(plog_columns *c, int64_t more) {
 static int32_t reserve_bytes(plog_columns *c, size_t more) {
   for (int32_t i = 0; i < BYTES_COLUMNS; i++) {
     bytes_column *b = &c->bytes[i];
-    if (more <= b->capacity_bytes - b->size_bytes) continue;
-    size_t capacity = PLOG_MAX(b->size_bytes + more, b->capacity_bytes + b->capacity_bytes / 2);
+    if (more + STEP_BYTES <= b->capacity_bytes - b->size_bytes) continue;
+    size_t capacity = PLOG_MAX(b->size_bytes + more + STEP_BYTES, b->capacity_bytes + b->capacity_bytes / 2);
     uint8_t *larger = realloc(b->data, capacity);
     if (!larger) return -ENOMEM;
     b->data = larger;
@@ -97,16 +100,37 @@ static int32_t reserve_bytes(plog_columns *c, size_t more) {
 
 /* ---------------------------------------------------------------------------------------------- one batch */
 
-/* Put a field behind the others. size_bytes -1: null. There is room. */
-static inline void put_bytes(bytes_column *b, int64_t i, const uint8_t *data, int32_t size_bytes) {
-  bool null = size_bytes < 0;
-  b->nulls[i] = null;
-  b->nulls_count += null;
-  if (size_bytes > 0) {
-    memcpy(b->data + b->size_bytes, data, (size_t)size_bytes);
-    b->size_bytes += (size_t)size_bytes;
+/* Most fields are short, and a call to memcpy costs more than they do. Where whole steps stay within the records, and
+   reserve_bytes has seen to it that they stay within the column, what is written too much the next field overwrites. */
+static inline void copy_bytes(uint8_t *to, const uint8_t *from, size_t size_bytes, size_t left_bytes) {
+  if (size_bytes > STEPS_MAX_BYTES || size_bytes + STEP_BYTES > left_bytes) {
+    memcpy(to, from, size_bytes);
+    return;
   }
+  for (size_t at = 0; at < size_bytes; at += STEP_BYTES) memcpy(to + at, from + at, STEP_BYTES);
+}
+
+/* Put a field behind the others. left_bytes: from data to the end of the records. There is room. */
+static inline void put_bytes(bytes_column *b, int64_t i, const uint8_t *data, int32_t size_bytes, size_t left_bytes) {
+  copy_bytes(b->data + b->size_bytes, data, (size_t)size_bytes, left_bytes);
+  b->size_bytes += (size_t)size_bytes;
   b->ends[i + 1] = (int64_t)b->size_bytes;
+}
+
+/* Records [from, to) have nothing in this column. */
+static inline void put_nothing(bytes_column *b, int64_t from, int64_t to) {
+  const int64_t end = (int64_t)b->size_bytes, four[] = {end, end, end, end};
+  int64_t i = from + 1;
+  for (; i + 3 <= to; i += 4) memcpy(b->ends + i, four, sizeof four);
+  for (; i <= to; i++) b->ends[i] = end;
+}
+
+/* Say of the next records what nearly all records say: no key, a value, no headers. */
+static void expect_records(plog_columns *c, int64_t count) {
+  memset(c->bytes[KEYS].nulls + c->count, 1, (size_t)count);
+  memset(c->bytes[VALUES].nulls + c->count, 0, (size_t)count);
+  memset(c->bytes[HEADERS].nulls + c->count, 0, (size_t)count);
+  memset(c->headers_counts + c->count, 0, (size_t)count * sizeof *c->headers_counts);
 }
 
 /* The loop works on copies of the columns: through pointers every byte stored might change them, for all the compiler knows. */
@@ -115,8 +139,9 @@ static int32_t take_records(plog_columns *c, const plog_batch_header *header, co
   const uint8_t *p = records, *end = records + size_bytes;
   bytes_column keys = c->bytes[KEYS], values = c->bytes[VALUES], headers = c->bytes[HEADERS];
   int64_t *offsets = c->offsets, *timestamps = c->timestamps, n = c->count;
-  int32_t *headers_counts = c->headers_counts;
+  int64_t keys_end = n, headers_end = n; /* of those that have been put */
   const plog_batch_header h = *header;
+  expect_records(c, h.records_count);
   for (int32_t i = 0; i < h.records_count; i++) {
     plog_record r;
     int32_t delta;
@@ -126,13 +151,32 @@ static int32_t take_records(plog_columns *c, const plog_batch_header *header, co
     if (offset < from || offset >= below) continue;
     offsets[n] = offset;
     timestamps[n] = plog__record_timestamp(&h, timestamp_delta);
-    headers_counts[n] = r.headers_count;
-    put_bytes(&keys, n, r.key, r.key_bytes);
-    put_bytes(&values, n, r.value, r.value_bytes);
-    put_bytes(&headers, n, r.headers, r.headers_bytes);
+    if (r.key) {
+      put_nothing(&keys, keys_end, n);
+      put_bytes(&keys, n, r.key, r.key_bytes, (size_t)(end - r.key));
+      keys.nulls[n] = 0;
+      keys.nulls_count--;
+      keys_end = n + 1;
+    }
+    if (r.value) {
+      put_bytes(&values, n, r.value, r.value_bytes, (size_t)(end - r.value));
+    } else {
+      put_nothing(&values, n, n + 1);
+      values.nulls[n] = 1;
+      values.nulls_count++;
+    }
+    if (r.headers_count > 0) {
+      put_nothing(&headers, headers_end, n);
+      put_bytes(&headers, n, r.headers, r.headers_bytes, (size_t)(end - r.headers));
+      c->headers_counts[n] = r.headers_count;
+      headers_end = n + 1;
+    }
     n++;
   }
   if (p != end) return PLOG_INVALID_RECORD;
+  put_nothing(&keys, keys_end, n);
+  put_nothing(&headers, headers_end, n);
+  keys.nulls_count += n - c->count;
   c->bytes[KEYS] = keys;
   c->bytes[VALUES] = values;
   c->bytes[HEADERS] = headers;

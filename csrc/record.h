@@ -80,9 +80,62 @@ static inline bool plog__skip_headers(const uint8_t **p, const uint8_t *end, int
   return true;
 }
 
+/* A varint of one or two bytes, both of which can be read. */
+static inline bool plog__take_short(const uint8_t **at, uint32_t *out) {
+  uint32_t v = *(*at)++;
+  if (v >= 0x80) {
+    uint32_t high = *(*at)++;
+    if (high >= 0x80) return false;
+    v = (v & 0x7f) | high << 7;
+  }
+  *out = v;
+  return true;
+}
+
+/* What may lie in front of a key or a value with short lengths. */
+#define PLOG_SHORT_FIELDS_BYTES 16
+
+/*
+ * The record at *p when it is as nearly all are: lengths, deltas and sizes of one or two bytes, no headers. A quarter of what
+ * taking it field by field costs: bounds are compared where bytes are taken and where the record ends, not for each varint.
+ * False, and nothing changed: it is of another kind, or breaks the format.
+ */
+static inline bool plog__take_plain_record(const uint8_t **p, const uint8_t *end, plog_record *out, int32_t *delta,
+                                           int64_t *timestamp_delta) {
+  const uint8_t *at = *p;
+  uint32_t length, time, offset, key, value;
+  if (end - at < PLOG_SHORT_FIELDS_BYTES) return false;
+  if (!plog__take_short(&at, &length) || (length & 1) || (int64_t)(length >> 1) > end - at) return false;
+  const uint8_t *stop = at + (length >> 1);
+  at++; /* its attributes */
+  if (!plog__take_short(&at, &time) || !plog__take_short(&at, &offset) || !plog__take_short(&at, &key)) return false;
+  out->key = NULL;
+  out->key_bytes = -1;
+  if (!(key & 1)) {
+    out->key = at;
+    out->key_bytes = (int32_t)(key >> 1);
+    if (stop - at < out->key_bytes + 2) return false;
+    at += out->key_bytes;
+  }
+  if (!plog__take_short(&at, &value)) return false;
+  bool null = value & 1;
+  int32_t value_bytes = null ? 0 : (int32_t)(value >> 1);
+  if (stop - at != value_bytes + 1 || at[value_bytes] != 0) return false; /* behind it no headers, and no more */
+  out->value = null ? NULL : at;
+  out->value_bytes = null ? -1 : value_bytes;
+  out->headers = stop;
+  out->headers_bytes = 0;
+  out->headers_count = 0;
+  *timestamp_delta = plog_unzigzag32(time);
+  *delta = plog_unzigzag32(offset);
+  *p = stop;
+  return true;
+}
+
 /* The record at *p; *delta and *timestamp_delta are against the batch. False when it breaks the format. */
 static inline bool plog__take_record(const uint8_t **p, const uint8_t *end, plog_record *out, int32_t *delta,
                                      int64_t *timestamp_delta) {
+  if (plog__take_plain_record(p, end, out, delta, timestamp_delta)) return true;
   int32_t length;
   if (!plog__take_varint(p, end, &length) || length < 1 || length > end - *p) return false;
   const uint8_t *at = *p + 1, *stop = *p + length; /* the attributes of a record say nothing yet */

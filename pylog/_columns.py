@@ -32,7 +32,9 @@ CLOSED = lib.PLOG_E_CLOSED
 FLUSH_WANTED = lib.PLOG_ATTENTION_FLUSH
 
 NO_BYTES = ffi.NULL
-_SPARE_MEMORIES = 2
+_SPARE_MEMORIES = 3
+"""Of a process: one is filled while its reader looks at another and lets go of a third."""
+_SPARE_BYTES = 4 << 20
 
 
 class Decoded:
@@ -170,43 +172,49 @@ class _Holder:
 
 
 class _Memories:
-    """Memory for decodes that nobody holds."""
+    """Memory that nobody holds any more, for the next decode of whichever reader: to touch fresh pages costs as much as
+    to decode into them."""
 
-    __slots__ = ("_closed", "_spare")
+    __slots__ = ("_spare",)
 
     def __init__(self) -> None:
         self._spare: list[Any] = []
-        self._closed = False
 
     def take(self) -> Any:
-        handle = self._spare.pop() if self._spare else lib.plog_columns_open()
+        try:
+            handle = self._spare.pop()
+        except IndexError:
+            handle = lib.plog_columns_open()
         if not handle:
             raise MemoryError("plog_columns_open")
         return ffi.gc(handle, self._give_back)
 
     def _give_back(self, handle: Any) -> None:
-        if self._closed or len(self._spare) >= _SPARE_MEMORIES:
-            lib.plog_columns_close(handle)
-        else:
+        if len(self._spare) < _SPARE_MEMORIES:
             self._spare.append(handle)
+        else:
+            lib.plog_columns_close(handle)
 
-    def close(self) -> None:
-        self._closed = True
-        while self._spare:
-            lib.plog_columns_close(self._spare.pop())
+
+_memories = _Memories()
+
+
+def _kept(memory: Any, view: Any) -> Any:
+    """The memory, which goes with its holder when it has become too large to wait for another."""
+    if view.keys.size_bytes + view.values.size_bytes + view.headers.size_bytes < _SPARE_BYTES:
+        return memory
+    handle = ffi.cast("plog_columns *", memory)
+    ffi.gc(memory, None)
+    return ffi.gc(handle, lib.plog_columns_close)
 
 
 class Decoder:
     """Lays out the records of whole batches. One thread at a time."""
 
-    __slots__ = ("_memories", "_query")
+    __slots__ = ("_query",)
 
     def __init__(self) -> None:
-        self._memories = _Memories()
         self._query = ffi.new("plog_columns_query *")
-
-    def __del__(self) -> None:
-        self._memories.close()
 
     def decode(
         self,
@@ -214,13 +222,14 @@ class Decoder:
         size_bytes: int,
         *,
         from_offset: int,
+        begin: int = 0,
         floor_offset: int = 0,
         ceiling_offset: int = INT64_MAX,
         max_offset: int = INT64_MAX,
         decided_offset: int = INT64_MAX,
         aborted: Aborted | None = None,
     ) -> Decoded:
-        """The records in [from_offset, max_offset) of the whole batches in the first size_bytes of data.
+        """The records in [from_offset, max_offset) of the whole batches in data[begin : begin + size_bytes].
 
         A batch that begins outside [floor_offset, ceiling_offset) is damaged. decided_offset: transactions of batches
         below it have ended. Raises MemoryError.
@@ -233,12 +242,12 @@ class Decoder:
         query.decided_offset = decided_offset
         query.aborted = ffi.NULL if aborted is None else aborted.pointer
         query.aborted_count = 0 if aborted is None else aborted.count
-        memory = self._memories.take()
+        memory = _memories.take()
         view = ffi.new("plog_columns_view *")
-        rc = lib.plog_columns_decode(memory, data.pointer, size_bytes, query, view)
+        rc = lib.plog_columns_decode(memory, data.pointer + begin, size_bytes, query, view)
         if rc < 0:
             raise MemoryError("records as columns")
-        return Decoded(memory, view)
+        return Decoded(_kept(memory, view), view)
 
 
 class Buffer:

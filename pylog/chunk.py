@@ -103,6 +103,7 @@ class Chunks:
             decoded = self._decoder.decode(
                 cursor.buffer,
                 size_bytes,
+                begin=cursor.begin,
                 floor_offset=cursor.floor_offset,
                 ceiling_offset=cursor.ceiling_offset,
                 from_offset=cursor.offset,

@@ -21,8 +21,9 @@ from pylog.records import BATCH_OVERHEAD_BYTES
 from pylog.segment import INDEX_SUFFIX, LOG_SUFFIX, OFFSET_DIGITS, segment_file_name
 from pylog.store_errors import OffsetOutOfRangeError, UnknownTopicError
 
-CHUNK_BYTES = 256 << 10
-"""One read: it and what is decoded from it stay in a core's cache."""
+FIRST_BYTES = 128 << 10
+CHUNK_BYTES = 1 << 20
+"""One read. The first is small, for whoever wants one record; each that the file fills makes the next one larger."""
 
 _INDEX_ENTRY_BYTES = 8
 _TRIES = 16
@@ -45,7 +46,7 @@ def segment_bases(path: str) -> list[int]:
 class Cursor:
     """`read` fills `buffer` from `offset` on; `advance` says how much of it was used."""
 
-    __slots__ = ("_base", "_fd", "_view", "buffer", "floor_offset", "offset", "path", "position")
+    __slots__ = ("_base", "_fd", "_memory", "_wanted", "begin", "buffer", "floor_offset", "offset", "path", "position")
 
     def __init__(self, path: str, offset: int) -> None:
         """path: of the partition directory. Nothing is opened before the first read."""
@@ -56,12 +57,14 @@ class Cursor:
         self.position = 0
         self._base = -1
         self._fd = -1
+        self.begin = 0
+        """Where in `buffer` the bytes of the last read begin."""
+        self._wanted = FIRST_BYTES
         self._resize(CHUNK_BYTES)
 
     def _resize(self, size_bytes: int) -> None:
-        memory = bytearray(size_bytes)
-        self._view = memoryview(memory)
-        self.buffer = Buffer(memory)
+        self._memory = memoryview(mmap.mmap(-1, size_bytes + mmap.PAGESIZE, flags=mmap.MAP_PRIVATE))
+        self.buffer = Buffer(self._memory)
 
     @property
     def file(self) -> str:
@@ -74,8 +77,8 @@ class Cursor:
         return self._base + (1 << 31)
 
     def data(self, size_bytes: int) -> memoryview:
-        """The first bytes of the buffer."""
-        return self._view[:size_bytes]
+        """The first bytes that were read."""
+        return self._memory[self.begin : self.begin + size_bytes]
 
     def read(self) -> int:
         """Bytes now in the buffer: from the first batch that may hold `offset`. 0: the end of what there is.
@@ -85,7 +88,10 @@ class Cursor:
         while True:
             if self._fd < 0 and not self._locate():
                 return 0
-            size_bytes = os.preadv(self._fd, [self._view], self.position)
+            # To the same place in a page as it has in the file: some processors copy to a place a few bytes behind it
+            # at a fifth of the speed.
+            self.begin = self.position % mmap.PAGESIZE
+            size_bytes = os.preadv(self._fd, [self.data(self._wanted)], self.position)
             if size_bytes or not self.follow():
                 return size_bytes
 
@@ -103,13 +109,16 @@ class Cursor:
         if used_bytes:
             self.position += used_bytes
             self.floor_offset = next_offset
+            self._wanted = max(self._wanted, min(2 * used_bytes, CHUNK_BYTES))
         self.offset = max(self.offset, next_offset)
 
     def make_room(self, size_bytes: int) -> bool:
         """Room in the buffer for a batch of this size; False when there is, or the file has not so much yet."""
-        if size_bytes <= self.buffer.size_bytes or os.fstat(self._fd).st_size - self.position < size_bytes:
+        if size_bytes <= self._wanted or os.fstat(self._fd).st_size - self.position < size_bytes:
             return False
-        self._resize(size_bytes)
+        if size_bytes > CHUNK_BYTES:
+            self._resize(size_bytes)
+        self._wanted = size_bytes
         return True
 
     def follow(self) -> bool:

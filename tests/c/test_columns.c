@@ -57,6 +57,82 @@ static void test_everything_there_is(void) {
   }
 }
 
+enum { MIXED = 200, MIXED_MAX_BYTES = 20000 };
+
+/* Sizes of fields, -1 for null, around those that are treated differently. */
+static const int32_t mixed_sizes[] = {
+    -1, 0, 1, 31, 32, 33, 63, 64, 100, 255, 256, 257, 4095, 4096, 8191, 8192, MIXED_MAX_BYTES};
+static const uint8_t mixed_headers[] = {2, 'k', 2, 'v', 2, 'n', 1};
+
+typedef struct {
+  int64_t timestamp;
+  int32_t key_bytes, value_bytes, headers_count; /* every byte of record i is i */
+} mixed_record;
+
+/* Records of every kind beside one another, in memory of exactly their size. */
+static uint8_t *build_mixed(uint32_t seed, mixed_record records[MIXED], size_t *out_bytes) {
+  static uint8_t bytes[MIXED_MAX_BYTES];
+  plog_batch_builder *b = plog_batch_builder_open();
+  plog_batch_builder_reset(b, 1000, 0, -1, -1, -1, 0);
+  uint32_t draw = seed * 2654435761u + 1;
+  for (int32_t i = 0; i < MIXED; i++) {
+    draw = draw * 1664525u + 1013904223u;
+    mixed_record *r = &records[i];
+    r->key_bytes = draw >> 30 ? -1 : mixed_sizes[(draw >> 8) % PLOG_COUNT_OF(mixed_sizes)];
+    r->value_bytes = mixed_sizes[(draw >> 16) % PLOG_COUNT_OF(mixed_sizes)];
+    r->headers_count = draw % 7 == 0 ? 2 : 0;
+    r->timestamp = 5000 + (draw % 5 == 0 ? (int64_t)draw << 10 : i);
+    memset(bytes, i, sizeof bytes);
+    CHECK_EQ(plog_batch_builder_add(b, r->timestamp, r->key_bytes < 0 ? NULL : bytes, r->key_bytes,
+                                    r->value_bytes < 0 ? NULL : bytes, r->value_bytes, mixed_headers,
+                                    r->headers_count ? sizeof mixed_headers : 0, r->headers_count),
+             0);
+  }
+  const uint8_t *built;
+  CHECK_EQ(plog_batch_builder_finish(b, 0, &built, out_bytes), 0);
+  uint8_t *data = malloc(*out_bytes);
+  CHECK(data);
+  memcpy(data, built, *out_bytes);
+  plog_batch_builder_close(b);
+  return data;
+}
+
+/* Number i of a column is so many bytes, each of them `byte`. */
+static void check_field(const plog_bytes_column *column, int64_t i, int32_t size_bytes, uint8_t byte) {
+  CHECK_EQ(column->nulls[i], size_bytes < 0);
+  CHECK_EQ(column->ends[i + 1] - column->ends[i], size_bytes < 0 ? 0 : size_bytes);
+  for (int64_t at = column->ends[i]; at < column->ends[i + 1]; at++) CHECK_EQ(column->data[at], byte);
+}
+
+static void test_records_of_every_kind(void) {
+  plog_columns *c = plog_columns_open(); /* whose memory is not fresh after the first */
+  for (uint32_t seed = 0; seed < 20; seed++) {
+    mixed_record records[MIXED];
+    size_t size;
+    uint8_t *data = build_mixed(seed, records, &size);
+    plog_columns_query q = everything;
+    q.from_offset = 1000 + seed;
+    plog_columns_view v = decode(c, data, size, &q);
+    CHECK_EQ(v.count, MIXED - seed);
+    int64_t nulls = 0;
+    for (int64_t i = 0; i < v.count; i++) {
+      const mixed_record *r = &records[i + seed];
+      CHECK_EQ(v.offsets[i], 1000 + i + seed);
+      CHECK_EQ(v.timestamps[i], r->timestamp);
+      check_field(&v.keys, i, r->key_bytes, (uint8_t)(i + seed));
+      check_field(&v.values, i, r->value_bytes, (uint8_t)(i + seed));
+      CHECK_EQ(v.headers_counts[i], r->headers_count);
+      CHECK_EQ(v.headers.ends[i + 1] - v.headers.ends[i], r->headers_count ? (int64_t)sizeof mixed_headers : 0);
+      if (r->headers_count) CHECK_EQ(memcmp(v.headers.data + v.headers.ends[i], mixed_headers, sizeof mixed_headers), 0);
+      nulls += r->key_bytes < 0;
+    }
+    CHECK_EQ(v.keys.nulls_count, nulls);
+    CHECK_EQ(v.headers.nulls_count, 0);
+    free(data);
+  }
+  plog_columns_close(c);
+}
+
 static void test_from_and_below(void) {
   three t = make_three(0, -1);
   plog_columns *c = plog_columns_open();
@@ -174,6 +250,7 @@ static void test_what_is_no_batch(void) {
 
 int main(void) {
   RUN(test_everything_there_is);
+  RUN(test_records_of_every_kind);
   RUN(test_from_and_below);
   RUN(test_every_cut);
   RUN(test_every_flipped_bit);
