@@ -1,0 +1,93 @@
+"""A real ZooKeeper server for tests: Debian's package, or the jars that come with a fetched Kafka 3.9.
+
+What stays true: it is on a free port of loopback with its data in a directory of the test's, and answers when `start`
+returns; it does not sync its log, for nobody cuts the power here.
+"""
+
+import contextlib
+import itertools
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cluster.cli.cluster import zookeeper
+from tests.support import peers
+from tests.support.ports import free_port
+from tests.support.process import ProcessError, ServerProcess
+
+_READY_S = 30.0
+_LOOK_AGAIN_S = 0.02
+_chroots = itertools.count(1)
+
+
+def unavailable() -> str | None:
+    """Why there can be no ZooKeeper here, or None."""
+    if shutil.which("java") is None:
+        return "Java is not installed"
+    if zookeeper.find_class_path() is not None:
+        return None
+    reason = peers.unavailable("kafka39")
+    return reason and f"no ZooKeeper: Debian's package is not installed, and {reason}"
+
+
+class ZooKeeper:
+    """One server. `stop` and `start` again: the data stay."""
+
+    def __init__(self, directory: Path, port: int | None = None, tick_ms: int = 100) -> None:
+        self.directory = directory
+        self.port = free_port() if port is None else port
+        self._tick_ms = tick_ms
+        self._process: ServerProcess | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def fresh(self) -> str:
+        """zookeeper.connect with a chroot that nobody has used."""
+        return f"{self.address}/test-{next(_chroots)}"
+
+    def start(self) -> None:
+        settings = zookeeper.write_settings(
+            self.directory, self.port, tickTime=str(self._tick_ms), maxSessionTimeout="60000"
+        )
+        jars = zookeeper.find_class_path() or f"{peers.home('kafka39') / 'libs'}/*"
+        log4j = f"-Dlog4j.configuration=file:{peers.POMS / 'log4j.properties'}"
+        command = zookeeper.command(jars, settings, "-Dzookeeper.forceSync=no", "-Dpylog.log=WARN", log4j)
+        self._process = ServerProcess(command, log=self.directory / "zookeeper.log")
+        deadline = time.monotonic() + _READY_S
+        while zookeeper.version(self.port) is None:
+            if not self._process.running() or time.monotonic() > deadline:
+                raise ProcessError("ZooKeeper does not answer:\n" + "\n".join(self._process.lines))
+            time.sleep(_LOOK_AGAIN_S)  # sleep: it has no way to tell when it serves
+
+    @property
+    def process(self) -> ServerProcess:
+        assert self._process is not None, "started before"
+        return self._process
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+
+@contextlib.contextmanager
+def running(directory: Path) -> Iterator[ZooKeeper]:
+    server = ZooKeeper(directory)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def end_session(address: str, session: tuple[int, bytes]) -> None:
+    """Have the ensemble end a session as if it had not been heard from: `session` is its id and password."""
+    from kazoo.client import KazooClient
+
+    twin = KazooClient(address, client_id=session)
+    twin.start(timeout=10)
+    twin.stop()
+    twin.close()
