@@ -28,6 +28,16 @@ class Strategy(IntEnum):
     """The first replica that is alive, in sync and does not shut down; those that do leave the ISR."""
 
 
+NAMES = {
+    Strategy.OFFLINE: "OfflinePartitionLeaderElectionStrategy(false)",
+    Strategy.OFFLINE_UNCLEAN: "OfflinePartitionLeaderElectionStrategy(true)",
+    Strategy.REASSIGN: "ReassignPartitionLeaderElectionStrategy",
+    Strategy.PREFERRED: "PreferredReplicaPartitionLeaderElectionStrategy",
+    Strategy.CONTROLLED_SHUTDOWN: "ControlledShutdownPartitionLeaderElectionStrategy",
+}
+"""What clients know them by: Kafka names them in its answers."""
+
+
 def elect_offline(
     replicas: Sequence[int], state: LeaderAndIsr, alive: Sequence[int], *, unclean: bool, recovery: bool, epoch: int
 ) -> LeaderAndIsr | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from cluster.controller.batch import RequestBatch
 from cluster.controller.election import (
+    NAMES,
     Strategy,
     elect_first_in_sync,
     elect_for_shutdown,
@@ -171,7 +172,9 @@ class PartitionStates:
                 candidates = assignment.target if strategy == Strategy.REASSIGN else replicas[:1]
                 elected = elect_first_in_sync(candidates, state, image.online(candidates, partition), epoch)
             if elected is None:
-                refused[partition] = Failure(f"Failed to elect leader for partition {partition} under {strategy.name}")
+                refused[partition] = Failure(
+                    f"Failed to elect leader for partition {partition} under strategy {NAMES[strategy]}"
+                )
             else:
                 chosen[partition] = elected
         return Decision(chosen, {}, refused)

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
+from tests.transcripts.controller_script import ControllerScript
 from tests.transcripts.group_script import GroupScript
 
+
+class Script(Protocol):
+    def say(self, command: str) -> list[str]:
+        """What comes of a command."""
+
+
 HERE = Path(__file__).parent
-SCRIPTS: dict[str, Callable[[], GroupScript]] = {"group": GroupScript}
+SCRIPTS: dict[str, Callable[[], Script]] = {"controller": ControllerScript, "group": GroupScript}
 FILES = sorted(HERE.glob("*/*.txt"))
 
 
