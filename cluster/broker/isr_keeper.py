@@ -82,7 +82,7 @@ class IsrKeeper:
         self._post = post
         self._changes = AlterPartitions(broker_id)
         self._led: dict[TopicPartition, Isr] = {}
-        self._to_look_at: dict[TopicPartition, None] = {}
+        self._told_behind: dict[TopicPartition, set[int]] = {}  # of all partitions to be looked at this turn
         self._recheck: dict[TopicPartition, int] = {}
         self._requests = 0
 
@@ -96,13 +96,13 @@ class IsrKeeper:
         if known is not None and not known.takes(state):
             return None
         self.cease(partition)
-        self._led[partition] = Isr(self._broker_id, self._lag_max_ms, state)
+        self._led[partition] = Isr(self._broker_id, self._lag_max_ms, state, self._now_ms())
         return self.published(partition)
 
     def cease(self, partition: TopicPartition) -> None:
         """We do not lead it any more, or do not host it. Harmless when we did not."""
         self._led.pop(partition, None)
-        self._to_look_at.pop(partition, None)
+        self._told_behind.pop(partition, None)
         self._recheck.pop(partition, None)
         self._changes.drop(partition)
 
@@ -118,13 +118,15 @@ class IsrKeeper:
 
     # ------------------------------------------------------------------------------------------------- facts
 
-    def upcall(self, partition: TopicPartition) -> None:
+    def upcall(self, partition: TopicPartition, broker_id: int, caught_up: bool) -> None:
         """UP_ISR: a follower caught up or fell behind."""
         if partition not in self._led:
             return
-        if not self._to_look_at:
+        if not self._told_behind:
             self._post(self._look)
-        self._to_look_at[partition] = None
+        behind = self._told_behind.setdefault(partition, set())
+        if not caught_up:
+            behind.add(broker_id)
 
     def brokers_changed(self) -> None:
         """Brokers came or went: those that could not join may be able to now."""
@@ -141,17 +143,17 @@ class IsrKeeper:
 
     def _look(self) -> None:
         """At all that this turn has told of."""
-        partitions, self._to_look_at = self._to_look_at, {}
-        for partition in partitions:
+        told, self._told_behind = self._told_behind, {}
+        for partition, behind in told.items():
             isr = self._led.get(partition)
             if isr is not None and isr.pending is None:
-                self._look_at(isr)
+                self._look_at(isr, behind)
         self._send_changes()
 
-    def _look_at(self, isr: Isr) -> None:
+    def _look_at(self, isr: Isr, told_behind: set[int]) -> None:
         partition = isr.state.partition
         replicas = self._replicas(partition)
-        change = isr.shrink(replicas) or isr.expand(replicas, self._may_join)
+        change = isr.shrink(replicas, told_behind, self._now_ms()) or isr.expand(replicas, self._may_join)
         if change is None:
             self._recheck.setdefault(partition, self._now_ms() + RECHECK_MS)
             return

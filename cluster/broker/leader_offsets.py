@@ -42,7 +42,8 @@ class OffsetAnswer(NamedTuple):
 
 
 class LeaderOffsets:
-    """`ask` and `close` from any thread; `on_answer` is called on the thread that asks the leaders."""
+    """`ask` and `close` from any thread; `on_answer` is called on the thread that asks the leaders. timeout_ms: for a
+    connection, and for each answer."""
 
     def __init__(self, broker_id: int, timeout_ms: int) -> None:
         self._broker_id = broker_id
@@ -64,13 +65,10 @@ class LeaderOffsets:
                 self._thread.start()
 
     def close(self) -> None:
-        """Forget what is not answered, and wait for the question under way."""
+        """Nothing is answered any more. The question under way ends by itself: a leader may take its time."""
         with self._lock:
             self._closed = True
             self._questions.clear()
-            thread = self._thread
-        if thread is not None:
-            thread.join()
 
     def _run(self) -> None:
         peers: dict[tuple[str, int], Peer] = {}

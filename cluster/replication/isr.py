@@ -13,7 +13,7 @@ Kafka's Partition does the same; what its error codes mean for a change is said 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from cluster.model import NO_BROKER
 from pylog.errors import ErrorCode
@@ -85,18 +85,19 @@ class Replica(Protocol):
     def log_end(self) -> int: ...
     @property
     def lag_ms(self) -> int:
-        """Since it had everything."""
+        """Since it had everything; -1: it has not fetched in this leader epoch."""
 
 
 class Isr:
     """`committed`: in sync, as the controller has written it. `pending`: what it is asked for."""
 
-    __slots__ = ("_broker_id", "_lag_max_ms", "committed", "pending", "state")
+    __slots__ = ("_broker_id", "_lag_max_ms", "_since_ms", "committed", "pending", "state")
 
-    def __init__(self, broker_id: int, lag_max_ms: int, state: LedPartition) -> None:
+    def __init__(self, broker_id: int, lag_max_ms: int, state: LedPartition, now_ms: int) -> None:
         """lag_max_ms: replica.lag.time.max.ms."""
         self._broker_id = broker_id
         self._lag_max_ms = lag_max_ms
+        self._since_ms = now_ms
         self.state = state
         self.committed = state.isr
         self.pending: IsrChange | None = None
@@ -110,14 +111,20 @@ class Isr:
         """Whether what the controller tells is as new as what we know; a change's answer may have overtaken it."""
         return state.partition_epoch >= self.state.partition_epoch or state.leader_epoch > self.state.leader_epoch
 
-    def shrink(self, replicas: Sequence[Replica]) -> IsrChange | None:
-        """Ask for an ISR without those that have been behind for too long. None: nobody is, or a change is pending."""
+    def shrink(self, replicas: Sequence[Replica], told_behind: Container[int], now_ms: int) -> IsrChange | None:
+        """Ask for an ISR without those that have been behind for too long. None: nobody is, or a change is pending.
+
+        told_behind: of whom the data plane has just said so, maybe in an earlier leader epoch. It is believed of those
+        that have not fetched since: when they had everything last nobody knows, and the time counts from our leading.
+        """
         end = next((each.log_end for each in replicas if each.broker_id == self._broker_id), -1)
+        led_for_long = now_ms - self._since_ms > self._lag_max_ms // 2
         out = {
             each.broker_id
             for each in replicas
-            if each.broker_id != self._broker_id and each.log_end != end and each.lag_ms > self._lag_max_ms
-        }
+            if each.log_end != end
+            and (each.lag_ms > self._lag_max_ms or (each.lag_ms < 0 and led_for_long and each.broker_id in told_behind))
+        } - {self._broker_id}
         if self.pending is not None or not out.intersection(self.committed):
             return None
         return self._ask(tuple(each for each in self.committed if each not in out), int(NO_BROKER))

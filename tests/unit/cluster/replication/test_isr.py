@@ -27,7 +27,7 @@ def everybody(_: int) -> bool:
 
 
 def led(*isr: int) -> Isr:
-    return Isr(ME, LAG_MS, STATE._replace(isr=isr))
+    return Isr(ME, LAG_MS, STATE._replace(isr=isr), now_ms=0)
 
 
 def success(change: IsrChange, isr: tuple[int, ...] | None = None, partition_epoch: int = 8) -> IsrAnswer:
@@ -43,20 +43,28 @@ def expanding(*, may_join: Callable[[int], bool] = everybody) -> tuple[Isr, IsrC
 
 def test_all_that_are_behind_leave_at_once() -> None:
     isr = led(3, 1, 2)
-    change = isr.shrink([Replica(1, 9), Replica(2, 8, LAG_MS + 1), Replica(3, 7, LAG_MS + 1)])
+    change = isr.shrink([Replica(1, 9), Replica(2, 8, LAG_MS + 1), Replica(3, 7, LAG_MS + 1)], (), LAG_MS)
     assert change == IsrChange(STATE.partition, STATE.topic_id, 5, 7, (1,), -1)
     assert isr.joining == () and isr.committed == (3, 1, 2), "until the controller has said so, they count"
 
 
 def test_who_has_everything_or_had_it_lately_stays() -> None:
     isr = led(1, 2, 3)
-    assert isr.shrink([Replica(1, 9), Replica(2, 9, LAG_MS * 9), Replica(3, 7, LAG_MS)]) is None
+    assert isr.shrink([Replica(1, 9), Replica(2, 9, LAG_MS * 9), Replica(3, 7, LAG_MS)], (), LAG_MS) is None
     assert isr.pending is None
 
 
 def test_a_leader_never_leaves_and_strangers_do_not_matter() -> None:
     isr = led(1, 2)
-    assert isr.shrink([Replica(1, 9, LAG_MS * 9), Replica(2, 9), Replica(4, 0, LAG_MS * 9)]) is None
+    assert isr.shrink([Replica(1, 9, LAG_MS * 9), Replica(2, 9), Replica(4, 0, LAG_MS * 9)], (), LAG_MS) is None
+
+
+def test_who_has_not_fetched_since_we_lead_leaves_when_that_is_long_ago() -> None:
+    silent = [Replica(1, 9), Replica(2, -1, -1)]
+    assert led(1, 2).shrink(silent, {2}, LAG_MS // 2) is None, "it was said of an earlier leader epoch"
+    assert led(1, 2).shrink(silent, (), LAG_MS * 9) is None, "the data plane has the finer clock"
+    change = led(1, 2).shrink(silent, {2}, LAG_MS // 2 + 1)
+    assert change is not None and change.isr == (1,)
 
 
 def test_one_joins_at_a_time_and_comes_last() -> None:
@@ -65,7 +73,10 @@ def test_one_joins_at_a_time_and_comes_last() -> None:
     change = isr.expand(replicas, everybody)
     assert change is not None and change.isr == (2, 1, 3) and change.joins == 3
     assert isr.joining == (3,), "it counts from now on"
-    assert isr.expand(replicas, everybody) is None and isr.shrink([Replica(1, 9), Replica(2, 0, LAG_MS * 9)]) is None
+    assert (
+        isr.expand(replicas, everybody) is None
+        and isr.shrink([Replica(1, 9), Replica(2, 0, LAG_MS * 9)], (), LAG_MS) is None
+    )
 
 
 def test_only_whom_the_data_plane_counts_and_the_cluster_knows_joins() -> None:
@@ -80,7 +91,7 @@ def test_success_commits_what_the_controller_says() -> None:
     isr, change = expanding()
     assert isr.answered(change, success(change, isr=(1, 3))) == machine.COMMITTED
     assert isr.committed == (1, 3) and isr.joining == () and isr.state.partition_epoch == 8
-    following = isr.shrink([Replica(1, 9), Replica(3, 0, LAG_MS + 1)])
+    following = isr.shrink([Replica(1, 9), Replica(3, 0, LAG_MS + 1)], (), LAG_MS)
     assert following is not None and following.partition_epoch == 8
 
 
@@ -112,7 +123,7 @@ def test_what_may_have_been_made_counts_until_the_controller_tells(error: ErrorC
     isr, change = expanding()
     assert isr.answered(change, IsrAnswer(int(error))) == machine.GIVEN_UP
     assert isr.joining == (3,)
-    assert isr.shrink([Replica(1, 9), Replica(2, 0, LAG_MS * 9)]) is None, "nothing more is asked"
+    assert isr.shrink([Replica(1, 9), Replica(2, 0, LAG_MS * 9)], (), LAG_MS) is None, "nothing more is asked"
 
 
 @pytest.mark.parametrize(
