@@ -135,11 +135,10 @@ def lock_holder(directory: str) -> int | None:
 
 def take_clean_shutdown_marker(directory: str) -> bool:
     """Whether the directory was closed in order. From now on it counts as not: the marker is gone, durably, on
-    return."""
-    if not unlink_if_there(os.path.join(directory, CLEAN_SHUTDOWN_FILE)):
-        return False
+    return; also when an earlier start removed it and died before that was durable. Raises OSError."""
+    there = unlink_if_there(os.path.join(directory, CLEAN_SHUTDOWN_FILE))
     sync_directory(directory)
-    return True
+    return there
 
 
 def put_clean_shutdown_marker(directory: str, broker_epoch: int = -1) -> None:

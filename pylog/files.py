@@ -53,7 +53,8 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def replace_file(path: str, data: bytes) -> None:
-    """Give the file this content, durably, or leave it as it was and raise OSError."""
+    """Give the file this content, durably. When it raises OSError the file is as it was, or has the new content, of
+    which nobody can say whether a power cut would leave it."""
     aside = path + TEMPORARY_SUFFIX
     fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
