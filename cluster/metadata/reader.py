@@ -6,11 +6,12 @@ that names the path, for a broker must not guess what its cluster looks like.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from cluster.metadata import paths
-from cluster.metadata.store import NoNode, Stat, Store
+from cluster.metadata.store import NoNode, Read, Stat, Store, StoreError, Watch
 from cluster.model import Broker, ClusterFacts, LeaderAndIsr, TopicDescription
+from pylog.facts import NamedTuple
 from pylog.typed import ParamSpec, TypeVar
 from pylog.types import TopicPartition
 
@@ -39,14 +40,11 @@ def read_cluster(store: Store) -> ClusterFacts:
 
 def read_brokers(store: Store) -> dict[int, Broker]:
     """The brokers that are alive, by id."""
-    brokers: dict[int, Broker] = {}
-    for name in store.children(paths.BROKER_IDS):
-        path = paths.broker(int(name))
-        found = _get(store, path)
-        if found is not None:
-            data, stat = found
-            brokers[int(name)] = _naming(path, paths.BrokerRegistration.decode, data).broker(int(name), stat.czxid)
-    return brokers
+    by_path = {paths.broker(int(name)): int(name) for name in store.children(paths.BROKER_IDS)}
+    return {
+        by_path[path]: _naming(path, paths.BrokerRegistration.decode, data).broker(by_path[path], stat.czxid)
+        for path, (data, stat) in _get_many(store, by_path).items()
+    }
 
 
 def read_topic_node(name: str, data: bytes | None) -> TopicDescription:
@@ -54,44 +52,77 @@ def read_topic_node(name: str, data: bytes | None) -> TopicDescription:
     return _naming(paths.topic(name), paths.decode_topic, name, data)
 
 
+class Found(NamedTuple):
+    """A node of a walk."""
+
+    path: str
+    data: bytes | None
+    stat: Stat
+
+
+def walk(store: Store, path: str = "/") -> Iterator[Found]:
+    """A node and all below it, parents before their children, level by level. Nothing, when it is not there."""
+    level = [path]
+    while level:
+        parents: list[str] = []
+        for each, (data, stat) in _get_many(store, level).items():
+            if stat.num_children:
+                parents.append(each)
+            yield Found(each, data, stat)
+        level = []
+        for parent, names in zip(parents, store.children_many(parents), strict=True):
+            if isinstance(names, NoNode):
+                continue
+            if isinstance(names, StoreError):
+                raise names
+            level += [f"{parent.rstrip('/')}/{name}" for name in names]
+
+
 def _read_topics(store: Store) -> dict[str, TopicDescription]:
-    topics: dict[str, TopicDescription] = {}
-    for name in store.children(paths.TOPICS):
-        found = _get(store, paths.topic(name))
-        if found is not None:
-            topics[name] = read_topic_node(name, found[0])
-    return topics
+    by_path = {paths.topic(name): name for name in store.children(paths.TOPICS)}
+    return {
+        by_path[path]: read_topic_node(by_path[path], data) for path, (data, _) in _get_many(store, by_path).items()
+    }
 
 
 def _read_states(store: Store, topics: dict[str, TopicDescription]) -> dict[TopicPartition, LeaderAndIsr]:
+    by_path = {
+        paths.partition_state(name, index): TopicPartition(name, index)
+        for name, topic in topics.items()
+        for index in range(len(topic.partitions))
+    }
     states: dict[TopicPartition, LeaderAndIsr] = {}
     known: dict[tuple[bytes | None, int], LeaderAndIsr] = {}  # many partitions, few different states
-    for name, topic in topics.items():
-        for index in range(len(topic.partitions)):
-            path = paths.partition_state(name, index)
-            found = _get(store, path)
-            if found is None:
-                continue
-            data, stat = found
-            state = known.get((data, stat.version))
-            if state is None:
-                state = _naming(path, paths.decode_partition_state, data, stat.version)
-                known[data, stat.version] = state
-            states[TopicPartition(name, index)] = state
+    for path, (data, stat) in _get_many(store, by_path).items():
+        state = known.get((data, stat.version))
+        if state is None:
+            state = _naming(path, paths.decode_partition_state, data, stat.version)
+            known[data, stat.version] = state
+        states[by_path[path]] = state
     return states
 
 
 def _read_configs(store: Store, parent: str) -> dict[str, dict[str, str]]:
-    configs: dict[str, dict[str, str]] = {}
-    for name in store.children(parent):
-        path = f"{parent}/{name}"
-        found = _get(store, path)
-        if found is not None:
-            configs[name] = _naming(path, paths.decode_config, found[0])
-    return configs
+    by_path = {f"{parent}/{name}": name for name in store.children(parent)}
+    return {
+        by_path[path]: _naming(path, paths.decode_config, data) for path, (data, _) in _get_many(store, by_path).items()
+    }
 
 
-def _get(store: Store, path: str) -> tuple[bytes | None, Stat] | None:
+def _get_many(store: Store, wanted: Iterable[str]) -> dict[str, Read]:
+    """What is there of these paths."""
+    asked: list[tuple[str, Watch | None]] = [(path, None) for path in wanted]
+    found: dict[str, Read] = {}
+    for (path, _), result in zip(asked, store.get_many(asked), strict=True):
+        if isinstance(result, NoNode):
+            continue
+        if isinstance(result, StoreError):
+            raise result
+        found[path] = result
+    return found
+
+
+def _get(store: Store, path: str) -> Read | None:
     try:
         return store.get(path)
     except NoNode:

@@ -22,11 +22,13 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import EXCEPTIONS
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.serialization import (
+    GetChildren,
     GetData,
     MultiHeader,
     int_struct,
     long_struct,
     read_buffer,
+    read_string,
     stat_struct,
     write_string,
 )
@@ -123,8 +125,18 @@ class ManyReads(Request):
     __slots__ = ("wanted",)
 
     def __init__(self, full_paths: Sequence[str], wanted: Sequence[tuple[str, Watch | None]]) -> None:
-        super().__init__(_MultiRead(full_paths), wanted[0][0])
+        super().__init__(_MultiRead(GetData, full_paths), wanted[0][0])
         self.wanted = wanted
+
+
+class ManyLists(Request):
+    """The names of the children of many nodes."""
+
+    __slots__ = ("paths",)
+
+    def __init__(self, full_paths: Sequence[str], paths: Sequence[str]) -> None:
+        super().__init__(_MultiRead(GetChildren, full_paths), paths[0])
+        self.paths = paths
 
 
 class ZooKeeperSession:
@@ -400,12 +412,13 @@ class _MultiRead:
 
     type = 22
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, kind: type[GetData] | type[GetChildren], paths: Sequence[str]) -> None:
+        self._kind = kind
         self._paths = paths
 
     def serialize(self) -> bytes:
-        header = MultiHeader(GetData.type, False, -1).serialize()
-        parts = [header + GetData(path, None).serialize() for path in self._paths]
+        header = MultiHeader(self._kind.type, False, -1).serialize()
+        parts = [header + self._kind(path, None).serialize() for path in self._paths]
         return b"".join((*parts, MultiHeader(-1, True, -1).serialize()))
 
     @staticmethod
@@ -419,6 +432,14 @@ class _MultiRead:
                 value, offset = read_buffer(data, offset)
                 found.append((value, ZnodeStat._make(stat_struct.unpack_from(data, offset))))
                 offset += stat_struct.size
+            elif header.type == GetChildren.type:
+                names = []
+                (count,) = int_struct.unpack_from(data, offset)
+                offset += int_struct.size
+                for _ in range(count):
+                    name, offset = read_string(data, offset)
+                    names.append(name)
+                found.append(names)
             else:
                 found.append(EXCEPTIONS[int_struct.unpack_from(data, offset)[0]]())
                 offset += int_struct.size

@@ -21,8 +21,8 @@ MAX_NODE_BYTES = (1 << 20) - 1024
 class Stat(NamedTuple):
     """What ZooKeeper knows about a node. zxids number the changes of a tree; times are ms since the epoch.
 
-    `version` counts changes of the data, `cversion` those of the children. `ephemeral_owner`: the session of an
-    ephemeral node, else 0.
+    `version` counts changes of the data, `cversion` those of the children, `aversion` those of the ACL.
+    `ephemeral_owner`: the session of an ephemeral node, else 0.
     """
 
     czxid: int
@@ -35,6 +35,7 @@ class Stat(NamedTuple):
     data_length: int
     num_children: int
     pzxid: int
+    aversion: int = 0
 
 
 # ------------------------------------------------------------------------------------------------ watches
@@ -136,6 +137,10 @@ class AccessDenied(StoreError):
 # ------------------------------------------------------------------------------------------------ the interface
 
 
+Read = tuple[bytes | None, Stat]
+"""The data of a node and what is known about it."""
+
+
 class Store(Protocol):
     """A connection to a tree, with a session of its own. Paths are absolute; null data is None and differs from b""."""
 
@@ -164,21 +169,23 @@ class Store(Protocol):
     def multi(self, ops: Sequence[Op]) -> list[OpResult]:
         """All operations or none; raises what the first one that fails raises, with its `op_index`."""
 
+    # Many operations at once, in the order given, each of which succeeds or fails by itself: what it would have raised
+    # stands in the place of its result.
+
+    def get_many(self, wanted: Sequence[tuple[str, Watch | None]]) -> list[Read | StoreError]:
+        """`get` of each path. No watch is set where nothing is."""
+
+    def children_many(self, paths: Sequence[str]) -> list[list[str] | StoreError]:
+        """`children` of each path, without watches."""
+
+    def multi_many(self, multis: Sequence[Sequence[Op]]) -> list[list[OpResult] | StoreError]:
+        """`multi` of each list."""
+
     def close(self) -> None:
         """End the session: its ephemeral nodes go."""
 
 
-Read = tuple[bytes | None, Stat]
-
-
-class BatchingStore(Store, Protocol):
-    """A store that takes many operations at once, each of which succeeds or fails by itself, in the order given."""
-
-    def get_many(self, wanted: Sequence[tuple[str, Watch | None]]) -> list[Read | StoreError]:
-        """`get` of each path; where nothing is, NoNode stands in its place (and no watch is set)."""
-
-    def multi_many(self, multis: Sequence[Sequence[Op]]) -> list[list[OpResult] | StoreError]:
-        """`multi` of each list; what it would have raised stands in its place."""
+BatchingStore = Store
 
 
 def check_path(path: str) -> None:

@@ -80,6 +80,15 @@ class TreeStore:
                 found.append(error)
         return found
 
+    def children_many(self, paths: Sequence[str]) -> list[list[str] | StoreError]:
+        found: list[list[str] | StoreError] = []
+        for path in paths:
+            try:
+                found.append(self.children(path))
+            except StoreError as error:
+                found.append(error)
+        return found
+
     # ------------------------------------------------------------------ writing
 
     def create(self, path: str, data: bytes | None = None, *, ephemeral: bool = False, sequential: bool = False) -> str:

@@ -8,7 +8,8 @@ below what ZooKeeper takes in one request (jute.maxbuffer, 1 MB), but for a sing
 from collections.abc import Iterable, Iterator, Sequence
 
 from cluster.metadata import paths
-from cluster.metadata.store import Check, Create, Delete, NoNode, Op, SetData, Store
+from cluster.metadata.reader import walk
+from cluster.metadata.store import Check, Create, Delete, Op, SetData, Store
 from cluster.model import MarkTopicDeleted, PutConfig, PutPartitionState, PutTopic, Write, WriteGroup
 
 _MULTI_BYTES = 512 << 10
@@ -57,13 +58,15 @@ def removals(store: Store, topics: Iterable[str], fence: int) -> Iterator[list[O
     ops: list[Op] = []
     size = 0
     for topic in topics:
-        gone = [*_below(store, paths.topic(topic)), paths.config("topics", topic), paths.delete_topic(topic)]
-        for op in [Delete(path) for path in gone if store.exists(path) is not None]:
+        gone = [node.path for node in walk(store, paths.topic(topic))][::-1]
+        rest = (paths.config("topics", topic), paths.delete_topic(topic))
+        gone += [path for path in rest if store.exists(path) is not None]
+        for path in gone:
             if size > _MULTI_BYTES:
                 yield [Check(paths.CONTROLLER_EPOCH, fence), *ops]
                 ops, size = [], 0
-            ops.append(op)
-            size += _OP_BYTES + len(op.path)
+            ops.append(Delete(path))
+            size += _OP_BYTES + len(path)
     if ops:
         yield [Check(paths.CONTROLLER_EPOCH, fence), *ops]
 
@@ -71,15 +74,6 @@ def removals(store: Store, topics: Iterable[str], fence: int) -> Iterator[list[O
 def _size(ops: Sequence[Op]) -> int:
     """About the bytes of a request with these operations."""
     return sum(_OP_BYTES + len(op.path) + len(getattr(op, "data", None) or b"") for op in ops)
-
-
-def _below(store: Store, path: str) -> list[str]:
-    """A node and everything below it, children before their parent."""
-    try:
-        names = store.children(path)
-    except NoNode:
-        return []
-    return [*(each for name in names for each in _below(store, f"{path}/{name}")), path]
 
 
 def _state(write: PutPartitionState) -> list[Op]:

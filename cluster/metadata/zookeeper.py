@@ -19,7 +19,7 @@ from kazoo import exceptions as zk
 from kazoo.protocol import serialization as wire
 from kazoo.security import OPEN_ACL_UNSAFE
 
-from cluster.metadata.session import ManyReads, Request, SessionState, ZooKeeperSession
+from cluster.metadata.session import ManyLists, ManyReads, Request, SessionState, ZooKeeperSession
 from cluster.metadata.store import (
     ANY_VERSION,
     MAX_NODE_BYTES,
@@ -126,6 +126,19 @@ class ZooKeeperStore:
         for request, answers in zip(requests, self._read(requests, _as_list), strict=True):
             for (path, _), answer in zip(request.wanted, _or_raise(answers), strict=True):
                 found.append(_error(answer, path) if isinstance(answer, Exception) else _as_read(answer))
+        return found
+
+    def children_many(self, paths: Sequence[str]) -> list[list[str] | StoreError]:
+        requests = []
+        for start in range(0, len(paths), _READS_PER_REQUEST):
+            part = paths[start : start + _READS_PER_REQUEST]
+            for path in part:
+                check_path(path)
+            requests.append(ManyLists([self._session.full(path) for path in part], part))
+        found: list[list[str] | StoreError] = []
+        for request, answers in zip(requests, self._read(requests, _as_list), strict=True):
+            for path, answer in zip(request.paths, _or_raise(answers), strict=True):
+                found.append(_error(answer, path) if isinstance(answer, Exception) else _as_names(answer))
         return found
 
     def exists(self, path: str, watch: Watch | None = None) -> Stat | None:
@@ -287,9 +300,9 @@ def _or_raise(result: T | StoreError) -> T:
 
 
 def _as_stat(answer: object) -> Stat:
-    """kazoo's ZnodeStat has one field more, the version of the ACL."""
+    """From kazoo's ZnodeStat, which has the version of the ACL elsewhere."""
     fields = cast("tuple[int, ...]", answer)
-    return Stat(*fields[:6], *fields[7:])
+    return Stat._make((*fields[:6], *fields[7:], fields[6]))
 
 
 def _as_stat_or_none(answer: object) -> Stat | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cluster.metadata.reader import walk
 from cluster.metadata.store import (
     CHANGED,
     CHILDREN,
@@ -11,7 +12,6 @@ from cluster.metadata.store import (
     DELETED,
     MAX_NODE_BYTES,
     BadVersion,
-    BatchingStore,
     Check,
     Create,
     Delete,
@@ -184,7 +184,7 @@ class StoreContract:
 
     # ------------------------------------------------------------------ many at once
 
-    def test_many_reads(self, store: BatchingStore) -> None:
+    def test_many_reads(self, store: Store) -> None:
         seen: list[WatchEvent] = []
         for number in range(30):
             store.create(f"/n{number}", b"%d" % number)
@@ -202,7 +202,23 @@ class StoreContract:
         store.set("/n3", b"")
         assert seen == [WatchEvent(CHANGED, "/n3")]
 
-    def test_many_multis(self, store: BatchingStore) -> None:
+    def test_many_lists(self, store: Store) -> None:
+        store.multi([Create("/p"), Create("/p/b"), Create("/p/a"), Create("/q"), Create("/q/c")])
+        found = store.children_many(["/p", "/none", "/q", "/p/a", "/"])
+        assert found[0] == ["a", "b"] and isinstance(found[1], NoNode)
+        assert found[2:4] == [["c"], []] and found[4] == store.children("/")
+        assert store.children_many([]) == []
+
+    def test_a_walk(self, store: Store) -> None:
+        nodes = ["/p", "/p/a", "/p/a/x", "/p/b", "/pp"]
+        store.multi([Create(path, path.encode()) for path in nodes])
+        assert [(node.path, node.data) for node in walk(store, "/p")] == [
+            (path, path.encode()) for path in ("/p", "/p/a", "/p/b", "/p/a/x")
+        ]
+        assert next(walk(store)).path == "/" and {node.path for node in walk(store)} >= set(nodes)
+        assert list(walk(store, "/none")) == []
+
+    def test_many_multis(self, store: Store) -> None:
         store.create("/epoch", b"0")
         multis: list[list[Op]] = [[Check("/epoch", 0), Create(f"/n{number}")] for number in range(25)]
         multis[7] = [Check("/epoch", 1), Create("/n7")]
