@@ -186,7 +186,7 @@ int32_t plog_appender_take_attention(plog_appender *a) {
 /* ---------------------------------------------------------------------------------------------- columns */
 
 /* The bytes of one field. *size_bytes -1 and *data NULL: null. -EINVAL: the offsets do not lie in the data, or fall. */
-static int32_t field_at(const plog_column *c, int64_t i, const uint8_t **data, int32_t *size_bytes) {
+static inline int32_t field_at(const plog_column *c, int64_t i, const uint8_t **data, int32_t *size_bytes) {
   static const uint8_t nothing[1];
   *data = NULL;
   *size_bytes = -1;
@@ -216,7 +216,7 @@ typedef struct {
   int32_t key_bytes, value_bytes, headers_bytes, headers_count;
 } new_record;
 
-static int32_t record_at(const plog_record_columns *in, int64_t i, new_record *r) {
+static inline int32_t record_at(const plog_record_columns *in, int64_t i, new_record *r) {
   int32_t rc = field_at(&in->keys, i, &r->key, &r->key_bytes);
   if (rc == 0) rc = field_at(&in->values, i, &r->value, &r->value_bytes);
   if (rc == 0) rc = field_at(&in->headers, i, &r->headers, &r->headers_bytes);

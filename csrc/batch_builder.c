@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "batch.h"
+#include "record.h"
 #include "wire.h"
 
 #define NO_TIMESTAMP (-1)
@@ -52,6 +53,29 @@ void plog_batch_builder_reset(plog_batch_builder *b, int64_t base_offset, int32_
   b->max_timestamp = NO_TIMESTAMP;
 }
 
+/* A record takes at least and less than so many bytes beside its key, value and headers. */
+enum { RECORD_OVERHEAD_MIN_BYTES = 7, RECORD_OVERHEAD_MAX_BYTES = 40 };
+
+static inline uint8_t *put_varint(uint8_t *p, uint64_t v) {
+  for (; v >= 0x80; v >>= 7) *p++ = (uint8_t)(v | 0x80);
+  *p++ = (uint8_t)v;
+  return p;
+}
+static inline uint8_t *put_field(uint8_t *p, const uint8_t *data, int32_t size_bytes) {
+  if (!data) return put_varint(p, plog_zigzag32(-1));
+  p = put_varint(p, plog_zigzag32(size_bytes));
+  plog__copy_field(p, data, (size_t)size_bytes);
+  return p + size_bytes;
+}
+
+/* Put the length in front of a record for which `room` bytes were left; nearly always it takes as many. Returns its end. */
+static inline uint8_t *put_length(uint8_t *p, size_t room, uint8_t *end) {
+  size_t length = (size_t)(end - p) - room, taken = plog_uvarint_size(plog_zigzag32((int32_t)length));
+  if (taken != room) memmove(p + taken, p + room, length);
+  (void)put_varint(p, plog_zigzag32((int32_t)length));
+  return p + taken + length;
+}
+
 int32_t plog_batch_builder_add(plog_batch_builder *b, int64_t timestamp, const uint8_t *key, int32_t key_bytes,
                                const uint8_t *value, int32_t value_bytes, const uint8_t *headers, int32_t headers_bytes,
                                int32_t headers_count) {
@@ -59,24 +83,21 @@ int32_t plog_batch_builder_add(plog_batch_builder *b, int64_t timestamp, const u
   if (b->count == INT32_MAX) return PLOG_MESSAGE_TOO_LARGE;
   if (b->count == 0) b->base_timestamp = timestamp;
   int64_t timestamp_delta = (int64_t)((uint64_t)timestamp - (uint64_t)b->base_timestamp);
-  size_t key_size = key ? (size_t)key_bytes : 0, value_size = value ? (size_t)value_bytes : 0;
-  size_t length = 1 + plog_uvarint_size(plog_zigzag64(timestamp_delta)) + plog_uvarint_size(plog_zigzag32(b->count)) +
-                  plog_uvarint_size(plog_zigzag32(key ? key_bytes : -1)) + key_size +
-                  plog_uvarint_size(plog_zigzag32(value ? value_bytes : -1)) + value_size +
-                  plog_uvarint_size(plog_zigzag32(headers_count)) + (size_t)headers_bytes;
+  size_t fields = (key ? (size_t)key_bytes : 0) + (value ? (size_t)value_bytes : 0) + (size_t)headers_bytes;
   plog_writer *w = &b->records;
-  if (length + w->size_bytes > INT32_MAX - 16) return PLOG_MESSAGE_TOO_LARGE;
-  plog_write_varint(w, (int32_t)length);
-  plog_write_i8(w, 0);
-  plog_write_varlong(w, timestamp_delta);
-  plog_write_varint(w, b->count);
-  plog_write_varint(w, key ? key_bytes : -1);
-  plog_write_raw(w, key, key_size);
-  plog_write_varint(w, value ? value_bytes : -1);
-  plog_write_raw(w, value, value_size);
-  plog_write_varint(w, headers_count);
-  plog_write_raw(w, headers, (size_t)headers_bytes);
-  if (w->status != 0) return w->status;
+  if (fields + RECORD_OVERHEAD_MAX_BYTES + w->size_bytes > INT32_MAX) return PLOG_MESSAGE_TOO_LARGE;
+  uint8_t *begin = plog_write_room(w, fields + RECORD_OVERHEAD_MAX_BYTES); /* and what is not needed is given back */
+  if (!begin) return w->status;
+  size_t length_bytes = plog_uvarint_size(plog_zigzag32((int32_t)fields + RECORD_OVERHEAD_MIN_BYTES));
+  uint8_t *p = begin + length_bytes;
+  *p++ = 0; /* its attributes */
+  p = put_varint(p, plog_zigzag64(timestamp_delta));
+  p = put_varint(p, plog_zigzag32(b->count));
+  p = put_field(p, key, key_bytes);
+  p = put_field(p, value, value_bytes);
+  p = put_varint(p, plog_zigzag32(headers_count));
+  plog__copy_field(p, headers, (size_t)headers_bytes);
+  w->size_bytes = (size_t)(put_length(begin, length_bytes, p + headers_bytes) - w->data);
   b->count++;
   if (timestamp > b->max_timestamp) b->max_timestamp = timestamp;
   return 0;

@@ -21,9 +21,6 @@
 
 enum { KEYS, VALUES, HEADERS, BYTES_COLUMNS };
 
-/* Bytes copied at once; a copy may read and write up to so many behind what it was asked for. */
-enum { STEP_BYTES = 32, STEPS_MAX_BYTES = 256 };
-
 /* One column of bytes: record i has data[ends[i]..ends[i + 1]). */
 typedef struct {
   uint8_t *data;
@@ -88,8 +85,8 @@ static int32_t reserve_records(plog_columns *c, int64_t more) {
 static int32_t reserve_bytes(plog_columns *c, size_t more) {
   for (int32_t i = 0; i < BYTES_COLUMNS; i++) {
     bytes_column *b = &c->bytes[i];
-    if (more + STEP_BYTES <= b->capacity_bytes - b->size_bytes) continue;
-    size_t capacity = PLOG_MAX(b->size_bytes + more + STEP_BYTES, b->capacity_bytes + b->capacity_bytes / 2);
+    if (more <= b->capacity_bytes - b->size_bytes) continue;
+    size_t capacity = PLOG_MAX(b->size_bytes + more, b->capacity_bytes + b->capacity_bytes / 2);
     uint8_t *larger = realloc(b->data, capacity);
     if (!larger) return -ENOMEM;
     b->data = larger;
@@ -100,19 +97,9 @@ static int32_t reserve_bytes(plog_columns *c, size_t more) {
 
 /* ---------------------------------------------------------------------------------------------- one batch */
 
-/* Most fields are short, and a call to memcpy costs more than they do. Where whole steps stay within the records, and
-   reserve_bytes has seen to it that they stay within the column, what is written too much the next field overwrites. */
-static inline void copy_bytes(uint8_t *to, const uint8_t *from, size_t size_bytes, size_t left_bytes) {
-  if (size_bytes > STEPS_MAX_BYTES || size_bytes + STEP_BYTES > left_bytes) {
-    memcpy(to, from, size_bytes);
-    return;
-  }
-  for (size_t at = 0; at < size_bytes; at += STEP_BYTES) memcpy(to + at, from + at, STEP_BYTES);
-}
-
-/* Put a field behind the others. left_bytes: from data to the end of the records. There is room. */
-static inline void put_bytes(bytes_column *b, int64_t i, const uint8_t *data, int32_t size_bytes, size_t left_bytes) {
-  copy_bytes(b->data + b->size_bytes, data, (size_t)size_bytes, left_bytes);
+/* Put a field behind the others. There is room. */
+static inline void put_bytes(bytes_column *b, int64_t i, const uint8_t *data, int32_t size_bytes) {
+  plog__copy_field(b->data + b->size_bytes, data, (size_t)size_bytes);
   b->size_bytes += (size_t)size_bytes;
   b->ends[i + 1] = (int64_t)b->size_bytes;
 }
@@ -153,13 +140,13 @@ static int32_t take_records(plog_columns *c, const plog_batch_header *header, co
     timestamps[n] = plog__record_timestamp(&h, timestamp_delta);
     if (r.key) {
       put_nothing(&keys, keys_end, n);
-      put_bytes(&keys, n, r.key, r.key_bytes, (size_t)(end - r.key));
+      put_bytes(&keys, n, r.key, r.key_bytes);
       keys.nulls[n] = 0;
       keys.nulls_count--;
       keys_end = n + 1;
     }
     if (r.value) {
-      put_bytes(&values, n, r.value, r.value_bytes, (size_t)(end - r.value));
+      put_bytes(&values, n, r.value, r.value_bytes);
     } else {
       put_nothing(&values, n, n + 1);
       values.nulls[n] = 1;
@@ -167,7 +154,7 @@ static int32_t take_records(plog_columns *c, const plog_batch_header *header, co
     }
     if (r.headers_count > 0) {
       put_nothing(&headers, headers_end, n);
-      put_bytes(&headers, n, r.headers, r.headers_bytes, (size_t)(end - r.headers));
+      put_bytes(&headers, n, r.headers, r.headers_bytes);
       c->headers_counts[n] = r.headers_count;
       headers_end = n + 1;
     }

@@ -80,6 +80,30 @@ static inline bool plog__skip_headers(const uint8_t **p, const uint8_t *end, int
   return true;
 }
 
+/*
+ * Copy a key or a value. Most are short, and a call to memcpy costs more than they do: here blocks are moved that overlap at
+ * the end, so that nothing behind the field is read or written.
+ */
+static inline void plog__copy_field(uint8_t *to, const uint8_t *from, size_t size_bytes) {
+  enum { BLOCK = 32, MOST = 256 };
+  if (size_bytes - BLOCK <= MOST - BLOCK) {
+    size_t last = size_bytes - BLOCK;
+    for (size_t at = 0; at < last; at += BLOCK) memcpy(to + at, from + at, BLOCK);
+    memcpy(to + last, from + last, BLOCK);
+  } else if (size_bytes - BLOCK / 4 < BLOCK - BLOCK / 4) {
+    size_t half = size_bytes >= BLOCK / 2 ? BLOCK / 2 : BLOCK / 4, last = size_bytes - half;
+    if (half == BLOCK / 2) {
+      memcpy(to, from, BLOCK / 2);
+      memcpy(to + last, from + last, BLOCK / 2);
+    } else {
+      memcpy(to, from, BLOCK / 4);
+      memcpy(to + last, from + last, BLOCK / 4);
+    }
+  } else if (size_bytes > 0) {
+    memcpy(to, from, size_bytes);
+  }
+}
+
 /* A varint of one or two bytes, both of which can be read. */
 static inline bool plog__take_short(const uint8_t **at, uint32_t *out) {
   uint32_t v = *(*at)++;
