@@ -2,7 +2,8 @@
  * What lies in a partition directory, found without opening more than the directory and its two small files.
  *
  * It says what is there when nothing is unusual, which is all that a start with ten thousand of them has time for. Whatever is
- * left half done, or does not fit, is said to be so and left to those who know what to do about it.
+ * left half done, does not fit, or is written otherwise than Kafka and we write it, is said to be so and left to those who know
+ * what to do about it (pylog/log.py).
  */
 #include "directory.h"
 
@@ -16,7 +17,7 @@
 #include "base.h"
 #include "segment.h"
 
-enum { LIST_BYTES = 16 * 1024, OFFSET_DIGITS = 20 };
+enum { LIST_BYTES = 16 * 1024, OFFSET_DIGITS = 20, SMALL_FILE_BYTES = 2048 };
 
 int32_t plog__directory_list(plog_sys *sys, const char *path, plog_name_fn *fn, void *context) {
   _Alignas(struct dirent) char entries[LIST_BYTES];
@@ -70,6 +71,8 @@ static int32_t sort_in(void *context, const char *name) {
   plog_directory *out = l->out;
   size_t n = strlen(name);
   if (strcmp(name, "partition.metadata") == 0) l->has_metadata = true;
+  if (ends_with(name, n, ".snapshot")) out->has_snapshot = true;
+  if (ends_with(name, n, ".txnindex")) out->has_aborted = true;
   if (strcmp(name, "leader-epoch-checkpoint") == 0) l->has_epochs = true;
   for (size_t i = 0; i < PLOG_COUNT_OF(leftovers); i++)
     if (ends_with(name, n, leftovers[i])) return PLOG_E_MALFORMED;
@@ -103,48 +106,105 @@ static bool no_orphans(const listing *l) {
   return true;
 }
 
+/* ---------------------------------------------------------------------------------------------- its small files */
+
 /* All of a small file; PLOG_E_MALFORMED when it is not that small. */
-static int32_t read_small(plog_sys *sys, const char *dir, const char *name, uint8_t *out, int32_t capacity_bytes,
+static int32_t read_small(plog_sys *sys, const char *dir, const char *name, char out[SMALL_FILE_BYTES],
                           int32_t *size_bytes) {
   char path[PLOG_PATH_BYTES];
   int n = snprintf(path, sizeof path, "%s/%s", dir, name);
   if (n < 0 || n >= (int)sizeof path) return -ENAMETOOLONG;
   int fd = plog__sys_open(sys, path, O_RDONLY | O_CLOEXEC, 0);
   if (fd < 0) return fd;
-  int64_t got = plog__sys_pread(sys, fd, out, (size_t)capacity_bytes, 0);
+  int64_t got = plog__sys_pread(sys, fd, out, SMALL_FILE_BYTES, 0);
   (void)plog__sys_close(sys, fd);
   if (got < 0) return (int32_t)got;
   *size_bytes = (int32_t)got;
-  return got == capacity_bytes ? PLOG_E_MALFORMED : 0; /* there may be more */
+  return got == SMALL_FILE_BYTES ? PLOG_E_MALFORMED : 0; /* there may be more */
 }
 
-/* Is there a record, as far as sizes tell? */
-static int32_t find_records(plog_sys *sys, const char *dir, plog_directory *out) {
-  char path[PLOG_PATH_BYTES];
-  struct stat st;
-  out->has_records = out->segments_count > 1;
-  if (out->segments_count != 1 || out->epochs_bytes > 0) return 0; /* who has epochs does not ask */
-  int32_t rc = plog__segment_path(dir, out->segments[0], ".log", path);
-  if (rc == 0) rc = plog__sys_stat(sys, path, &st);
-  if (rc == 0) out->has_records = st.st_size > 0;
-  return rc;
+/* What a digit of URL-safe base64 stands for, -1 when it is none. */
+static int value_of(char c) {
+  if (c >= 'A' && c <= 'Z') return c - 'A';
+  if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+  if (c >= '0' && c <= '9') return c - '0' + 52;
+  return c == '-' ? 62 : c == '_' ? 63 : -1;
 }
 
-int32_t plog_directory_read(plog_sys *sys, const char *dir, plog_directory *out) {
+/* The 16 bytes behind 22 digits. */
+static int32_t decode_id(const char *digits, uint8_t out[16]) {
+  enum { DIGITS = 22 };
+  uint32_t bits = 0;
+  int count = 0, at = 0;
+  for (int i = 0; i < DIGITS; i++) {
+    int value = value_of(digits[i]);
+    if (value < 0) return PLOG_E_MALFORMED;
+    bits = bits << 6 | (uint32_t)value;
+    count += 6;
+    if (count < 8) continue;
+    count -= 8;
+    out[at++] = (uint8_t)(bits >> count);
+  }
+  return (bits & ((1u << count) - 1)) == 0 ? 0 : PLOG_E_MALFORMED;
+}
+
+static int32_t read_topic_id(plog_sys *sys, const char *dir, plog_directory *out) {
+  static const char before[] = "version: 0\ntopic_id: ";
+  enum { BEFORE = sizeof before - 1, ALL = BEFORE + 22 };
+  char text[SMALL_FILE_BYTES];
+  int32_t size_bytes, rc = read_small(sys, dir, "partition.metadata", text, &size_bytes);
+  if (rc != 0) return rc;
+  if (size_bytes != ALL || memcmp(text, before, BEFORE) != 0) return PLOG_E_MALFORMED;
+  out->has_topic_id = true;
+  return decode_id(text + BEFORE, out->topic_id);
+}
+
+/* The number that stands at *at, and is followed by that byte, which is passed too; -1 when there is none such. */
+static int64_t take_number(const char **at, const char *end, char behind) {
+  int64_t number = 0;
+  const char *p = *at;
+  for (; p < end && *p >= '0' && *p <= '9'; p++) {
+    if (number > (INT64_MAX - 9) / 10) return -1;
+    number = number * 10 + (*p - '0');
+  }
+  if (p == *at || p == end || *p != behind) return -1;
+  *at = p + 1;
+  return number;
+}
+
+static int32_t read_epochs(plog_sys *sys, const char *dir, plog_directory *out) {
+  char text[SMALL_FILE_BYTES];
+  int32_t size_bytes, rc = read_small(sys, dir, "leader-epoch-checkpoint", text, &size_bytes);
+  if (rc != 0) return rc;
+  out->epochs_empty = size_bytes == 0;
+  if (size_bytes == 0) return 0;
+  const char *at = text, *end = text + size_bytes;
+  if (take_number(&at, end, '\n') != 0) return PLOG_E_MALFORMED; /* the version */
+  int64_t count = take_number(&at, end, '\n');
+  if (count < 0 || count > PLOG_DIRECTORY_EPOCHS_MAX) return PLOG_E_MALFORMED;
+  for (int64_t i = 0; i < count; i++) {
+    int64_t epoch = take_number(&at, end, ' '), start = epoch < 0 ? -1 : take_number(&at, end, '\n');
+    bool rises = i == 0 || (epoch > out->epochs[2 * i - 2] && start > out->epochs[2 * i - 1]);
+    if (start < 0 || epoch > INT32_MAX || !rises) return PLOG_E_MALFORMED;
+    out->epochs[2 * i] = epoch;
+    out->epochs[2 * i + 1] = start;
+  }
+  out->epochs_count = (int32_t)count;
+  return at == end ? 0 : PLOG_E_MALFORMED;
+}
+
+int32_t plog__directory_read(plog_sys *sys, const char *dir, plog_directory *out) {
   listing l;
   l.out = out;
   l.indexed_count = 0;
   l.has_metadata = l.has_epochs = false;
-  out->segments_count = 0;
-  out->has_records = 0;
-  out->metadata_bytes = out->epochs_bytes = -1;
+  out->segments_count = out->epochs_count = 0;
+  out->epochs_empty = out->has_topic_id = out->has_aborted = out->has_snapshot = false;
   int32_t rc = plog__directory_list(sys, dir, sort_in, &l);
   if (rc != 0) return rc;
+  if (out->segments_count == 0 || !l.has_epochs) return PLOG_E_MALFORMED;
   qsort(out->segments, (size_t)out->segments_count, sizeof out->segments[0], by_offset);
   if (!no_orphans(&l)) return PLOG_E_MALFORMED;
-  if (l.has_metadata)
-    rc = read_small(sys, dir, "partition.metadata", out->metadata, (int32_t)sizeof out->metadata, &out->metadata_bytes);
-  if (rc == 0 && l.has_epochs)
-    rc = read_small(sys, dir, "leader-epoch-checkpoint", out->epochs, (int32_t)sizeof out->epochs, &out->epochs_bytes);
-  return rc == 0 ? find_records(sys, dir, out) : rc;
+  if (l.has_metadata) rc = read_topic_id(sys, dir, out);
+  return rc == 0 ? read_epochs(sys, dir, out) : rc;
 }

@@ -14,6 +14,8 @@
 #include <string.h>
 
 #include "base.h"
+#include "crc32c.h"
+#include "directory.h"
 #include "log_state.h"
 #include "wire.h"
 
@@ -133,6 +135,35 @@ static int32_t replay_batch(plog_log *log, plog_segment *s, const plog_batch_hea
   return rc;
 }
 
+/* All of a snapshot; free *out. One read is enough for most. */
+static int32_t read_snapshot(plog_sys *sys, int fd, uint8_t **out, size_t *size_bytes) {
+  enum { MOST_BYTES = 4096 };
+  struct stat st;
+  uint8_t *data = malloc(MOST_BYTES);
+  if (!data) return -ENOMEM;
+  int64_t got = plog__sys_pread(sys, fd, data, MOST_BYTES, 0);
+  if (got >= 0 && got < MOST_BYTES) {
+    *out = data;
+    *size_bytes = (size_t)got;
+    return 0;
+  }
+  free(data);
+  if (got < 0) return (int32_t)got;
+  int32_t rc = plog__sys_fstat(sys, fd, &st);
+  if (rc == 0 && st.st_size > INT32_MAX) rc = PLOG_E_NOT_FOUND;
+  if (rc != 0) return rc;
+  data = malloc((size_t)st.st_size + 1);
+  if (!data) return -ENOMEM;
+  rc = plog__sys_pread_all(sys, fd, data, (size_t)st.st_size, 0);
+  if (rc != 0) {
+    free(data);
+    return rc;
+  }
+  *out = data;
+  *size_bytes = (size_t)st.st_size;
+  return 0;
+}
+
 /* Load <offset>.snapshot. PLOG_E_NOT_FOUND: there is none, or none that can be used. */
 static int32_t load_snapshot(plog_log *log, int64_t offset, plog_log_open_report *report) {
   char path[PLOG_PATH_BYTES];
@@ -141,18 +172,15 @@ static int32_t load_snapshot(plog_log *log, int64_t offset, plog_log_open_report
   int fd = plog__sys_open(log->sys, path, O_RDONLY | O_CLOEXEC, 0);
   if (fd == -ENOENT) return PLOG_E_NOT_FOUND;
   if (fd < 0) return fd;
-  struct stat st;
   uint8_t *data = NULL;
   plog_producer_info *producers = NULL;
+  size_t size_bytes = 0;
   int32_t count = 0;
-  rc = plog__sys_fstat(log->sys, fd, &st);
-  if (rc == 0 && st.st_size > INT32_MAX) rc = PLOG_E_NOT_FOUND;
-  if (rc == 0 && !(data = malloc((size_t)st.st_size + 1))) rc = -ENOMEM;
-  if (rc == 0) rc = plog__sys_pread_all(log->sys, fd, data, (size_t)st.st_size, 0);
+  rc = read_snapshot(log->sys, fd, &data, &size_bytes);
   if (rc == 0) {
-    int32_t capacity = (int32_t)(st.st_size / 46 + 1); /* the format's entry size: more cannot be in there */
+    int32_t capacity = (int32_t)(size_bytes / 46 + 1); /* the format's entry size: more cannot be in there */
     producers = calloc((size_t)capacity, sizeof *producers);
-    rc = producers ? plog_snapshot_decode(data, (size_t)st.st_size, producers, capacity, &count) : -ENOMEM;
+    rc = producers ? plog_snapshot_decode(data, size_bytes, producers, capacity, &count) : -ENOMEM;
   }
   if (rc == 0) {
     plog__producers_clear(log->producers);
@@ -323,10 +351,17 @@ static int32_t find_end(plog_segment *s) {
   bool empty;
   int32_t rc = plog__segment_check_empty(s, &empty);
   if (rc != 0 || empty) return rc;
-  rc = plog__segment_acquire(s);
+  bool small = s->size_bytes <= (int64_t)sizeof((plog_scan *)NULL)->buffer; /* one read says more than its indexes */
+  int32_t broken = 0;
+  if (small) rc = plog__segment_check_files(s, &broken);
+  small = small && broken == 0;
+  if (rc == 0) rc = small ? plog__segment_acquire_bare(s) : plog__segment_acquire(s);
   if (rc != 0) return rc;
   int64_t from = s->offsets.count > 0 ? plog__index_last(&s->offsets).position : 0;
-  rc = plog__segment_load_max(s);
+  if (small)
+    s->max_known = true; /* soon */
+  else
+    rc = plog__segment_load_max(s);
   plog_scan scan;
   plog_batch_header header;
   plog__scan_init(&scan, s, from, s->size_bytes);
@@ -395,7 +430,9 @@ static plog_log *new_log(plog_sys *sys, const char *dir, const plog_log_config *
   }
   log->sys = sys;
   log->config = *config;
-  log->jitter_state = config->jitter_seed;
+  const char *name = strrchr(dir, '/');
+  name = name ? name + 1 : dir;
+  log->jitter_state = config->jitter_seed ? config->jitter_seed : plog_crc32c(0, (const uint8_t *)name, strlen(name));
   log->stray_snapshot = -1;
   log->leftover_base = -1;
   log->synced_dir_base = -1;
@@ -408,18 +445,33 @@ static plog_log *new_log(plog_sys *sys, const char *dir, const plog_log_config *
   return log;
 }
 
-static int32_t open_segments(plog_log *log, const int64_t *bases, int32_t count, int64_t log_start, int64_t now_ms) {
+/* What is known of the directory before its log is opened. */
+typedef struct {
+  const int64_t *segments;
+  int32_t segments_count;
+  const int64_t *epochs;
+  int32_t epochs_count; /* -1: to be found in the batches */
+  bool epochs_if_empty; /* that there are none is believed of a log without a record, and of no other */
+  bool no_aborted;      /* no transaction index */
+  bool no_snapshot;
+} contents;
+
+static int32_t open_segments(plog_log *log, const contents *in, int64_t log_start, int64_t now_ms) {
+  const int64_t *bases = in->segments;
+  const int32_t count = in->segments_count;
   for (int32_t i = 0; i < count; i++) {
     if (bases[i] < 0 || (i > 0 && bases[i] <= bases[i - 1])) return -EINVAL;
     plog_segment *s;
     int32_t rc = plog__segment_open(log->sys, log->dir, bases[i], i + 1 < count ? bases[i + 1] : -1,
                                     log->config.index_interval_bytes, now_ms, &s);
     if (rc != 0) return rc;
-    rc = plog__log_push_segment(log, s);
+    if (in->epochs_if_empty && s->size_bytes > 0) rc = PLOG_E_MALFORMED;
+    if (rc == 0) rc = plog__log_push_segment(log, s);
     if (rc != 0) {
       plog__segment_drop(s);
       return rc;
     }
+    s->aborted_known = in->no_aborted;
   }
   if (count > 0) return 0;
   plog_segment *s;
@@ -441,7 +493,7 @@ static int32_t check_beside(plog_log *log, int32_t i) {
     rc = plog__segment_acquire(s); /* which sees it too, and does it */
     if (rc == 0) plog__segment_release(s);
   }
-  return rc == 0 ? plog__segment_check_aborted(s) : rc;
+  return rc == 0 && !s->aborted_known ? plog__segment_check_aborted(s) : rc;
 }
 
 /*
@@ -494,16 +546,26 @@ static int32_t start_over(plog_log *log, int64_t log_start, int64_t now_ms, plog
   return 0;
 }
 
-int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *config, const int64_t *segments,
-                      int32_t segments_count, int64_t log_start, int64_t recovery_point, int32_t clean,
-                      const int64_t *epochs, int32_t epochs_count, int64_t now_ms, plog_log **out,
-                      plog_log_open_report *report) {
+/* Producers of a log that ends in order. */
+static int32_t load_last_producers(plog_log *log, const contents *in, plog_log_open_report *report) {
+  const plog_segment *active = plog__log_active(log);
+  log->snapshot_offset = -1;
+  if (in->no_snapshot && log->segments_count == 1 && active->size_bytes == 0) return 0; /* nobody has written */
+  int32_t rc = plog__log_load_producers(log, active->next_offset, report);
+  if (log->snapshot_offset == active->next_offset) log->stray_snapshot = log->snapshot_offset;
+  return rc;
+}
+
+static int32_t open_log(plog_sys *sys, const char *dir, const plog_log_config *config, const contents *in,
+                        int64_t log_start, int64_t recovery_point, int32_t clean, int64_t now_ms, plog_log **out,
+                        plog_log_open_report *report) {
+  const int32_t segments_count = in->segments_count;
   if (segments_count < 0 || log_start < 0 || recovery_point < 0 || strlen(dir) + 64 > PLOG_PATH_BYTES) return -EINVAL;
   plog_log_open_report found = {0};
   plog_log *log = new_log(sys, dir, config);
   if (!log) return -ENOMEM;
   int32_t rc = plog_log_configure(log, config);
-  if (rc == 0) rc = open_segments(log, segments, segments_count, log_start, now_ms);
+  if (rc == 0) rc = open_segments(log, in, log_start, now_ms);
 
   int32_t last = log->segments_count - 1, first_checked = last + 1;
   if (rc == 0 && segments_count > 0) {
@@ -521,13 +583,11 @@ int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *con
     }
   }
   if (rc == 0 && segments_count > 0) rc = check_trusted(log, &first_checked, &found);
-  if (rc == 0) rc = load_epochs(log, epochs, epochs_count, first_checked);
+  if (rc == 0) rc = load_epochs(log, in->epochs, in->epochs_count, first_checked);
   if (rc == 0 && first_checked <= last) {
     rc = recover(log, first_checked, &found);
   } else if (rc == 0 && segments_count > 0) {
-    log->snapshot_offset = -1;
-    rc = plog__log_load_producers(log, log->segments[last]->next_offset, &found);
-    if (log->snapshot_offset == log->segments[last]->next_offset) log->stray_snapshot = log->snapshot_offset;
+    rc = load_last_producers(log, in, &found);
   }
   if (rc == 0 && plog__log_active(log)->next_offset < log_start) rc = start_over(log, log_start, now_ms, &found);
   if (rc != 0) {
@@ -548,9 +608,39 @@ int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *con
   /* an entry at the end has no record and goes, but where all records were deleted: there it says which epoch is in force */
   plog__epochs_cut_end(&log->epochs, start < end ? end : end + 1);
   plog__epochs_cut_start(&log->epochs, start);
-  found.epochs_changed = !same_epochs(&log->epochs, epochs, epochs_count);
+  found.epochs_changed = !same_epochs(&log->epochs, in->epochs, in->epochs_count);
   *out = log;
   if (report) *report = found;
+  return 0;
+}
+
+int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *config, const int64_t *segments,
+                      int32_t segments_count, int64_t log_start, int64_t recovery_point, int32_t clean,
+                      const int64_t *epochs, int32_t epochs_count, int64_t now_ms, plog_log **out,
+                      plog_log_open_report *report) {
+  const contents in = {segments, segments_count, epochs, epochs_count, false, false, false};
+  return open_log(sys, dir, config, &in, log_start, recovery_point, clean, now_ms, out, report);
+}
+
+int32_t plog_log_open_directory(plog_sys *sys, const char *dir, const plog_log_config *config, int64_t log_start,
+                                int64_t recovery_point, int32_t clean, int64_t now_ms, plog_opened *out) {
+  plog_directory found;
+  int32_t rc = plog__directory_read(sys, dir, &found);
+  if (rc != 0) return rc;
+  const contents in = {.segments = found.segments,
+                       .segments_count = found.segments_count,
+                       .epochs = found.epochs,
+                       .epochs_count = found.epochs_count,
+                       .epochs_if_empty = found.epochs_empty,
+                       .no_aborted = !found.has_aborted,
+                       .no_snapshot = !found.has_snapshot};
+  rc = open_log(sys, dir, config, &in, log_start, recovery_point, clean, now_ms, &out->log, &out->report);
+  if (rc != 0) return rc;
+  out->segments_count = found.segments_count;
+  out->has_topic_id = found.has_topic_id;
+  memcpy(out->topic_id, found.topic_id, sizeof out->topic_id);
+  out->epochs_count = found.epochs_count;
+  memcpy(out->epochs, found.epochs, (size_t)found.epochs_count * 2 * sizeof out->epochs[0]);
   return 0;
 }
 

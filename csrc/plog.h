@@ -245,7 +245,7 @@ typedef struct {
   int64_t index_interval_bytes; /* index.interval.bytes */
   int64_t flush_messages;       /* flush.messages; INT64_MAX: never */
   int32_t preallocate;          /* preallocate: reserve segment_bytes on creation */
-  uint32_t jitter_seed;
+  uint32_t jitter_seed;         /* 0: the directory's name is the seed */
 } plog_log_config;
 
 /** One segment, for listing. Sizes in bytes, times in ms; -1 where unknown. */
@@ -285,28 +285,6 @@ typedef struct {
   int32_t epochs_changed;   /* the leader epochs are not those that were handed over */
 } plog_log_open_report;
 
-#define PLOG_DIRECTORY_SEGMENTS_MAX 64
-#define PLOG_DIRECTORY_METADATA_BYTES_MAX 128
-#define PLOG_DIRECTORY_EPOCHS_BYTES_MAX 1024
-
-/** What lies in a partition directory. */
-typedef struct {
-  int32_t segments_count;
-  int32_t has_records;    /* some .log file has bytes in it; not looked at when epochs_bytes > 0 and there is one segment */
-  int32_t metadata_bytes; /* of partition.metadata, -1: no such file */
-  int32_t epochs_bytes;   /* of leader-epoch-checkpoint, -1: no such file */
-  int64_t segments[PLOG_DIRECTORY_SEGMENTS_MAX]; /* base offsets, ascending */
-  uint8_t metadata[PLOG_DIRECTORY_METADATA_BYTES_MAX];
-  uint8_t epochs[PLOG_DIRECTORY_EPOCHS_BYTES_MAX];
-} plog_directory;
-
-/**
- * Look into a partition directory, of which nobody else changes the names.
- *   returns  0 | PLOG_E_MALFORMED: not the plain case, look name by name: something was left half done (.deleted, .cleaned,
- *            .swap, an index without a .log), or there is more than fits | -errno. any
- */
-int32_t plog_directory_read(plog_sys *sys, const char *dir, plog_directory *out);
-
 /**
  * Open or create the log in directory dir, which must exist.
  *   segments        base offsets of the .log files in it, ascending; the caller has listed them and removed leftovers
@@ -322,6 +300,28 @@ int32_t plog_log_open(plog_sys *sys, const char *dir, const plog_log_config *con
                       int32_t segments_count, int64_t log_start, int64_t recovery_point, int32_t clean,
                       const int64_t *epochs, int32_t epochs_count, int64_t now_ms, plog_log **out,
                       plog_log_open_report *report);
+
+#define PLOG_DIRECTORY_EPOCHS_MAX 128
+
+/** A log that was opened, and what lies beside it. */
+typedef struct {
+  plog_log *log;
+  int32_t segments_count;
+  int32_t has_topic_id;
+  uint8_t topic_id[16]; /* of partition.metadata */
+  int32_t epochs_count; /* pairs in leader-epoch-checkpoint */
+  int64_t epochs[2 * PLOG_DIRECTORY_EPOCHS_MAX];
+  plog_log_open_report report;
+} plog_opened;
+
+/**
+ * The same, looking into the directory by itself.
+ *   returns  the same | PLOG_E_MALFORMED: nothing was opened, look name by name: something was left half done (.deleted,
+ *            .cleaned, .swap, an index without a .log), a side file is missing or not as it is written, no segment is there, or
+ *            more than fits. any
+ */
+int32_t plog_log_open_directory(plog_sys *sys, const char *dir, const plog_log_config *config, int64_t log_start,
+                                int64_t recovery_point, int32_t clean, int64_t now_ms, plog_opened *out);
 /**
  * Close it. clean != 0: flush, trim the indexes, append the last time index entry, write the producer snapshot at the end
  * offset, so that the next open reads nothing. clean == 0: just let go. The handle is gone in either case. owner

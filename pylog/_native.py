@@ -337,7 +337,17 @@ class LogSettings(NamedTuple):
     index_interval_bytes: int
     flush_messages: int
     preallocate: bool
-    jitter_seed: int
+    jitter_seed: int = 0
+    """0: the directory's name is the seed."""
+
+
+class PreparedSettings:
+    """The same, as C reads them: made once for all logs of a topic."""
+
+    __slots__ = ("pointer",)
+
+    def __init__(self, settings: LogSettings) -> None:
+        self.pointer = ffi.new("plog_log_config *", settings)
 
 
 class SegmentInfo(NamedTuple):
@@ -415,32 +425,19 @@ class TimestampedOffset(NamedTuple):
     leader_epoch: int
 
 
-class PartitionDirectory(NamedTuple):
-    """plog_directory: what lies in a partition directory."""
+class OpenedDirectory(NamedTuple):
+    """plog_opened: a log, and what lies beside it."""
 
-    base_offsets: list[int]
-    has_records: bool
-    """Some .log file has bytes in it. Not looked at where there are leader epochs."""
-    metadata: bytes | None
-    """partition.metadata"""
-    epochs: bytes | None
-    """leader-epoch-checkpoint"""
+    log: Log
+    report: OpenReport
+    segment_count: int
+    topic_id: bytes | None
+    """Of partition.metadata."""
+    epochs: Sequence[tuple[int, int]] | None
+    """What leader-epoch-checkpoint says, None: nothing."""
 
 
-def read_partition_directory(sys: Sys, directory: str) -> PartitionDirectory | None:
-    """None when something was left half done there, or is larger than usual: look name by name. Raises OSError."""
-    out = ffi.new("plog_directory *")
-    rc = lib.plog_directory_read(sys.pointer, os.fsencode(directory), out)
-    if rc == lib.PLOG_E_MALFORMED:
-        return None
-    check(rc, directory)
-    metadata, epochs = out.metadata_bytes, out.epochs_bytes
-    return PartitionDirectory(
-        ffi.unpack(out.segments, out.segments_count) if out.segments_count else [],
-        out.has_records != 0,
-        None if metadata < 0 else ffi.buffer(out.metadata, metadata)[:],
-        None if epochs < 0 else ffi.buffer(out.epochs, epochs)[:],
-    )
+_NOTHING_FOUND = OpenReport(0, 0, 0, 0, 0, 0, 0)
 
 
 class Log:
@@ -489,14 +486,35 @@ class Log:
             ),
             directory,
         )
-        return cls(out[0], directory, report.epochs_changed != 0), OpenReport(
-            report.recovered_segments,
-            report.recovered_bytes,
-            report.truncated_bytes,
-            report.deleted_segments,
-            report.rebuilt_indexes,
-            report.replayed_batches,
-            report.unusable_files,
+        return cls(out[0], directory, report.epochs_changed != 0), _report(report)
+
+    @classmethod
+    def open_directory(
+        cls,
+        sys: Sys,
+        directory: str,
+        settings: PreparedSettings,
+        log_start: int,
+        recovery_point: int,
+        clean: bool,
+        now_ms: int,
+    ) -> OpenedDirectory | None:
+        """Open the log that lies there, by position: ten thousand are opened at a start. None when something was left
+        half done, or is otherwise than it is written: look name by name. Raises OSError, KafkaError."""
+        out = _new_bytes("plog_opened *")
+        rc = lib.plog_log_open_directory(
+            sys.pointer, os.fsencode(directory), settings.pointer, log_start, recovery_point, clean, now_ms, out
+        )
+        if rc == lib.PLOG_E_MALFORMED:
+            return None
+        check(rc, directory)
+        report, count = out.report, out.epochs_count
+        return OpenedDirectory(
+            cls(out.log, directory, report.epochs_changed != 0),
+            _report(report),
+            out.segments_count,
+            ffi.buffer(out.topic_id)[:] if out.has_topic_id else None,
+            [(out.epochs[2 * i], out.epochs[2 * i + 1]) for i in range(count)] if count else [],
         )
 
     @property
@@ -681,6 +699,19 @@ class Log:
             if count[0] <= capacity:
                 return [(out[3 * i], out[3 * i + 1], out[3 * i + 2]) for i in range(count[0])]
             capacity = count[0]
+
+
+def _report(report: Any) -> OpenReport:
+    found = OpenReport(
+        report.recovered_segments,
+        report.recovered_bytes,
+        report.truncated_bytes,
+        report.deleted_segments,
+        report.rebuilt_indexes,
+        report.replayed_batches,
+        report.unusable_files,
+    )
+    return _NOTHING_FOUND if found == _NOTHING_FOUND else found  # which is kept with the log
 
 
 def _producer(out: Any) -> ProducerInfo:

@@ -19,15 +19,14 @@ from pylog._native import Log as NativeLog
 from pylog._native import (
     LogInfo,
     LogSettings,
+    OpenedDirectory,
     OpenReport,
-    PartitionDirectory,
+    PreparedSettings,
     ProducerInfo,
     ScrubResult,
     SegmentInfo,
     Sys,
     TimestampedOffset,
-    crc32c,
-    read_partition_directory,
 )
 from pylog.config import LogConfig
 from pylog.data_dir import DELETE_SUFFIX, FUTURE_SUFFIX, renamed_directory_name
@@ -39,10 +38,10 @@ from pylog.logger import Logger
 from pylog.partition_metadata import (
     PARTITION_METADATA_FILE,
     create_partition_metadata,
-    decode_partition_metadata,
+    read_partition_metadata,
     write_partition_metadata,
 )
-from pylog.segment import DELETED_SUFFIX, LOG_SUFFIX, Settled, segment_file_name, settle_directory
+from pylog.segment import DELETED_SUFFIX, LOG_SUFFIX, segment_file_name, settle_directory
 from pylog.typed import TYPE_CHECKING
 from pylog.types import FOREVER, ZERO_TOPIC_ID, TopicPartition
 
@@ -51,9 +50,8 @@ if TYPE_CHECKING:
     from pylog.retention import Deletion
 
 
-def log_settings(config: LogConfig, seed: int) -> LogSettings:
-    """A topic's settings as C wants them. seed: of the jitter drawn at each roll."""
-    # by position: ten thousand logs are opened at a start
+def log_settings(config: LogConfig) -> LogSettings:
+    """A topic's settings as C wants them."""
     return LogSettings(
         config.segment_bytes,
         min(config.segment_ms, config.max_compaction_lag_ms) if config.compact else config.segment_ms,
@@ -62,7 +60,6 @@ def log_settings(config: LogConfig, seed: int) -> LogSettings:
         config.index_interval_bytes,
         config.flush_messages,
         config.preallocate,
-        seed,
     )
 
 
@@ -77,7 +74,6 @@ class Log:
         "_guard",
         "_on_change",
         "_rolled",
-        "_seed",
         "_segment_count",
         "config",
         "directory",
@@ -87,7 +83,6 @@ class Log:
         "owner",
         "partition",
         "path",
-        "settled",
         "topic_id",
     )
 
@@ -98,11 +93,10 @@ class Log:
         native: NativeLog,
         *,
         config: LogConfig,
-        seed: int,
         topic_id: bytes | None,
-        epochs_on_disk: list[EpochEntry] | None,
+        epochs_on_disk: Sequence[tuple[int, int]] | None,
         open_report: OpenReport,
-        settled: Settled,
+        segment_count: int,
         entry_synced: bool,
         now_ms: int,
     ) -> None:
@@ -113,19 +107,17 @@ class Log:
         """
         self.partition = partition
         self.path = path
-        self.directory = os.path.dirname(path)
+        self.directory = path[: path.rindex("/")]
         self.native = native
         self.owner: LogOwner = LocalOwner(native)
         self.config = config
         self.topic_id = topic_id
         self.open_report = open_report
-        self.settled = settled
         self.last_flush_ms = now_ms
-        self._seed = seed
         self._epochs_on_disk = epochs_on_disk
         self._entry_synced = entry_synced
         self._rolled = False
-        self._segment_count = max(len(settled.base_offsets) - open_report.deleted_segments, 1)
+        self._segment_count = max(segment_count - open_report.deleted_segments, 1)
         self._closed = False
         self._guard = threading.RLock()
         self._on_change: Callable[[Log], None] | None = None
@@ -231,7 +223,7 @@ class Log:
             self._segment_count = info.segment_count
             self.note_rolled()
         known = self._epochs_on_disk
-        if info.latest_epoch >= 0 and (not known or known[-1].epoch != info.latest_epoch):
+        if info.latest_epoch >= 0 and (not known or known[-1][0] != info.latest_epoch):
             self.note_epoch_started()
         return last
 
@@ -281,7 +273,7 @@ class Log:
         with self._guard:
             self.config = config
             if not self._closed:
-                self.owner.configure(log_settings(config, self._seed))
+                self.owner.configure(log_settings(config))
 
     def assign_topic_id(self, topic_id: bytes) -> None:
         """Note the topic id of a directory that had none. Raises INCONSISTENT_TOPIC_ID when it has another one."""
@@ -548,7 +540,6 @@ def create_log(
     name = partition.directory_name
     path = f"{directory}/{renamed_directory_name(partition, FUTURE_SUFFIX) if future else name}"
     os.mkdir(path, 0o755)
-    seed = crc32c(name.encode())
     try:
         if topic_id == ZERO_TOPIC_ID:
             topic_id = None
@@ -558,7 +549,7 @@ def create_log(
         native, report = NativeLog.open(
             sys,
             path,
-            log_settings(config, seed),
+            log_settings(config),
             [],
             log_start=0,
             recovery_point=0,
@@ -574,11 +565,10 @@ def create_log(
         path,
         native,
         config=config,
-        seed=seed,
         topic_id=topic_id,
         epochs_on_disk=[],
         open_report=report,
-        settled=Settled([], [], []),
+        segment_count=1,
         entry_synced=False,
         now_ms=now_ms,
     )
@@ -605,40 +595,20 @@ def open_log(
     clean: bool,
     now_ms: int,
     wall_ms: int,
+    prepared: PreparedSettings | None = None,
 ) -> Log:
     """Open the log in a partition directory, putting right what was left half done. Raises OSError, KafkaError.
 
     clean: the data directory was closed in order, so nothing is read. Otherwise everything at or past recovery_point is
-    checked and the torn tail cut. A broken side file is told and made again from the log.
+    checked and the torn tail cut. A broken side file is told and made again from the log. prepared: of config, from who
+    opens many.
     """
-    found = read_partition_directory(sys, path)
-    settled = settle_directory(path, _end_of_log_file) if found is None else Settled(found.base_offsets, [], [])
-    if settled.removed or settled.completed:
-        _logger(partition, path).info(
-            "leftovers settled", removed=len(settled.removed), completed=len(settled.completed)
-        )
-        found = read_partition_directory(sys, path)
-    if found is None:  # a multitude of segments or of epochs
-        found = PartitionDirectory(
-            settled.base_offsets,
-            _has_records(path, settled.base_offsets),
-            read_file(f"{path}/{PARTITION_METADATA_FILE}"),
-            read_file(f"{path}/{LEADER_EPOCH_FILE}"),
-        )
-    topic_id, epochs = _read_side_files(partition, path, found)
-    seed = crc32c(partition.directory_name.encode())
     try:
-        native, report = NativeLog.open(
-            sys,
-            path,
-            log_settings(config, seed),
-            settled.base_offsets,
-            log_start=log_start,
-            recovery_point=recovery_point,
-            clean=clean,
-            epochs=epochs if epochs is not None or settled.base_offsets else [],
-            now_ms=wall_ms,
-        )
+        if prepared is None:
+            prepared = PreparedSettings(log_settings(config))
+        found = NativeLog.open_directory(sys, path, prepared, log_start, recovery_point, clean, wall_ms)
+        if found is None:
+            found = _open_by_names(sys, partition, path, config, log_start, recovery_point, clean, wall_ms)
     except KafkaError as e:
         old = e.code == ErrorCode.UNSUPPORTED_FOR_MESSAGE_FORMAT
         what = (
@@ -650,23 +620,54 @@ def open_log(
     opened = Log(
         partition,
         path,
-        native,
+        found.log,
         config=config,
-        seed=seed,
-        topic_id=topic_id,
-        epochs_on_disk=epochs,
-        open_report=report,
-        settled=settled,
+        topic_id=found.topic_id,
+        epochs_on_disk=found.epochs,
+        open_report=found.report,
+        segment_count=found.segment_count,
         entry_synced=clean,
         now_ms=now_ms,
     )
-    if native.epochs_changed or epochs is None:
+    if found.log.epochs_changed or found.epochs is None:
         try:
             opened.write_epochs()
         except OSError:
             opened.close(clean=False)
             raise
     return opened
+
+
+def _open_by_names(
+    sys: Sys,
+    partition: TopicPartition,
+    path: str,
+    config: LogConfig,
+    log_start: int,
+    recovery_point: int,
+    clean: bool,
+    now_ms: int,
+) -> OpenedDirectory:
+    """The same, whatever lies there: what was left half done is settled first. Raises OSError, KafkaError."""
+    settled = settle_directory(path, _end_of_log_file)
+    if settled.removed or settled.completed:
+        _logger(partition, path).info(
+            "leftovers settled", removed=len(settled.removed), completed=len(settled.completed)
+        )
+    bases = settled.base_offsets
+    topic_id, epochs = _read_side_files(partition, path, bases)
+    native, report = NativeLog.open(
+        sys,
+        path,
+        log_settings(config),
+        bases,
+        log_start=log_start,
+        recovery_point=recovery_point,
+        clean=clean,
+        epochs=epochs if epochs is not None or bases else [],
+        now_ms=now_ms,
+    )
+    return OpenedDirectory(native, report, len(bases), topic_id, epochs)
 
 
 def _end_of_log_file(path: str) -> int:
@@ -681,25 +682,25 @@ def _logger(partition: TopicPartition, path: str) -> Logger:
 
 
 def _read_side_files(
-    partition: TopicPartition, path: str, found: PartitionDirectory
+    partition: TopicPartition, path: str, bases: list[int]
 ) -> tuple[bytes | None, list[EpochEntry] | None]:
     """Topic id and leader epochs; None for what is missing or broken."""
     topic_id: bytes | None = None
     epochs: list[EpochEntry] | None = None
-    if found.metadata is not None:
-        try:
-            topic_id = decode_partition_metadata(f"{path}/{PARTITION_METADATA_FILE}", found.metadata)
-        except CorruptFileError as e:
-            _logger(partition, path).warn("topic id unreadable until the topic says it again", error=e)
+    try:
+        topic_id = read_partition_metadata(f"{path}/{PARTITION_METADATA_FILE}")
+    except CorruptFileError as e:
+        _logger(partition, path).warn("topic id unreadable until the topic says it again", error=e)
     file = f"{path}/{LEADER_EPOCH_FILE}"
     try:
-        if found.epochs is not None:
-            epochs = decode_leader_epochs(file, found.epochs)
+        data = read_file(file)
+        if data is not None:
+            epochs = decode_leader_epochs(file, data)
     except CorruptFileError as e:
         _logger(partition, path).warn("leader epochs unreadable, taken from the batches", error=e)
     else:
         # A file of 0 bytes is right until the first record; later there are entries, or it says that there are none.
-        if not found.epochs and found.has_records:
+        if not data and _has_records(path, bases):
             epochs = None
             _logger(partition, path).warn("leader epochs missing, taken from the batches", file=file)
     return topic_id, epochs

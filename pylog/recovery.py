@@ -14,14 +14,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from pylog._native import Sys
+from pylog._native import PreparedSettings, Sys
 from pylog.checkpoint import LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, OffsetCheckpoint
 from pylog.clock import Clock
 from pylog.config import LogConfig
 from pylog.data_dir import list_partition_directories, take_clean_shutdown_marker
 from pylog.facts import NamedTuple
 from pylog.files import CorruptFileError
-from pylog.log import Log, open_log
+from pylog.log import Log, log_settings, open_log
 from pylog.logger import Logger
 from pylog.typed import TypeVar
 from pylog.types import TopicPartition
@@ -148,18 +148,25 @@ def load_directory(
         log.info("recovery of all logs, for the directory was not closed in order", logs=len(jobs))
         progress.expect(len(jobs))
     opened: list[tuple[_Job, Log]] = []
+    settings: dict[str, tuple[LogConfig, PreparedSettings]] = {}
 
     def open_one(job: _Job) -> None:
+        partition = job.partition
+        known = settings.get(partition.topic)
+        if known is None:
+            config = config_of(partition.topic)
+            settings[partition.topic] = known = config, PreparedSettings(log_settings(config))
         one = open_log(
             sys,
-            job.partition,
+            partition,
             job.path,
-            config=config_of(job.partition.topic),
-            recovery_point=recovery_points.get(job.partition, 0),
-            log_start=log_starts.get(job.partition, 0),
+            config=known[0],
+            recovery_point=recovery_points.get(partition, 0),
+            log_start=log_starts.get(partition, 0),
             clean=clean,
             now_ms=clock.monotonic_ms(),
             wall_ms=clock.wall_ms(),
+            prepared=known[1],
         )
         opened.append((job, one))
         if not clean:
