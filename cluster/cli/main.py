@@ -16,6 +16,7 @@ _COMMANDS = {
     "consume": "read records",
     "groups": "list, describe, reset and delete consumer groups",
     "configs": "describe and alter the settings of topics and brokers",
+    "metadata": "look into the metadata tree and move it: ls, get, export, import",
     "log": "look into data directories: ls, dump, verify, recover, tail, stats, export",
 }
 
@@ -69,8 +70,8 @@ def _answer_itself(word: str, rest: list[str]) -> int:
 def _help() -> str:
     lines = ["usage: pylog COMMAND [arguments]", ""]
     lines += [f"  {word:<9} {text}" for word, text in _COMMANDS.items()]
-    lines += ["", "`pylog COMMAND --help` tells more. `log` reads the data directory of any Kafka-compatible broker;"]
-    lines += ["the others, but for `server`, work against the broker."]
+    lines += ["", "`pylog COMMAND --help` tells more. `log` reads the data directory of any Kafka-compatible broker,"]
+    lines += ["`metadata` ZooKeeper or a data directory; the others, but for `server`, work against the broker."]
     return "\n".join(lines) + "\n"
 
 

@@ -125,7 +125,7 @@ class ManyReads(Request):
     __slots__ = ("wanted",)
 
     def __init__(self, full_paths: Sequence[str], wanted: Sequence[tuple[str, Watch | None]]) -> None:
-        super().__init__(_MultiRead(GetData, full_paths), wanted[0][0])
+        super().__init__(_MultiRead([GetData(path, None) for path in full_paths]), wanted[0][0])
         self.wanted = wanted
 
 
@@ -135,7 +135,7 @@ class ManyLists(Request):
     __slots__ = ("paths",)
 
     def __init__(self, full_paths: Sequence[str], paths: Sequence[str]) -> None:
-        super().__init__(_MultiRead(GetChildren, full_paths), paths[0])
+        super().__init__(_MultiRead([GetChildren(path, None) for path in full_paths]), paths[0])
         self.paths = paths
 
 
@@ -412,13 +412,11 @@ class _MultiRead:
 
     type = 22
 
-    def __init__(self, kind: type[GetData] | type[GetChildren], paths: Sequence[str]) -> None:
-        self._kind = kind
-        self._paths = paths
+    def __init__(self, reads: Sequence[GetData | GetChildren]) -> None:
+        self._reads = reads
 
     def serialize(self) -> bytes:
-        header = MultiHeader(self._kind.type, False, -1).serialize()
-        parts = [header + self._kind(path, None).serialize() for path in self._paths]
+        parts = [MultiHeader(read.type, False, -1).serialize() + read.serialize() for read in self._reads]
         return b"".join((*parts, MultiHeader(-1, True, -1).serialize()))
 
     @staticmethod
