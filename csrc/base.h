@@ -1,5 +1,6 @@
 /*
- * base.h: what every other file may use: assertions that stay on, min/max, and an intrusive doubly linked list.
+ * base.h: what every other file may use: assertions that stay on, min/max, memory by the page, and an intrusive doubly linked
+ * list.
  */
 #ifndef PLOG_BASE_H
 #define PLOG_BASE_H
@@ -17,6 +18,13 @@ _Noreturn void plog__assert_fail(const char *condition, const char *file, int li
 #define PLOG_MAX(a, b) ((a) > (b) ? (a) : (b))
 #define PLOG_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define PLOG_CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+
+/*
+ * Memory that begins at a page, for lumps of files; free it with free(). NULL when there is none. malloc puts large blocks 16
+ * bytes behind a page's beginning, and AMD's processors copy ten times slower to addresses that lie 1 to 31 bytes (modulo 4096)
+ * behind those copied from: reading a file from a page's beginning cost 0.36 s per GB instead of 0.04.
+ */
+void *plog__pages_alloc(size_t size_bytes);
 
 /* A list node, and a list's head; a node that is in no list points to itself. */
 typedef struct plog_link plog_link;

@@ -17,7 +17,7 @@ void plog__disk_pool_init(plog_disk_pool *pool, plog_sys *sys, plog_inbox *inbox
 
 static void *thread_main(void *argument) {
   plog_disk_pool *pool = argument;
-  uint8_t *scratch = malloc(PLOG_DISK_SCRATCH_BYTES);
+  uint8_t *scratch = plog__pages_alloc(PLOG_DISK_SCRATCH_BYTES);
   plog_assert(scratch);
   pthread_mutex_lock(&pool->lock);
   for (;;) {

@@ -270,7 +270,7 @@ static int32_t check_segment(plog_log *log, plog_segment *s, int64_t *cut) {
   int32_t rc = plog__sys_fstat(s->sys, s->fd, &st);
   if (rc == 0) rc = plog__segment_reset_indexes(s); /* good or bad, they are not wanted */
   if (rc != 0) return rc;
-  checker c = {log, s, st.st_size, 0, malloc(READ_BYTES), 0, 0, 0};
+  checker c = {log, s, st.st_size, 0, plog__pages_alloc(READ_BYTES), 0, 0, 0};
   if (!c.buffer) return -ENOMEM;
   plog_batch_header header = {0};
   for (;;) {

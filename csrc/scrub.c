@@ -114,7 +114,7 @@ static int64_t pass_damage(plog_log *log, int64_t base_offset, const plog_range_
 int32_t plog_log_scrub(plog_log *log, int64_t base_offset, int64_t position, int64_t most_bytes, plog_scrub_result *out) {
   plog_range_check check = {.sys = log->sys, .fd = -1, .from = position, .least_offset = base_offset, .compare = true};
   if (position < 0 || most_bytes < 1 || most_bytes > PLOG_SCRUB_STEP_BYTES) return -EINVAL;
-  uint8_t *scratch = malloc(PLOG_CHECK_SCRATCH_BYTES);
+  uint8_t *scratch = plog__pages_alloc(PLOG_CHECK_SCRATCH_BYTES);
   cache_view *view = malloc(sizeof *view);
   int32_t rc = scratch && view ? open_segment(log, base_offset, &check) : -ENOMEM;
   plog_range_result r = {.sound_to = position};
