@@ -14,6 +14,7 @@ import pytest
 
 from tests.transcripts.controller_script import ControllerScript
 from tests.transcripts.group_script import GroupScript
+from tests.transcripts.replication_script import ReplicationScript
 
 
 class Script(Protocol):
@@ -22,7 +23,11 @@ class Script(Protocol):
 
 
 HERE = Path(__file__).parent
-SCRIPTS: dict[str, Callable[[], Script]] = {"controller": ControllerScript, "group": GroupScript}
+SCRIPTS: dict[str, Callable[[], Script]] = {
+    "controller": ControllerScript,
+    "group": GroupScript,
+    "replication": ReplicationScript,
+}
 FILES = sorted(HERE.glob("*/*.txt"))
 
 

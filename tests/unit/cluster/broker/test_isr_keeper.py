@@ -1,113 +1,14 @@
 """The driver of ISRs, between a data plane and a controller that are played."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
-from cluster.broker.isr_keeper import RECHECK_MS, TIMER, IsrKeeper, OnAnswer, PublishedIsr
-from cluster.broker.loop import Timers
-from cluster.protocol import messages as m
+from cluster.broker.isr_keeper import RECHECK_MS, PublishedIsr
 from cluster.replication.alter_partition import RETRY_MS
 from cluster.replication.isr import LedPartition
 from pylog.errors import ErrorCode
-from pylog.types import TopicPartition
-
-ME = 1
-LAG_MS = 30_000
-ORDERS = TopicPartition("orders", 0)
-EVENTS = TopicPartition("events", 4)
-IDS = {"orders": b"o" * 16, "events": b"e" * 16}
-
-
-class Replica(NamedTuple):
-    broker_id: int
-    log_end: int = 9
-    lag_ms: int = 0
-    joining: int = 0
-
-
-BEHIND = LAG_MS + 1
-
-
-class World:
-    """Everything around the keeper. `turn` is a turn of the control loop."""
-
-    def __init__(self) -> None:
-        self.now_ms = 1_000
-        self.alive = {1, 2, 3}
-        self.seen: dict[TopicPartition, list[Replica]] = {}
-        self.published: list[tuple[TopicPartition, PublishedIsr]] = []
-        self.requests: list[tuple[m.AlterPartitionRequest, OnAnswer]] = []
-        self.inbox: list[Callable[[], None]] = []
-        self.timers = Timers()
-        self.keeper = IsrKeeper(
-            ME,
-            LAG_MS,
-            send=lambda request, on_answer: self.requests.append((request, on_answer)),
-            publish=lambda partition, isr: self.published.append((partition, isr)),
-            replicas=lambda partition: self.seen.get(partition, []),
-            may_join=lambda broker_id: broker_id in self.alive,
-            broker_epoch=lambda: 42,
-            now_ms=lambda: self.now_ms,
-            timers=self.timers,
-            post=self.inbox.append,
-        )
-
-    def lead(self, partition: TopicPartition, *isr: int, leader_epoch: int = 5, partition_epoch: int = 7) -> None:
-        state = LedPartition(partition, IDS[partition.topic], leader_epoch, partition_epoch, isr)
-        assert self.keeper.lead(state) == PublishedIsr(isr, ())
-
-    def tell(self, partition: TopicPartition, *replicas: Replica) -> None:
-        self.seen[partition] = [Replica(ME), *replicas]
-        for each in replicas:
-            if each.joining or each.lag_ms > LAG_MS:
-                self.keeper.upcall(partition, each.broker_id, bool(each.joining))
-
-    def turn(self, advance_ms: int = 0) -> None:
-        self.now_ms += advance_ms
-        while self.inbox:
-            self.inbox.pop(0)()
-        while (key := self.timers.due(self.now_ms)) is not None:
-            assert key == TIMER
-            self.keeper.timer()
-
-    def asked(self) -> dict[TopicPartition, tuple[int, ...]]:
-        """The ISRs that the one request under way asks for."""
-        assert len(self.requests) == 1
-        return {
-            TopicPartition(topic.topic_name, each.partition_index): tuple(
-                state.broker_id for state in each.new_isr_with_epochs
-            )
-            for topic in self.requests[0][0].topics
-            for each in topic.partitions
-        }
-
-    def answer(self, error: int = 0, partition_epoch: int = 8, top: int = 0, silence: bool = False) -> None:
-        """The controller does what is asked of it, or says the same error of everything."""
-        (request, on_answer) = self.requests.pop()
-        said = m.AlterPartitionResponse
-        topics = [
-            said.TopicData(
-                topic_id=topic.topic_id,
-                partitions=[
-                    said.PartitionData(
-                        partition_index=each.partition_index,
-                        error_code=error,
-                        leader_id=ME,
-                        leader_epoch=each.leader_epoch,
-                        isr=[state.broker_id for state in each.new_isr_with_epochs],
-                        partition_epoch=partition_epoch,
-                    )
-                    for each in topic.partitions
-                ],
-            )
-            for topic in request.topics
-        ]
-        on_answer(None if silence else said(error_code=top, topics=[] if top else topics))
-        self.turn()
+from tests.support.leader_world import BEHIND, EVENTS, IDS, ORDERS, LeaderWorld, Replica
 
 
 def test_a_follower_that_fell_behind_leaves_when_the_controller_agrees() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1, 2, 3)
     world.tell(ORDERS, Replica(2, log_end=4, lag_ms=BEHIND), Replica(3))
     assert world.requests == [], "what a turn tells is looked at together"
@@ -121,7 +22,7 @@ def test_a_follower_that_fell_behind_leaves_when_the_controller_agrees() -> None
 
 
 def test_a_follower_that_caught_up_counts_before_the_controller_is_asked() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1)
     world.tell(ORDERS, Replica(2, joining=1))
     world.turn()
@@ -133,7 +34,7 @@ def test_a_follower_that_caught_up_counts_before_the_controller_is_asked() -> No
 
 
 def test_what_several_partitions_tell_in_a_turn_is_one_request() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1, 2, 3)
     world.lead(EVENTS, 1, 2)
     for partition in (ORDERS, EVENTS):
@@ -144,7 +45,7 @@ def test_what_several_partitions_tell_in_a_turn_is_one_request() -> None:
 
 
 def test_news_of_a_pending_partition_wait_for_its_answer_and_others_for_the_request() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1, 2, 3)
     world.lead(EVENTS, 1, 2)
     world.tell(ORDERS, Replica(2, log_end=4, lag_ms=BEHIND), Replica(3))
@@ -159,7 +60,7 @@ def test_news_of_a_pending_partition_wait_for_its_answer_and_others_for_the_requ
 
 
 def test_an_outdated_fact_asks_for_nothing_and_is_cleared() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1, 2)
     world.tell(ORDERS, Replica(2))
     world.keeper.upcall(ORDERS, 2, False)
@@ -174,7 +75,7 @@ def test_an_outdated_fact_asks_for_nothing_and_is_cleared() -> None:
 
 
 def test_a_broker_that_is_not_alive_does_not_join_until_it_is() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1, 2)
     world.alive.discard(3)
     world.tell(ORDERS, Replica(2), Replica(3, joining=1))
@@ -189,7 +90,7 @@ def test_a_broker_that_is_not_alive_does_not_join_until_it_is() -> None:
 
 
 def test_a_refused_follower_counts_a_while_and_is_looked_at_again() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1)
     world.tell(ORDERS, Replica(2, joining=1))
     world.turn()
@@ -202,7 +103,7 @@ def test_a_refused_follower_counts_a_while_and_is_looked_at_again() -> None:
 
 
 def test_what_the_controller_knows_better_waits_for_it() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1)
     world.tell(ORDERS, Replica(2, joining=1))
     world.turn()
@@ -217,7 +118,7 @@ def test_what_the_controller_knows_better_waits_for_it() -> None:
 
 
 def test_errors_are_retried_after_a_while() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1, 2)
     world.tell(ORDERS, Replica(2, log_end=0, lag_ms=BEHIND))
     world.turn()
@@ -235,7 +136,7 @@ def test_errors_are_retried_after_a_while() -> None:
 
 
 def test_a_second_answer_changes_nothing() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1, 2)
     world.lead(EVENTS, 1, 2)
     world.tell(ORDERS, Replica(2, log_end=0, lag_ms=BEHIND))
@@ -252,7 +153,7 @@ def test_a_second_answer_changes_nothing() -> None:
 
 
 def test_what_we_lead_no_more_is_forgotten() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1, 2)
     world.tell(ORDERS, Replica(2, log_end=0, lag_ms=BEHIND))
     world.turn()
@@ -265,7 +166,7 @@ def test_what_we_lead_no_more_is_forgotten() -> None:
 
 
 def test_a_state_older_than_an_answer_is_not_taken_up() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1, 2)
     world.tell(ORDERS, Replica(2, log_end=0, lag_ms=BEHIND))
     world.turn()
@@ -275,7 +176,7 @@ def test_a_state_older_than_an_answer_is_not_taken_up() -> None:
 
 
 def test_a_new_state_replaces_what_was_asked_for() -> None:
-    world = World()
+    world = LeaderWorld()
     world.lead(ORDERS, 1, 2)
     world.tell(ORDERS, Replica(2, log_end=0, lag_ms=BEHIND))
     world.turn()
