@@ -1,8 +1,5 @@
 /*
- * engine.c: the public engine functions: how any thread hands work to the reactor and waits until it is done.
- *
- * A command runs on the reactor while that runs, and on the caller's thread, under the lifecycle lock, before and after. So
- * partitions and connections have one owner at any moment.
+ * engine.c: the public engine functions, all but those about following (following.c). What they do is done by commands.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,67 +8,12 @@
 #include <string.h>
 
 #include "authorize.h"
+#include "command.h"
 #include "control.h"
 #include "listener.h"
 #include "log_move.h"
 #include "purgatory.h"
 #include "reactor.h"
-
-/* ------------------------------------------------------------------------------------------------ commands */
-
-typedef int32_t plog_act(plog_engine *e, void *arguments);
-
-typedef struct {
-  plog_message message;
-  plog_act *act;
-  void *arguments;
-  int32_t rc;
-  bool done;
-  pthread_mutex_t lock; /* guards rc and done */
-  pthread_cond_t finished;
-} plog_command;
-
-static void run_command(plog_message *message, void *reactor) {
-  plog_command *command = PLOG_CONTAINER_OF(message, plog_command, message);
-  int32_t rc = command->act(reactor, command->arguments);
-  pthread_mutex_lock(&command->lock);
-  command->rc = rc;
-  command->done = true;
-  pthread_cond_signal(&command->finished);
-  pthread_mutex_unlock(&command->lock);
-}
-
-static bool reactor_runs(const plog_engine *e) {
-  return e->state == PLOG_ENGINE_RUNNING || e->state == PLOG_ENGINE_STOPPING;
-}
-
-/* Give message to the reactor; false: none runs, and the lifecycle lock is held. */
-static bool post(plog_engine *e, plog_message *message) {
-  pthread_mutex_lock(&e->lifecycle);
-  if (!reactor_runs(e)) return false;
-  plog__inbox_put(&e->inbox, message);
-  pthread_mutex_unlock(&e->lifecycle);
-  return true;
-}
-
-static int32_t run(plog_engine *e, plog_act *act, void *arguments) {
-  plog_command command = {.message = {NULL, run_command}, .act = act, .arguments = arguments};
-  plog_assert(pthread_mutex_init(&command.lock, NULL) == 0);
-  plog_assert(pthread_cond_init(&command.finished, NULL) == 0);
-  if (post(e, &command.message)) {
-    pthread_mutex_lock(&command.lock);
-    while (!command.done) pthread_cond_wait(&command.finished, &command.lock);
-    pthread_mutex_unlock(&command.lock);
-  } else {
-    plog__reactor_refresh_clock(e);
-    command.rc = act(e, arguments);
-    plog__upcalls_publish(&e->upcalls);
-    pthread_mutex_unlock(&e->lifecycle);
-  }
-  (void)pthread_cond_destroy(&command.finished);
-  (void)pthread_mutex_destroy(&command.lock);
-  return command.rc;
-}
 
 /* ------------------------------------------------------------------------------------------------ life */
 
@@ -207,7 +149,7 @@ static int32_t act_listen(plog_engine *e, void *arguments) {
 
 int32_t plog_engine_listen(plog_engine *e, const char *address, int32_t port, int32_t listener_id, int32_t *out_port) {
   plog_listen_arguments a = {address, port, listener_id, out_port};
-  return run(e, act_listen, &a);
+  return plog__command_run(e, act_listen, &a);
 }
 
 /* ------------------------------------------------------------------------------------------------ partitions */
@@ -245,7 +187,7 @@ static int32_t act_add(plog_engine *e, void *arguments) {
 void plog_engine_add_partitions(plog_engine *e, plog_hosting *hostings, int32_t count) {
   for (int32_t at = 0; at < count; at += PARTITIONS_PER_COMMAND) {
     plog_add_arguments a = {hostings + at, PLOG_MIN(count - at, PARTITIONS_PER_COMMAND)};
-    (void)run(e, act_add, &a);
+    (void)plog__command_run(e, act_add, &a);
   }
 }
 
@@ -294,6 +236,10 @@ static int32_t act_publish(plog_engine *e, void *arguments) {
   bool ceased;
   int32_t rc = plog__partition_publish(p, a->state, e->now_ms, &ceased);
   if (rc) return rc;
+  if (a->state->role != PLOG_ROLE_FOLLOWER)
+    plog__fetcher_unfollow(p);
+  else
+    plog__fetcher_log_changed(p); /* it is asked for with its leader epoch */
   if (ceased) {
     plog__watches_fire_all(&p->sync_watches, PLOG_NOT_LEADER_OR_FOLLOWER, e->now_ms);
     plog__watches_fire_all(&p->offset_watches, PLOG_NOT_LEADER_OR_FOLLOWER, e->now_ms);
@@ -306,7 +252,7 @@ static int32_t act_publish(plog_engine *e, void *arguments) {
 
 int32_t plog_engine_publish(plog_engine *e, int64_t partition, const plog_partition_state *state) {
   plog_partition_arguments a = {.partition = partition, .state = state};
-  return run(e, act_publish, &a);
+  return plog__command_run(e, act_publish, &a);
 }
 
 typedef struct {
@@ -319,6 +265,7 @@ typedef struct {
 static plog_log *remove_partition(plog_engine *e, int64_t number, int32_t error) {
   plog_partition *p = plog__topics_by_number(&e->topics, number);
   if (!p) return NULL;
+  plog__fetcher_unfollow(p);
   end_waiting(e, p, error);
   plog_log *log = p->log;
   plog__topics_remove(&e->topics, p);
@@ -336,7 +283,7 @@ void plog_engine_remove_partitions(plog_engine *e, const int64_t *partitions, in
                                    plog_log **out_logs) {
   for (int32_t at = 0; at < count; at += PARTITIONS_PER_COMMAND) {
     plog_remove_arguments a = {partitions + at, out_logs + at, PLOG_MIN(count - at, PARTITIONS_PER_COMMAND), error};
-    (void)run(e, act_remove, &a);
+    (void)plog__command_run(e, act_remove, &a);
   }
 }
 
@@ -354,6 +301,7 @@ static int32_t act_take_offline(plog_engine *e, void *arguments) {
     plog_partition *p = find_number(e, a->partitions[i]);
     a->logs[i] = NULL;
     if (!p) continue;
+    plog__fetcher_unfollow(p);
     end_waiting(e, p, PLOG_KAFKA_STORAGE_ERROR);
     a->logs[i] = p->log;
     pthread_mutex_lock(&e->topics.lock); /* another thread may be asking for the log */
@@ -366,7 +314,7 @@ static int32_t act_take_offline(plog_engine *e, void *arguments) {
 void plog_engine_take_offline(plog_engine *e, const int64_t *partitions, int32_t count, plog_log **out_logs) {
   for (int32_t at = 0; at < count; at += PARTITIONS_PER_COMMAND) {
     plog_remove_arguments a = {partitions + at, out_logs + at, PLOG_MIN(count - at, PARTITIONS_PER_COMMAND), 0};
-    (void)run(e, act_take_offline, &a);
+    (void)plog__command_run(e, act_take_offline, &a);
   }
 }
 
@@ -403,7 +351,7 @@ static int32_t act_exchange_log(plog_engine *e, void *arguments) {
 int32_t plog_engine_exchange_log(plog_engine *e, int64_t partition, plog_log *log, const char *dir, uint32_t most_bytes,
                                  plog_log **out_old) {
   plog_exchange_arguments a = {partition, log, dir, most_bytes, NULL};
-  int32_t rc = run(e, act_exchange_log, &a);
+  int32_t rc = plog__command_run(e, act_exchange_log, &a);
   if (rc == 0) *out_old = a.old;
   return rc;
 }
@@ -427,7 +375,7 @@ static int32_t act_keep_room(plog_engine *e, void *arguments) {
 int32_t plog_engine_keep_room(plog_engine *e, const char *dir, int64_t reserve_bytes, double reserve_percent) {
   if (reserve_bytes < 0 || !(reserve_percent >= 0 && reserve_percent <= 100)) return -EINVAL;
   plog_room_arguments a = {dir, reserve_bytes, reserve_percent};
-  return run(e, act_keep_room, &a);
+  return plog__command_run(e, act_keep_room, &a);
 }
 
 static int32_t act_group_commit(plog_engine *e, void *arguments) {
@@ -436,7 +384,7 @@ static int32_t act_group_commit(plog_engine *e, void *arguments) {
 
 int32_t plog_engine_group_commit(plog_engine *e, const char *dir) {
   char *copy = strdup(dir);
-  int32_t rc = copy ? run(e, act_group_commit, copy) : -ENOMEM;
+  int32_t rc = copy ? plog__command_run(e, act_group_commit, copy) : -ENOMEM;
   free(copy);
   return rc;
 }
@@ -530,7 +478,7 @@ int32_t plog_engine_append(plog_engine *e, int64_t partition, const uint8_t *bat
   a.copy = malloc(size_bytes ? size_bytes : 1); /* offsets are stamped into it */
   if (!a.copy) return -ENOMEM;
   memcpy(a.copy, batch, size_bytes);
-  int32_t rc = run(e, act_append, &a);
+  int32_t rc = plog__command_run(e, act_append, &a);
   free(a.copy);
   if (rc) return rc;
   *out_base = a.result;
@@ -544,6 +492,7 @@ static int32_t act_append_follower(plog_engine *e, void *arguments) {
   plog_partition *p = find(e, a);
   if (!p) return PLOG_E_CLOSED;
   int32_t rc = plog__partition_append_follower(p, a->data, a->size_bytes, a->offset, a->log_start, e->wall_ms, &a->result);
+  plog__fetcher_log_changed(p);
   plog__partition_fire(p, e->now_ms);
   plog__reactor_report(e, p, rc < 0 && rc != -ENOMEM ? -rc : 0);
   return rc < 0 && rc != -ENOMEM ? PLOG_KAFKA_STORAGE_ERROR : rc;
@@ -556,7 +505,7 @@ int32_t plog_engine_append_follower(plog_engine *e, int64_t partition, const uin
                                 .size_bytes = size_bytes,
                                 .offset = leader_high_watermark,
                                 .log_start = leader_log_start};
-  int32_t rc = run(e, act_append_follower, &a);
+  int32_t rc = plog__command_run(e, act_append_follower, &a);
   if (rc == 0) *out_last = a.result;
   return rc;
 }
@@ -571,7 +520,7 @@ static int32_t act_configure_log(plog_engine *e, void *arguments) {
 
 int32_t plog_engine_configure_log(plog_engine *e, int64_t partition, const plog_log_config *config) {
   plog_partition_arguments a = {.partition = partition, .config = config};
-  return run(e, act_configure_log, &a);
+  return plog__command_run(e, act_configure_log, &a);
 }
 
 static int32_t act_roll(plog_engine *e, void *arguments) {
@@ -584,7 +533,7 @@ static int32_t act_roll(plog_engine *e, void *arguments) {
 
 int32_t plog_engine_roll(plog_engine *e, int64_t partition) {
   plog_partition_arguments a = {.partition = partition};
-  return run(e, act_roll, &a);
+  return plog__command_run(e, act_roll, &a);
 }
 
 static int32_t act_truncate(plog_engine *e, void *arguments) {
@@ -592,13 +541,14 @@ static int32_t act_truncate(plog_engine *e, void *arguments) {
   plog_partition *p = find(e, a);
   if (!p) return PLOG_E_CLOSED;
   int32_t rc = plog__partition_truncate(p, a->offset, a->fully, e->wall_ms);
+  plog__fetcher_log_changed(p);
   if (rc == 0) plog__watches_fire_all(&p->fetch_watches, PLOG_E_AGAIN, e->now_ms);
   return rc;
 }
 
 int32_t plog_engine_truncate(plog_engine *e, int64_t partition, int64_t offset, int32_t fully) {
   plog_partition_arguments a = {.partition = partition, .offset = offset, .fully = fully != 0};
-  return run(e, act_truncate, &a);
+  return plog__command_run(e, act_truncate, &a);
 }
 
 static int32_t act_delete_records(plog_engine *e, void *arguments) {
@@ -606,13 +556,14 @@ static int32_t act_delete_records(plog_engine *e, void *arguments) {
   plog_partition *p = find(e, a);
   if (!p) return PLOG_E_CLOSED;
   int32_t rc = plog__partition_delete_records(p, a->offset, &a->result);
+  plog__fetcher_log_changed(p);
   if (rc == 0) plog__watches_fire_all(&p->fetch_watches, PLOG_E_AGAIN, e->now_ms);
   return rc;
 }
 
 int32_t plog_engine_delete_records(plog_engine *e, int64_t partition, int64_t offset, int64_t *out_start) {
   plog_partition_arguments a = {.partition = partition, .offset = offset};
-  int32_t rc = run(e, act_delete_records, &a);
+  int32_t rc = plog__command_run(e, act_delete_records, &a);
   if (rc == 0) *out_start = a.result;
   return rc;
 }
@@ -620,12 +571,15 @@ int32_t plog_engine_delete_records(plog_engine *e, int64_t partition, int64_t of
 static int32_t act_delete_segments(plog_engine *e, void *arguments) {
   plog_partition_arguments *a = arguments;
   plog_partition *p = find(e, a);
-  return p ? plog_log_delete_segments(p->log, a->offset, &a->count) : PLOG_E_CLOSED;
+  if (!p) return PLOG_E_CLOSED;
+  int32_t rc = plog_log_delete_segments(p->log, a->offset, &a->count);
+  plog__fetcher_log_changed(p);
+  return rc;
 }
 
 int32_t plog_engine_delete_segments(plog_engine *e, int64_t partition, int64_t upto, int32_t *count) {
   plog_partition_arguments a = {.partition = partition, .offset = upto};
-  int32_t rc = run(e, act_delete_segments, &a);
+  int32_t rc = plog__command_run(e, act_delete_segments, &a);
   if (rc == 0) *count = a.count;
   return rc;
 }
@@ -638,7 +592,7 @@ static int32_t act_replace(plog_engine *e, void *arguments) {
 
 int32_t plog_engine_replace(plog_engine *e, int64_t partition, plog_cleaning *c) {
   plog_partition_arguments a = {.partition = partition, .cleaning = c};
-  return run(e, act_replace, &a);
+  return plog__command_run(e, act_replace, &a);
 }
 
 static int32_t act_expire_producers(plog_engine *e, void *arguments) {
@@ -649,7 +603,7 @@ static int32_t act_expire_producers(plog_engine *e, void *arguments) {
 
 int32_t plog_engine_expire_producers(plog_engine *e, int64_t partition, int64_t before_ms, int32_t *count) {
   plog_partition_arguments a = {.partition = partition, .offset = before_ms};
-  int32_t rc = run(e, act_expire_producers, &a);
+  int32_t rc = plog__command_run(e, act_expire_producers, &a);
   if (rc == 0) *count = a.count;
   return rc;
 }
@@ -683,7 +637,7 @@ int32_t plog_engine_peer(plog_engine *e, int64_t conn, char *peer_address, int32
 
 static int32_t post_answer(plog_engine *e, plog_answer *answer) {
   if (!answer) return -ENOMEM;
-  if (post(e, &answer->message)) return 0;
+  if (plog__command_post(e, &answer->message)) return 0;
   pthread_mutex_unlock(&e->lifecycle);
   free(answer);
   return PLOG_E_STOPPED;
@@ -723,7 +677,7 @@ static int32_t act_throttle(plog_engine *e, void *arguments) {
 
 int32_t plog_engine_throttle(plog_engine *e, int64_t conn, int32_t ms) {
   plog_conn_arguments a = {conn, ms};
-  return run(e, act_throttle, &a);
+  return plog__command_run(e, act_throttle, &a);
 }
 
 static int32_t act_disconnect(plog_engine *e, void *arguments) {
@@ -736,7 +690,7 @@ static int32_t act_disconnect(plog_engine *e, void *arguments) {
 
 int32_t plog_engine_disconnect(plog_engine *e, int64_t conn) {
   plog_conn_arguments a = {conn, 0};
-  return run(e, act_disconnect, &a);
+  return plog__command_run(e, act_disconnect, &a);
 }
 
 /* ------------------------------------------------------------------------------------------------ authorization */
@@ -765,7 +719,7 @@ int32_t plog_engine_publish_grant(plog_engine *e, int32_t principal, int32_t res
   if (name_bytes > UINT32_MAX) return -EINVAL;
   plog_grant_arguments a = {
       {principal, resource, name ? name : (const uint8_t *)"", (uint32_t)name_bytes}, operations, generation};
-  return run(e, act_publish_grant, &a);
+  return plog__command_run(e, act_publish_grant, &a);
 }
 
 static int32_t act_revoke_grants(plog_engine *e, void *arguments) {
@@ -775,7 +729,7 @@ static int32_t act_revoke_grants(plog_engine *e, void *arguments) {
 }
 
 int32_t plog_engine_revoke_grants(plog_engine *e) {
-  return run(e, act_revoke_grants, NULL);
+  return plog__command_run(e, act_revoke_grants, NULL);
 }
 
 typedef struct {
@@ -794,7 +748,7 @@ static int32_t act_set_principal(plog_engine *e, void *arguments) {
 
 int32_t plog_engine_set_principal(plog_engine *e, int64_t conn, int32_t principal) {
   plog_principal_arguments a = {.conn = conn, .principal = principal};
-  return principal < 0 || principal == PLOG_PRINCIPAL_ANY ? -EINVAL : run(e, act_set_principal, &a);
+  return principal < 0 || principal == PLOG_PRINCIPAL_ANY ? -EINVAL : plog__command_run(e, act_set_principal, &a);
 }
 
 static int32_t act_set_listener_principal(plog_engine *e, void *arguments) {
@@ -806,7 +760,7 @@ int32_t plog_engine_set_listener_principal(plog_engine *e, int32_t listener_id, 
   plog_principal_arguments a = {.listener_id = listener_id, .principal = principal};
   if (listener_id < 0 || listener_id > PLOG_LISTENER_ID_MAX) return -EINVAL;
   if (principal < 0 || principal == PLOG_PRINCIPAL_ANY) return -EINVAL;
-  return run(e, act_set_listener_principal, &a);
+  return plog__command_run(e, act_set_listener_principal, &a);
 }
 
 /* ------------------------------------------------------------------------------------------------ settings, counters */
@@ -837,7 +791,7 @@ static int32_t act_publish_node(plog_engine *e, void *arguments) {
 int32_t plog_engine_publish_node(plog_engine *e, int32_t listener_id, int32_t broker_id, const char *host, int32_t port,
                                  const char *rack) {
   plog_node_arguments a = {listener_id, broker_id, host, port, rack};
-  return run(e, act_publish_node, &a);
+  return plog__command_run(e, act_publish_node, &a);
 }
 
 void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out) {

@@ -15,16 +15,12 @@
 #include <string.h>
 
 #include "authorize.h"
+#include "fetch_request.h"
 #include "soundness.h"
 #include "wire.h"
 
-#define FLEXIBLE_VERSION 12
-#define TOPIC_ID_VERSION 13
-#define SESSION_VERSION 7
 #define NODES_VERSION 16
-#define CONSUMER_ID (-1)
-#define DEBUG_ID (-2)
-#define PARTITIONS_MAX 200000 /* in one set: the memory a partition takes is many times its bytes on the wire */
+#define PREFERENCE_VERSION 11 /* consumers are told of a better replica, and may read from followers */
 #define ANSWER_BYTES_MAX (1 << 30)
 #define COPIED_SLICE_BYTES 16384u /* below this, copying costs less than a system call of its own */
 #define BOUND_UNKNOWN (INT64_MAX / 2)
@@ -37,6 +33,7 @@ struct plog_fetch {
   plog_link woken;
   plog_out answer;
   int32_t replica_id;
+  int64_t broker_epoch;
   int32_t max_wait_ms;
   int32_t min_bytes;
   int32_t max_bytes;
@@ -44,11 +41,13 @@ struct plog_fetch {
   plog_isolation isolation;
   int32_t session_id; /* as requested */
   int32_t session_epoch;
+  plog_bytes rack; /* of a consumer that may be sent to another replica: owned. NULL: of nobody else */
   int32_t top_error;
   int32_t refused;  /* 0, or the error of every partition: a follower that is none of the cluster's */
   bool restricted;  /* partitions may be refused */
   bool incremental; /* answers only what changed */
   bool parked;
+  bool has_waited;             /* it was parked; what it asked for is old, and says nothing of how far a follower is now */
   int32_t checks_count;        /* ranges being read that it waits for, however long */
   int64_t bound_bytes;         /* while parked: no more than this can be there */
   plog_fetch_session *session; /* held; NULL: own_set */
@@ -69,7 +68,7 @@ typedef struct {
   bool at_least_one; /* nothing was found yet: the next batch is served however large */
   int64_t total_bytes;
   int32_t hosted_count;
-  bool must_answer; /* an error or a divergence */
+  bool must_answer; /* an error, a divergence, a better replica */
 } plog_fetch_pass;
 
 static plog_partition *resolve(plog_engine *e, plog_fetch_partition *part) {
@@ -97,9 +96,11 @@ static void read_failed(plog_fetch *fetch, plog_fetch_partition *part, const plo
 
 static int32_t check_reader(const plog_fetch *fetch, const plog_fetch_partition *part, const plog_partition *p) {
   bool follower = fetch->replica_id >= 0;
-  int32_t rc = plog__partition_check_read(p, part->current_epoch, follower || fetch->request.api_version < 11);
+  bool leader_only = follower || fetch->request.api_version < PREFERENCE_VERSION;
+  int32_t rc = plog__partition_check_read(p, part->current_epoch, leader_only);
   if (rc) return rc;
-  if (follower && !plog__partition_has_replica(p, fetch->replica_id)) return PLOG_NOT_LEADER_OR_FOLLOWER;
+  if (follower && !plog__partition_has_replica(p, fetch->replica_id)) /* perhaps not yet, in the epoch it says */
+    return part->current_epoch >= 0 ? PLOG_UNKNOWN_LEADER_EPOCH : PLOG_NOT_LEADER_OR_FOLLOWER;
   if (fetch->request.api_version < 10 && p->rules.compression == PLOG_CODEC_ZSTD) return PLOG_UNSUPPORTED_COMPRESSION_TYPE;
   return part->offset < plog__log_start(p->log) ? PLOG_OFFSET_OUT_OF_RANGE : 0;
 }
@@ -179,17 +180,54 @@ static int32_t take_slice(plog_fetch *fetch, plog_fetch_partition *part, plog_pa
   return 0;
 }
 
-static int32_t read_hosted(plog_fetch *fetch, plog_fetch_partition *part, plog_partition *p, plog_fetch_pass *pass) {
+/* The in-sync replica in the reader's rack that is furthest and has what it asks for; NULL: it is served here. */
+static const plog_replica *find_preferred(const plog_fetch *fetch, const plog_fetch_partition *part,
+                                          const plog_partition *p) {
+  if (!fetch->rack.data || plog__partition_role(p) != PLOG_ROLE_LEADER) return NULL;
+  const plog_nodes *nodes = &fetch->engine->nodes;
+  int32_t listener_id = fetch->request.conn->listener_id;
+  if (plog__nodes_in_rack(nodes, listener_id, p->broker_id, fetch->rack)) return NULL;
+  const plog_replica *best = NULL;
+  for (int32_t i = 0; i < p->replicas_count; i++) {
+    const plog_replica *r = &p->replicas[i];
+    if (r->broker_id == p->broker_id || !r->in_isr || r->log_end < part->offset || r->log_start > part->offset) continue;
+    if (!plog__nodes_in_rack(nodes, listener_id, r->broker_id, fetch->rack)) continue;
+    bool better =
+        !best || r->log_end > best->log_end || (r->log_end == best->log_end && r->caught_up_ms > best->caught_up_ms);
+    if (better) best = r;
+  }
+  return best;
+}
+
+/* The follower asked for what it lacks: that is how far it is. */
+static int32_t note_progress(plog_fetch *fetch, const plog_fetch_partition *part, plog_partition *p) {
   plog_engine *e = fetch->engine;
+  bool moved;
+  int32_t rc = plog__partition_follower_fetched(p, fetch->replica_id, fetch->broker_epoch, part->offset, part->log_start,
+                                                e->now_ms, &moved);
+  plog__reactor_report(e, p, 0);
+  if (rc == 0 && moved) plog__partition_fire(p, e->now_ms);
+  return rc;
+}
+
+static bool is_held_back(const plog_fetch *fetch, const plog_partition *p) {
+  const plog_engine *e = fetch->engine;
+  return fetch->replica_id >= 0 && plog__throttle_exceeded(&e->leading, e->now_ms) &&
+         plog__partition_holds_back(p, fetch->replica_id);
+}
+
+static int32_t read_hosted(plog_fetch *fetch, plog_fetch_partition *part, plog_partition *p, plog_fetch_pass *pass) {
   int32_t rc = check_reader(fetch, part, p);
-  if (rc == 0) rc = check_divergence(part, p);
-  if (rc == 0 && !part->read.diverging && part->offset > plog__log_end(p->log)) rc = PLOG_OFFSET_OUT_OF_RANGE;
-  if (rc == 0 && !part->read.diverging) rc = take_slice(fetch, part, p, pass);
-  if (rc == 0 && !part->read.diverging && fetch->replica_id >= 0) {
-    bool moved;
-    rc = plog__partition_follower_fetched(p, fetch->replica_id, part->offset, part->log_start, e->now_ms, &moved);
-    plog__reactor_report(e, p, 0);
-    if (rc == 0 && moved) plog__partition_fire(p, e->now_ms);
+  const plog_replica *preferred = rc == 0 ? find_preferred(fetch, part, p) : NULL;
+  if (preferred) {
+    part->read.sends_elsewhere = true;
+    part->read.preferred_id = preferred->broker_id;
+  } else {
+    if (rc == 0) rc = check_divergence(part, p);
+    bool reads = rc == 0 && !part->read.diverging;
+    if (reads && part->offset > plog__log_end(p->log)) rc = PLOG_OFFSET_OUT_OF_RANGE;
+    if (reads && rc == 0 && !is_held_back(fetch, p)) rc = take_slice(fetch, part, p, pass);
+    if (reads && rc == 0 && fetch->replica_id >= 0 && !fetch->has_waited) rc = note_progress(fetch, part, p);
   }
   if (rc) return rc;
   part->read.high_watermark = plog__partition_high_watermark(p);
@@ -234,7 +272,7 @@ static void read_partition(plog_fetch *fetch, plog_fetch_partition *part, plog_f
     pass->must_answer = true;
     return;
   }
-  if (part->read.diverging) pass->must_answer = true;
+  if (part->read.diverging || part->read.sends_elsewhere) pass->must_answer = true;
   uint32_t size = part->read.slice.size_bytes;
   if (size == 0) return;
   pass->at_least_one = false;
@@ -247,7 +285,7 @@ static void read_partition(plog_fetch *fetch, plog_fetch_partition *part, plog_f
 /* What an incremental answer leaves out: partitions about which there is nothing new. Remembers what it tells. */
 static bool is_news(plog_fetch_partition *part) {
   const plog_fetch_read *read = &part->read;
-  bool news = read->slice.size_bytes > 0 || read->diverging || read->error;
+  bool news = read->slice.size_bytes > 0 || read->diverging || read->sends_elsewhere || read->error;
   if (part->told_high_watermark != read->high_watermark || part->told_log_start != read->log_start) news = true;
   /* After an error the next good answer is news, whatever it says. */
   part->told_high_watermark = read->error ? -1 : read->high_watermark;
@@ -295,7 +333,7 @@ static bool is_looked_up(int32_t error) {
 static void write_partition_head(plog_writer *w, const plog_fetch *fetch, const plog_fetch_partition *part) {
   const plog_fetch_read *read = &part->read;
   int16_t version = fetch->request.api_version;
-  bool flexible = version >= FLEXIBLE_VERSION;
+  bool flexible = version >= PLOG_FETCH_FLEXIBLE_VERSION;
   plog_write_i32(w, part->index);
   plog_write_i16(w, (int16_t)read->error);
   plog_write_i64(w, read->high_watermark);
@@ -309,7 +347,7 @@ static void write_partition_head(plog_writer *w, const plog_fetch *fetch, const 
     plog_write_i64(w, read->aborted[i * 2 + 1]);
     if (flexible) plog_write_no_tags(w);
   }
-  if (version >= 11) plog_write_i32(w, -1); /* preferred read replica: none */
+  if (version >= PREFERENCE_VERSION) plog_write_i32(w, read->sends_elsewhere ? read->preferred_id : -1);
   if (flexible)
     plog_write_uvarint(w, read->slice.size_bytes + 1);
   else
@@ -317,7 +355,7 @@ static void write_partition_head(plog_writer *w, const plog_fetch *fetch, const 
 }
 
 static void write_partition_tags(plog_writer *w, const plog_fetch *fetch, const plog_fetch_read *read) {
-  if (fetch->request.api_version < FLEXIBLE_VERSION) return;
+  if (fetch->request.api_version < PLOG_FETCH_FLEXIBLE_VERSION) return;
   bool leader = names_leader(fetch, read);
   plog_write_uvarint(w, (uint32_t)read->diverging + (uint32_t)leader);
   if (read->diverging) {
@@ -354,7 +392,7 @@ static int32_t add_partition(plog_fetch *fetch, plog_fetch_partition *part) {
   plog_assert(plog_writer_status(&w) == 0);
   plog__out_wrote(&fetch->answer, (uint32_t)w.size_bytes);
   int32_t rc = add_records(fetch, &part->read.slice);
-  if (rc || fetch->request.api_version < FLEXIBLE_VERSION) return rc;
+  if (rc || fetch->request.api_version < PLOG_FETCH_FLEXIBLE_VERSION) return rc;
   room = plog__out_room(&fetch->answer, &fetch->engine->buffers, 64);
   if (!room) return -ENOMEM;
   plog_writer_fixed(&w, room, 64);
@@ -365,7 +403,7 @@ static int32_t add_partition(plog_fetch *fetch, plog_fetch_partition *part) {
 }
 
 static int32_t add_topic_head(plog_fetch *fetch, const plog_fetch_topic *topic, int32_t partitions_count) {
-  bool flexible = fetch->request.api_version >= FLEXIBLE_VERSION;
+  bool flexible = fetch->request.api_version >= PLOG_FETCH_FLEXIBLE_VERSION;
   size_t bound = topic->name_bytes + 32;
   uint8_t *room = plog__out_room(&fetch->answer, &fetch->engine->buffers, (uint32_t)bound);
   if (!room) return -ENOMEM;
@@ -383,7 +421,7 @@ static int32_t add_topic_head(plog_fetch *fetch, const plog_fetch_topic *topic, 
 
 static int32_t add_topics(plog_fetch *fetch, plog_fetch_set *set, plog_named_nodes *named) {
   static const uint8_t no_tags = 0;
-  bool flexible = fetch->request.api_version >= FLEXIBLE_VERSION;
+  bool flexible = fetch->request.api_version >= PLOG_FETCH_FLEXIBLE_VERSION;
   plog_link *at = skip_old(set, set->order.next);
   while (at != &set->order) {
     int32_t count;
@@ -402,7 +440,7 @@ static int32_t add_topics(plog_fetch *fetch, plog_fetch_set *set, plog_named_nod
 }
 
 static int32_t add_tail(plog_fetch *fetch, const plog_named_nodes *named) {
-  if (fetch->request.api_version < FLEXIBLE_VERSION) return 0;
+  if (fetch->request.api_version < PLOG_FETCH_FLEXIBLE_VERSION) return 0;
   size_t bound = plog__named_nodes_bound(named);
   uint8_t *room = plog__out_room(&fetch->answer, &fetch->engine->buffers, (uint32_t)bound);
   if (!room) return -ENOMEM;
@@ -417,7 +455,7 @@ static int32_t add_tail(plog_fetch *fetch, const plog_named_nodes *named) {
 /* The whole answer into fetch->answer. set NULL: an answer without topics. */
 static int32_t encode(plog_fetch *fetch, plog_fetch_set *set, int32_t session_id) {
   int16_t version = fetch->request.api_version;
-  bool flexible = version >= FLEXIBLE_VERSION;
+  bool flexible = version >= PLOG_FETCH_FLEXIBLE_VERSION;
   uint8_t *size_at = plog__out_room(&fetch->answer, &fetch->engine->buffers, 64);
   if (!size_at) return -ENOMEM;
   plog_writer w;
@@ -426,7 +464,7 @@ static int32_t encode(plog_fetch *fetch, plog_fetch_set *set, int32_t session_id
   plog_write_i32(&w, fetch->request.correlation_id);
   if (flexible) plog_write_no_tags(&w);
   plog_write_i32(&w, 0); /* throttle time */
-  if (version >= SESSION_VERSION) {
+  if (version >= PLOG_FETCH_SESSION_VERSION) {
     plog_write_i16(&w, (int16_t)fetch->top_error);
     plog_write_i32(&w, session_id);
   }
@@ -500,15 +538,27 @@ static void answer_top_error(plog_fetch *fetch, int32_t error) {
   finish(fetch, encode(fetch, NULL, PLOG_SESSION_NONE));
 }
 
+/* What followers are given of partitions whose rate is limited. */
+static void count_throttled(plog_fetch *fetch, const plog_fetch_set *set) {
+  plog_engine *e = fetch->engine;
+  if (fetch->replica_id < 0 || !plog__throttle_on(&e->leading)) return;
+  for (plog_link *at = set->order.next; at != &set->order; at = at->next) {
+    const plog_fetch_partition *part = PART_OF(at);
+    if (part->read.slice.size_bytes > 0 && (part->partition->throttled & PLOG_THROTTLED_LEADING))
+      plog__throttle_moved(&e->leading, part->read.slice.size_bytes, e->now_ms);
+  }
+}
+
 /* Answer with what was read. */
 static void answer(plog_fetch *fetch) {
   plog_engine *e = fetch->engine;
   plog_fetch_set *set = set_of(fetch);
+  count_throttled(fetch, set);
   select_told(fetch, set);
   int32_t session_id = fetch->session ? fetch->session->id : PLOG_SESSION_NONE;
   bool wants_session = !fetch->session && fetch->session_epoch == PLOG_SESSION_EPOCH_FIRST;
-  if (wants_session && fetch->request.api_version >= SESSION_VERSION) {
-    bool by_id = fetch->request.api_version >= TOPIC_ID_VERSION;
+  if (wants_session && fetch->request.api_version >= PLOG_FETCH_SESSION_VERSION) {
+    bool by_id = fetch->request.api_version >= PLOG_FETCH_TOPIC_ID_VERSION;
     plog_fetch_session *session = plog__fetch_sessions_add(&e->sessions, set, fetch->replica_id >= 0, by_id, e->now_ms);
     if (session) {
       plog__fetch_session_hold(session);
@@ -528,7 +578,7 @@ static void fired(plog_watch *watch, int32_t error, int64_t now_ms);
 static bool park(plog_fetch *fetch, const plog_fetch_pass *pass) {
   plog_engine *e = fetch->engine;
   if (plog__timers_arm(&e->timers, &fetch->timer, fetch->deadline_ms)) return false;
-  fetch->parked = true;
+  fetch->parked = fetch->has_waited = true;
   plog__count(&e->counters.delayed_now, 1);
   fetch->bound_bytes = pass->total_bytes;
   plog_fetch_set *set = set_of(fetch);
@@ -593,139 +643,6 @@ static void expire(plog_timer *timer, int64_t now_ms) {
   attempt(fetch, true);
 }
 
-/* ------------------------------------------------------------------------------------------------ decoding */
-
-static plog_fetch_topic *read_topic(plog_reader *r, int16_t version) {
-  if (version >= TOPIC_ID_VERSION) {
-    const uint8_t *id = plog_read_raw(r, PLOG_TOPIC_ID_BYTES);
-    return id ? plog__fetch_topic_open(id, NULL, 0) : NULL;
-  }
-  plog_bytes name = plog_read_string(r, version >= FLEXIBLE_VERSION);
-  return r->status ? NULL : plog__fetch_topic_open(NULL, name.data, name.size_bytes);
-}
-
-static void skip_topic(plog_reader *r, int16_t version) {
-  if (version >= TOPIC_ID_VERSION)
-    (void)plog_read_raw(r, PLOG_TOPIC_ID_BYTES);
-  else
-    (void)plog_read_string(r, version >= FLEXIBLE_VERSION);
-}
-
-static int32_t read_count(plog_reader *r, int16_t version, size_t element_min_bytes) {
-  int32_t count = plog_read_array(r, version >= FLEXIBLE_VERSION, element_min_bytes);
-  if (count < 0) plog_reader_fail(r, PLOG_E_MALFORMED);
-  return PLOG_MAX(count, 0);
-}
-
-static int32_t read_topics_count(plog_reader *r, int16_t version) {
-  return read_count(r, version, version >= TOPIC_ID_VERSION ? 18 : version >= FLEXIBLE_VERSION ? 3 : 6);
-}
-
-static size_t partition_bytes(int16_t version) {
-  return 16u + (version >= 9 ? 4u : 0u) + (version >= 12 ? 5u : 0u) + (version >= 5 ? 8u : 0u);
-}
-
-typedef struct {
-  int32_t index;
-  int32_t current_epoch;
-  int64_t offset;
-  int32_t last_epoch;
-  int64_t log_start;
-  int32_t max_bytes;
-} plog_fetch_asked;
-
-static void read_asked(plog_reader *r, int16_t version, plog_fetch_asked *out) {
-  out->index = plog_read_i32(r);
-  out->current_epoch = version >= 9 ? plog_read_i32(r) : -1;
-  out->offset = plog_read_i64(r);
-  out->last_epoch = version >= 12 ? plog_read_i32(r) : -1;
-  out->log_start = version >= 5 ? plog_read_i64(r) : -1;
-  out->max_bytes = plog_read_i32(r);
-  if (version >= FLEXIBLE_VERSION) plog_skip_tags(r);
-}
-
-/* Step over both lists of topics, to check them and to come to what follows. */
-static void skip_topics(plog_reader *r, int16_t version) {
-  bool flexible = version >= FLEXIBLE_VERSION;
-  int32_t total = 0;
-  int32_t topics = read_topics_count(r, version);
-  for (; topics > 0 && r->status == 0; topics--) {
-    skip_topic(r, version);
-    int32_t parts = read_count(r, version, partition_bytes(version));
-    total += parts;
-    if (total > PARTITIONS_MAX) plog_reader_fail(r, PLOG_E_MALFORMED);
-    plog_fetch_asked asked;
-    for (; parts > 0 && r->status == 0; parts--) read_asked(r, version, &asked);
-    if (flexible) plog_skip_tags(r);
-  }
-  if (version < SESSION_VERSION) return;
-  for (topics = read_topics_count(r, version); topics > 0 && r->status == 0; topics--) {
-    skip_topic(r, version);
-    int32_t parts = read_count(r, version, 4);
-    (void)plog_read_raw(r, (size_t)parts * 4);
-    if (flexible) plog_skip_tags(r);
-  }
-}
-
-/* The tags at the end of the request; the replica's id moved there in version 15. */
-static void read_tail(plog_reader *r, int16_t version, int32_t *replica_id) {
-  if (version >= 11) (void)plog_read_string(r, version >= FLEXIBLE_VERSION); /* rack id */
-  if (version < FLEXIBLE_VERSION) return;
-  uint32_t count = plog_read_uvarint(r);
-  while (count-- > 0 && r->status == 0) {
-    uint32_t tag = plog_read_uvarint(r);
-    uint32_t size = plog_read_uvarint(r);
-    const uint8_t *value = plog_read_raw(r, size);
-    if (!value || tag != 1 || version < 15) continue;
-    plog_reader state;
-    plog_reader_init(&state, value, size);
-    *replica_id = plog_read_i32(&state);
-    if (state.status) plog_reader_fail(r, PLOG_E_MALFORMED);
-  }
-}
-
-static int32_t put_topics(plog_fetch *fetch, plog_reader *r, plog_fetch_set *set) {
-  int16_t version = fetch->request.api_version;
-  for (int32_t topics = read_topics_count(r, version); topics > 0; topics--) {
-    plog_fetch_topic *topic = read_topic(r, version);
-    if (!topic) return -ENOMEM;
-    int32_t rc = 0;
-    for (int32_t parts = read_count(r, version, partition_bytes(version)); parts > 0 && rc == 0; parts--) {
-      plog_fetch_asked asked;
-      read_asked(r, version, &asked);
-      plog_fetch_partition *part = plog__fetch_set_put(set, topic, asked.index);
-      if (!part || set->count > PARTITIONS_MAX) {
-        rc = -ENOMEM;
-        break;
-      }
-      part->current_epoch = asked.current_epoch;
-      part->offset = asked.offset;
-      part->last_epoch = asked.last_epoch;
-      part->log_start = asked.log_start;
-      part->max_bytes = asked.max_bytes;
-    }
-    plog__fetch_topic_close(topic);
-    if (rc) return rc;
-    if (version >= FLEXIBLE_VERSION) plog_skip_tags(r);
-  }
-  return 0;
-}
-
-static int32_t remove_forgotten(plog_fetch *fetch, plog_reader *r, plog_fetch_set *set) {
-  int16_t version = fetch->request.api_version;
-  for (int32_t topics = read_topics_count(r, version); topics > 0; topics--) {
-    plog_fetch_topic *topic = read_topic(r, version);
-    if (!topic) return -ENOMEM;
-    for (int32_t parts = read_count(r, version, 4); parts > 0; parts--) {
-      plog_fetch_partition *part = plog__fetch_set_find(set, topic, plog_read_i32(r));
-      if (part) plog__fetch_set_remove(set, part);
-    }
-    plog__fetch_topic_close(topic);
-    if (version >= FLEXIBLE_VERSION) plog_skip_tags(r);
-  }
-  return 0;
-}
-
 /* ------------------------------------------------------------------------------------------------ the request */
 
 static bool is_full(const plog_fetch *fetch) {
@@ -740,20 +657,20 @@ static int32_t find_session(const plog_fetch *fetch, plog_fetch_session **out) {
   plog_fetch_session *session = plog__fetch_sessions_find(&fetch->engine->sessions, fetch->session_id);
   if (!session) return PLOG_FETCH_SESSION_ID_NOT_FOUND;
   if (session->epoch != fetch->session_epoch) return PLOG_INVALID_FETCH_SESSION_EPOCH;
-  if (session->by_id != (fetch->request.api_version >= TOPIC_ID_VERSION)) return PLOG_FETCH_SESSION_TOPIC_ID_ERROR;
+  if (session->by_id != (fetch->request.api_version >= PLOG_FETCH_TOPIC_ID_VERSION))
+    return PLOG_FETCH_SESSION_TOPIC_ID_ERROR;
   if (session->fetch) answer_top_error(session->fetch, PLOG_INVALID_FETCH_SESSION_EPOCH);
   *out = session;
   return 0;
 }
 
 /* A request that goes on with a session. 0 | the error of the whole answer | -ENOMEM */
-static int32_t continue_session(plog_fetch *fetch, plog_reader *r) {
+static int32_t continue_session(plog_fetch *fetch, const plog_fetch_request *q) {
   plog_engine *e = fetch->engine;
   plog_fetch_session *session;
   int32_t rc = find_session(fetch, &session);
   if (rc) return rc;
-  rc = put_topics(fetch, r, &session->set);
-  if (rc == 0) rc = remove_forgotten(fetch, r, &session->set);
+  rc = plog__fetch_request_put(q, &session->set, true);
   if (rc || session->set.count == 0) {
     plog__fetch_sessions_remove(&e->sessions, session);
     return rc;
@@ -766,8 +683,8 @@ static int32_t continue_session(plog_fetch *fetch, plog_reader *r) {
   return 0;
 }
 
-static int32_t begin(plog_fetch *fetch, plog_reader *r) {
-  if (!is_full(fetch)) return continue_session(fetch, r);
+static int32_t begin(plog_fetch *fetch, const plog_fetch_request *q) {
+  if (!is_full(fetch)) return continue_session(fetch, q);
   if (fetch->session_id != PLOG_SESSION_NONE) {
     plog_fetch_session *old = plog__fetch_sessions_find(&fetch->engine->sessions, fetch->session_id);
     if (old) {
@@ -775,28 +692,24 @@ static int32_t begin(plog_fetch *fetch, plog_reader *r) {
       plog__fetch_sessions_remove(&fetch->engine->sessions, old);
     }
   }
-  return put_topics(fetch, r, &fetch->own_set);
+  return plog__fetch_request_put(q, &fetch->own_set, false);
 }
 
 /* ------------------------------------------------------------------------------------------------ what may be read */
 
-/* Ask what is not known yet of the topics that the request names. */
-static void authorize_topics(plog_authorizer *a, plog_reader r, int16_t version) {
-  for (int32_t topics = read_topics_count(&r, version); topics > 0 && a->status == 0; topics--) {
-    const uint8_t *id = version >= TOPIC_ID_VERSION ? plog_read_raw(&r, PLOG_TOPIC_ID_BYTES) : NULL;
-    plog__authorize_topic(a, id, id ? (plog_bytes){NULL, 0} : plog_read_string(&r, version >= FLEXIBLE_VERSION));
-    plog_fetch_asked asked;
-    for (int32_t parts = read_count(&r, version, partition_bytes(version)); parts > 0; parts--)
-      read_asked(&r, version, &asked);
-    if (version >= FLEXIBLE_VERSION) plog_skip_tags(&r);
-  }
+/* Ask what is not known yet of a topic that the request names. */
+static bool authorize_topic(void *context, const uint8_t *id, plog_bytes name) {
+  plog_authorizer *a = context;
+  plog__authorize_topic(a, id, name);
+  return a->status == 0;
 }
 
 /*
- * May the request go on? Nothing is changed by it yet, but that nobody else is waiting with its session. r: at its topics.
- * As plog__authorize_end
+ * May the request go on? Nothing is changed by it yet, but that nobody else is waiting with its session. As
+ * plog__authorize_end
  */
-static int32_t authorize(plog_fetch *fetch, plog_conn *conn, const plog_frame *frame, plog_reader r, plog_authorizer *a) {
+static int32_t authorize(plog_fetch *fetch, plog_conn *conn, const plog_frame *frame, const plog_fetch_request *q,
+                         plog_authorizer *a) {
   bool follows = fetch->replica_id >= 0;
   plog__authorize_begin(a, fetch->engine, conn, follows ? PLOG_GRANT_CLUSTER_ACTION : PLOG_GRANT_READ);
   if (follows) {
@@ -805,7 +718,7 @@ static int32_t authorize(plog_fetch *fetch, plog_conn *conn, const plog_frame *f
     return plog__authorize_end(a, frame);
   }
   fetch->restricted = true;
-  authorize_topics(a, r, frame->api_version);
+  plog__fetch_request_each_topic(q, authorize_topic, a);
   plog_fetch_session *session;
   if (!is_full(fetch) && find_session(fetch, &session) == 0) plog__authorize_set(a, &session->set);
   return plog__authorize_end(a, frame);
@@ -813,20 +726,7 @@ static int32_t authorize(plog_fetch *fetch, plog_conn *conn, const plog_frame *f
 
 static const plog_request_ops fetch_ops;
 
-static void read_head(plog_fetch *fetch, plog_reader *r) {
-  int16_t version = fetch->request.api_version;
-  if (version >= FLEXIBLE_VERSION) plog_skip_tags(r);
-  fetch->replica_id = version <= 14 ? plog_read_i32(r) : CONSUMER_ID;
-  fetch->max_wait_ms = plog_read_i32(r);
-  fetch->min_bytes = plog_read_i32(r);
-  fetch->max_bytes = plog_read_i32(r);
-  int8_t isolation = plog_read_i8(r);
-  fetch->session_id = version >= SESSION_VERSION ? plog_read_i32(r) : PLOG_SESSION_NONE;
-  fetch->session_epoch = version >= SESSION_VERSION ? plog_read_i32(r) : PLOG_SESSION_EPOCH_LAST;
-  fetch->isolation = isolation == 1 ? PLOG_READ_COMMITTED : PLOG_READ_UNCOMMITTED;
-}
-
-static plog_fetch *open_fetch(plog_engine *e, const plog_frame *frame) {
+static plog_fetch *open_fetch(plog_engine *e, const plog_frame *frame, const plog_fetch_request *q) {
   plog_fetch *fetch = calloc(1, sizeof *fetch);
   if (!fetch) return NULL;
   fetch->request.ops = &fetch_ops;
@@ -838,6 +738,21 @@ static plog_fetch *open_fetch(plog_engine *e, const plog_frame *frame) {
   plog_list_init(&fetch->woken);
   plog__out_init(&fetch->answer);
   plog__fetch_set_init(&fetch->own_set, e->hash_key);
+  fetch->replica_id = q->replica_id;
+  fetch->broker_epoch = q->broker_epoch;
+  fetch->max_wait_ms = q->max_wait_ms;
+  fetch->min_bytes = q->min_bytes;
+  fetch->max_bytes = q->max_bytes;
+  fetch->session_id = q->session_id;
+  fetch->session_epoch = q->session_epoch;
+  fetch->isolation = q->committed_only ? PLOG_READ_COMMITTED : PLOG_READ_UNCOMMITTED;
+  if (q->replica_id >= 0 || q->replica_id == PLOG_FETCH_DEBUGGER) fetch->isolation = PLOG_READ_LOG_END;
+  fetch->deadline_ms = e->now_ms + PLOG_MAX(q->max_wait_ms, 0);
+  if (!e->select_by_rack || q->replica_id >= 0 || q->rack.size_bytes == 0) return fetch;
+  uint8_t *rack = malloc(q->rack.size_bytes);
+  if (!rack) return fetch; /* it is served here */
+  memcpy(rack, q->rack.data, q->rack.size_bytes);
+  fetch->rack = (plog_bytes){rack, q->rack.size_bytes};
   return fetch;
 }
 
@@ -847,35 +762,26 @@ static void free_fetch(plog_fetch *fetch) {
   release_session(fetch);
   plog__fetch_set_deinit(&fetch->own_set);
   plog__out_deinit(&fetch->answer, &fetch->engine->buffers);
+  free((void *)(uintptr_t)fetch->rack.data);
   free(fetch);
 }
 
 int32_t plog__fetch_handle(plog_engine *e, plog_conn *conn, const plog_frame *frame) {
-  plog_fetch *fetch = open_fetch(e, frame);
+  plog_fetch_request q;
+  if (plog__fetch_request_read(&q, frame->api_version, frame->body, frame->body_bytes)) return PLOG_E_MALFORMED;
+  plog_fetch *fetch = open_fetch(e, frame, &q);
   if (!fetch) return -ENOMEM;
-  plog_reader r;
-  plog_reader_init(&r, frame->body, frame->body_bytes);
-  read_head(fetch, &r);
-  plog_reader ahead = r;
-  skip_topics(&ahead, frame->api_version);
-  read_tail(&ahead, frame->api_version, &fetch->replica_id);
-  if (ahead.status) {
-    free_fetch(fetch);
-    return PLOG_E_MALFORMED;
-  }
-  if (fetch->replica_id >= 0 || fetch->replica_id == DEBUG_ID) fetch->isolation = PLOG_READ_LOG_END;
-  fetch->deadline_ms = e->now_ms + PLOG_MAX(fetch->max_wait_ms, 0);
   plog_authorizer a;
   int32_t rc = 0;
   if (!plog__grants_everyone(&e->grants, fetch->replica_id >= 0 ? PLOG_GRANT_CLUSTER_ACTION : PLOG_GRANT_READ))
-    rc = authorize(fetch, conn, frame, r, &a);
+    rc = authorize(fetch, conn, frame, &q, &a);
   if (rc) {
     free_fetch(fetch);
     return rc;
   }
   plog__count(&e->counters.fetch_requests, 1);
   plog__conn_enqueue(conn, &fetch->request);
-  rc = begin(fetch, &r);
+  rc = begin(fetch, &q);
   if (rc < 0) return rc; /* enqueued: freed with the connection */
   if (rc) {
     answer_top_error(fetch, rc);

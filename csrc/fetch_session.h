@@ -38,6 +38,8 @@ typedef struct {
   bool diverging;
   int32_t diverging_epoch;
   int64_t diverging_end;
+  bool sends_elsewhere; /* to an in-sync replica nearer to the reader, without records */
+  int32_t preferred_id;
   int32_t leader_id; /* with NOT_LEADER_OR_FOLLOWER and FENCED_LEADER_EPOCH */
   int32_t leader_epoch;
   plog_slice slice;

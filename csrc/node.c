@@ -47,11 +47,22 @@ int32_t plog__nodes_publish(plog_nodes *nodes, int32_t listener_id, int32_t brok
   return 0;
 }
 
+static const plog_node *find_node(const plog_nodes *nodes, int32_t listener_id, int32_t broker_id) {
+  const plog_node *node = nodes->first;
+  while (node && !(node->listener_id == listener_id && node->broker_id == broker_id)) node = node->next;
+  return node;
+}
+
+bool plog__nodes_in_rack(const plog_nodes *nodes, int32_t listener_id, int32_t broker_id, plog_bytes rack) {
+  const plog_node *node = find_node(nodes, listener_id, broker_id);
+  return node && node->rack_bytes == rack.size_bytes &&
+         memcmp(node->text + node->host_bytes, rack.data, rack.size_bytes) == 0;
+}
+
 void plog__named_nodes_add(plog_named_nodes *named, const plog_nodes *nodes, int32_t listener_id, int32_t broker_id) {
   for (int32_t i = 0; i < named->count; i++)
     if (named->nodes[i]->broker_id == broker_id) return;
-  const plog_node *node = nodes->first;
-  while (node && !(node->listener_id == listener_id && node->broker_id == broker_id)) node = node->next;
+  const plog_node *node = find_node(nodes, listener_id, broker_id);
   if (node && named->count < PLOG_NAMED_NODES_MAX) named->nodes[named->count++] = node;
 }
 

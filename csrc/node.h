@@ -28,6 +28,9 @@ void plog__nodes_deinit(plog_nodes *nodes);
 int32_t plog__nodes_publish(plog_nodes *nodes, int32_t listener_id, int32_t broker_id, const char *host, int32_t port,
                             const char *rack);
 
+/* The broker is known on that listener, and is in that rack. */
+bool plog__nodes_in_rack(const plog_nodes *nodes, int32_t listener_id, int32_t broker_id, plog_bytes rack);
+
 /* Leaders named in one answer whose addresses are known; more than fit are left out, clients then ask for metadata. */
 #define PLOG_NAMED_NODES_MAX 32
 typedef struct {

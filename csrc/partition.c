@@ -45,6 +45,7 @@ static void carry_replica(plog_replica *r, const plog_replica *old, bool new_lea
     r->log_start = -1;
     r->fetch_leader_end = -1;
     r->fetch_ms = LONG_AGO_MS;
+    r->broker_epoch = -1;
     return;
   }
   r->log_end = old->log_end;
@@ -52,6 +53,7 @@ static void carry_replica(plog_replica *r, const plog_replica *old, bool new_lea
   r->caught_up_ms = old->caught_up_ms;
   r->fetch_leader_end = old->fetch_leader_end;
   r->fetch_ms = old->fetch_ms;
+  r->broker_epoch = old->broker_epoch;
 }
 
 static int32_t build_replicas(const plog_partition *p, const plog_partition_state *state, bool new_leader, int64_t now_ms,
@@ -62,6 +64,7 @@ static int32_t build_replicas(const plog_partition *p, const plog_partition_stat
   for (int32_t i = 0; i < state->replicas_count; i++) {
     replicas[i].broker_id = state->replicas[i];
     replicas[i].in_isr = contains(state->isr, state->isr_count, state->replicas[i]);
+    replicas[i].joining = !replicas[i].in_isr && contains(state->joining, state->joining_count, state->replicas[i]);
     carry_replica(&replicas[i], find_replica(p, state->replicas[i]), new_leader, now_ms);
   }
   *out = replicas;
@@ -159,6 +162,7 @@ int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *lo
 void plog__partition_close(plog_partition *p) {
   plog_assert(plog_list_empty(&p->staged_watches) && plog_list_empty(&p->offset_watches));
   plog_assert(plog_list_empty(&p->fetch_watches) && plog_list_empty(&p->sync_watches));
+  plog_assert(!p->followed);
   plog_list_remove(&p->unsynced);
   plog_list_remove(&p->dirty);
   plog_list_remove(&p->lagging);
@@ -353,10 +357,12 @@ bool plog__partition_has_replica(const plog_partition *p, int32_t broker_id) {
   return broker_id != p->broker_id && find_replica(p, broker_id);
 }
 
-int32_t plog__partition_follower_fetched(plog_partition *p, int32_t broker_id, int64_t offset, int64_t log_start,
-                                         int64_t now_ms, bool *out_moved) {
+int32_t plog__partition_follower_fetched(plog_partition *p, int32_t broker_id, int64_t broker_epoch, int64_t offset,
+                                         int64_t log_start, int64_t now_ms, bool *out_moved) {
   plog_replica *r = find_replica(p, broker_id);
   if (!r || broker_id == p->broker_id || plog__partition_role(p) != PLOG_ROLE_LEADER) return PLOG_NOT_LEADER_OR_FOLLOWER;
+  if (broker_epoch >= 0 && broker_epoch < r->broker_epoch) return PLOG_NOT_LEADER_OR_FOLLOWER; /* from before its restart */
+  r->broker_epoch = broker_epoch;
   int64_t leader_end = plog__log_end(p->log);
   if (offset >= leader_end)
     r->caught_up_ms = PLOG_MAX(r->caught_up_ms, now_ms);
@@ -392,16 +398,18 @@ bool plog__partition_check_lag(plog_partition *p, int64_t now_ms) {
   return true;
 }
 
-bool plog__partition_take_isr_fact(plog_partition *p, int32_t *out_broker, bool *out_in_sync) {
+const plog_replica *plog__partition_take_isr_fact(plog_partition *p) {
   for (int32_t i = 0; i < p->replicas_count; i++) {
-    plog_replica *r = &p->replicas[i];
-    if (!r->fact) continue;
-    r->fact = false;
-    *out_broker = r->broker_id;
-    *out_in_sync = r->joining;
-    return true;
+    if (!p->replicas[i].fact) continue;
+    p->replicas[i].fact = false;
+    return &p->replicas[i];
   }
-  return false;
+  return NULL;
+}
+
+bool plog__partition_holds_back(const plog_partition *p, int32_t broker_id) {
+  const plog_replica *r = find_replica(p, broker_id);
+  return (p->throttled & PLOG_THROTTLED_LEADING) && r && !r->in_isr;
 }
 
 /* ------------------------------------------------------------------------------------------------ cutting */

@@ -28,7 +28,8 @@
 typedef struct {
   int32_t broker_id;
   bool in_isr;
-  bool joining;         /* Python was told that it caught up: counts for the high watermark until the next publish */
+  bool joining; /* about to be in sync: what it lacks is not committed. Published so, or Python was told that it caught up;
+                           then until the next publish */
   bool told_behind;     /* Python was told that it fell behind; once until the next publish */
   bool fact;            /* joining or told_behind is news that plog__partition_take_isr_fact has not given yet */
   int64_t log_end;      /* -1: not heard of since this leader began */
@@ -36,6 +37,7 @@ typedef struct {
   int64_t caught_up_ms; /* when it last had everything; a large negative number: never */
   int64_t fetch_ms;     /* its last fetch, and the leader's log end then */
   int64_t fetch_leader_end;
+  int64_t broker_epoch; /* as it said with its last fetch, -1 unknown */
 } plog_replica;
 
 typedef struct plog_partition plog_partition;
@@ -58,21 +60,23 @@ struct plog_partition {
   plog_replica *replicas;
   plog_batch_rules rules; /* now_ms is filled in at each append */
   bool internal;
-  int32_t failed;                /* errno that stops appends until the partition is published again; 0: none */
-  int64_t epoch_start;           /* log end when this leader epoch was taken up */
-  int64_t appended_bytes;        /* since it was opened; tells a waiting fetch cheaply that there cannot be enough yet */
-  plog_link dirty;               /* in the engine's list of partitions with staged batches */
-  plog_link lagging;             /* in the engine's list of leaders that watch followers */
-  plog_link staged_watches;      /* of staged batches, each with the offset after its last record */
-  plog_link offset_watches;      /* fire when the high watermark passes */
-  plog_link fetch_watches;       /* fire when the end, the high watermark or the role moves */
-  struct plog_sync_group *group; /* that syncs what is written (group_commit.h); NULL: it counts when it is written */
-  int64_t synced_end;            /* with a group: everything below is on the disk */
-  int64_t sync_from;             /* where the next sync begins: synced_end, or below it after a move to another disk */
-  int64_t log_serial;            /* changes when the log is another one, or is cut */
-  bool named;                    /* the partition's directory is known to be on the disk */
-  plog_link unsynced;            /* in the group's list of those with something to sync */
-  plog_link sync_watches;        /* fire when synced_end passes */
+  int32_t failed;                 /* errno that stops appends until the partition is published again; 0: none */
+  int64_t epoch_start;            /* log end when this leader epoch was taken up */
+  int64_t appended_bytes;         /* since it was opened; tells a waiting fetch cheaply that there cannot be enough yet */
+  plog_link dirty;                /* in the engine's list of partitions with staged batches */
+  plog_link lagging;              /* in the engine's list of leaders that watch followers */
+  plog_link staged_watches;       /* of staged batches, each with the offset after its last record */
+  plog_link offset_watches;       /* fire when the high watermark passes */
+  plog_link fetch_watches;        /* fire when the end, the high watermark or the role moves */
+  struct plog_sync_group *group;  /* that syncs what is written (group_commit.h); NULL: it counts when it is written */
+  int64_t synced_end;             /* with a group: everything below is on the disk */
+  int64_t sync_from;              /* where the next sync begins: synced_end, or below it after a move to another disk */
+  int64_t log_serial;             /* changes when the log is another one, or is cut */
+  bool named;                     /* the partition's directory is known to be on the disk */
+  plog_link unsynced;             /* in the group's list of those with something to sync */
+  plog_link sync_watches;         /* fire when synced_end passes */
+  struct plog_followed *followed; /* by which it is fetched from its leader; NULL: nobody fetches it */
+  int32_t throttled;              /* PLOG_THROTTLED_* */
 };
 
 int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *log, const plog_partition_state *state,
@@ -141,15 +145,17 @@ int64_t plog__partition_readable_end(const plog_partition *p, plog_isolation iso
 bool plog__partition_has_replica(const plog_partition *p, int32_t broker_id);
 /*
  * A follower has everything below offset. Moves its progress, tells the ISR fact, and *out_moved: the high watermark moved.
- * Call it after the read succeeded. 0 | PLOG_NOT_LEADER_OR_FOLLOWER: not one of the replicas
+ * Call it after the read succeeded. 0 | PLOG_NOT_LEADER_OR_FOLLOWER: not one of the replicas, or it has been started anew since
  */
-int32_t plog__partition_follower_fetched(plog_partition *p, int32_t broker_id, int64_t offset, int64_t log_start,
-                                         int64_t now_ms, bool *out_moved);
+int32_t plog__partition_follower_fetched(plog_partition *p, int32_t broker_id, int64_t broker_epoch, int64_t offset,
+                                         int64_t log_start, int64_t now_ms, bool *out_moved);
+/* A follower that is not in sync is held back by the leader's rate, when the partition is marked. */
+bool plog__partition_holds_back(const plog_partition *p, int32_t broker_id);
 /* Followers that fell behind become facts. True: there is a follower in sync to watch further. */
 bool plog__partition_check_lag(plog_partition *p, int64_t now_ms);
 bool plog__partition_watches_lag(const plog_partition *p);
-/* The next ISR fact; false: none left. */
-bool plog__partition_take_isr_fact(plog_partition *p, int32_t *out_broker, bool *out_in_sync);
+/* The next ISR fact: broker_id and broker_epoch are the follower's, joining whether it caught up. NULL: none left */
+const plog_replica *plog__partition_take_isr_fact(plog_partition *p);
 
 /* Cut the log at offset; fully: empty it and start at offset. The high watermark goes back as far as it must. */
 int32_t plog__partition_truncate(plog_partition *p, int64_t offset, bool fully, int64_t wall_ms);

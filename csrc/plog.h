@@ -99,7 +99,8 @@ typedef struct plog_sys plog_sys;
 #define PLOG_SYS_RECV 12
 #define PLOG_SYS_SEND 13
 #define PLOG_SYS_ACCEPT 14
-#define PLOG_SYS_CALL_COUNT 15
+#define PLOG_SYS_CONNECT 15
+#define PLOG_SYS_CALL_COUNT 16
 
 /** A table bound to the kernel. any */
 plog_sys *plog_sys_open(void);
@@ -670,6 +671,9 @@ typedef struct {
   int32_t replicas_count;
   const int32_t *isr; /* broker ids, copied */
   int32_t isr_count;
+  const int32_t *joining; /* broker ids that the controller has been asked to add to the ISR, copied: what they lack is not
+                             committed, but for min.insync.replicas they do not count */
+  int32_t joining_count;
   int32_t min_insync_replicas;     /* min.insync.replicas; capped at the replica count */
   int32_t max_message_bytes;       /* max.message.bytes */
   int32_t timestamp_type;          /* 0 CreateTime, 1 LogAppendTime */
@@ -785,13 +789,21 @@ int32_t plog_engine_replace(plog_engine *e, int64_t partition, plog_cleaning *c)
 #define PLOG_UP_EPOCH 5         /* a new leader epoch got its first record: write leader-epoch-checkpoint */
 #define PLOG_UP_STORAGE_ERROR 6 /* a write or sync failed: error = errno. Produce is refused until it is published again */
 #define PLOG_UP_FLUSH 7         /* flush.messages reached: flush me */
-#define PLOG_UP_ISR 8           /* a follower caught up (a = broker id, b = 1) or fell behind (b = 0) */
-#define PLOG_UP_GRANT 9         /* what may principal a do to resource b (PLOG_RESOURCE_*) whose name is body? conn waits */
+#define PLOG_UP_ISR \
+  8 /* a follower caught up (a = broker id, b = 1, token = the broker epoch it said) or fell behind (b = 0) */
+#define PLOG_UP_GRANT 9 /* what may principal a do to resource b (PLOG_RESOURCE_*) whose name is body? conn waits */
 #define PLOG_UP_ROOM 10 /* a = 0: too little room is left in data directory body; 1: enough; b: bytes above the reserve */
 #define PLOG_UP_SYNC_FAILED 11 /* data directory body could not be synced: error = errno. It is lost */
 #define PLOG_UP_DAMAGE \
   12 /* a batch in file body, at position token, is damaged: offset (-1: unknown) to a, b bytes; error: errno,
                                    it cannot be read. Once for each while the segment is open */
+#define PLOG_UP_FOLLOW \
+  13 /* what a leader answered about partition when it was asked for offset in leader epoch slot by fetcher token. error 0: the
+        logs diverge, the leader's epoch a ends at offset b; else Kafka's code. Paused until it is followed again when error is 0
+        or a = 1; with a = 0 it is asked for again after backoff_ms, and this is told once until the error changes */
+#define PLOG_UP_FETCHER \
+  14 /* fetcher token: a = 1 connected; 0 not so, for the reason error (an errno; told once until it changes); 2 its leader
+        answers Kafka's error `error` to whole requests. It goes on trying */
 
 typedef struct {
   int32_t kind; /* PLOG_UP_* */
@@ -844,6 +856,69 @@ int32_t plog_engine_disconnect(plog_engine *e, int64_t conn); /* any */
     forget it; rack NULL: none. any */
 int32_t plog_engine_publish_node(plog_engine *e, int32_t listener_id, int32_t broker_id, const char *host, int32_t port,
                                  const char *rack);
+
+/* ------------------------------------------------------------------------------------------------ following */
+
+/** How partitions are fetched from one leader. Texts are copied. */
+typedef struct {
+  int32_t leader_id;
+  const char *host; /* an address or a name, which is looked up anew for each connection */
+  int32_t port;
+  const char *client_id;
+  int32_t replica_id;           /* this broker's */
+  int64_t broker_epoch;         /* this broker's, -1 unknown; leaders are told from version 15 on */
+  int32_t max_wait_ms;          /* replica.fetch.wait.max.ms */
+  int32_t min_bytes;            /* replica.fetch.min.bytes */
+  int32_t max_bytes;            /* replica.fetch.response.max.bytes */
+  int32_t partition_max_bytes;  /* replica.fetch.max.bytes */
+  int32_t backoff_ms;           /* replica.fetch.backoff.ms */
+  int32_t receive_buffer_bytes; /* replica.socket.receive.buffer.bytes; -1: the system's */
+  int32_t connect_timeout_ms;   /* socket.connection.setup.timeout.ms */
+  int32_t request_timeout_ms;   /* replica.socket.timeout.ms */
+  int32_t fetch_version;        /* 12..17; 12 also while a topic without an id is followed */
+} plog_fetcher_config;
+
+/** A connection to a leader, made when there is something to follow. -EINVAL: an impossible setting. any */
+int32_t plog_engine_open_fetcher(plog_engine *e, const plog_fetcher_config *config, int64_t *out_fetcher);
+/** Its partitions are followed no more. PLOG_E_NOT_FOUND: no such fetcher, and so with the next ones. any */
+int32_t plog_engine_close_fetcher(plog_engine *e, int64_t fetcher);
+/** The leader is somewhere else, where it is asked at once, or our broker epoch is another. any */
+int32_t plog_engine_configure_fetcher(plog_engine *e, int64_t fetcher, const char *host, int32_t port,
+                                      int64_t broker_epoch);
+/**
+ * Fetch partitions whose role is follower, from the end of their logs on, with their leader epochs as they were published; also
+ * those that were paused, or that another fetcher had. They are followed until plog_engine_unfollow, another role, or their removal.
+ *   results  for each: 0 | PLOG_E_CLOSED: it is not hosted | PLOG_NOT_LEADER_OR_FOLLOWER: it is no follower | -ENOMEM. any
+ */
+int32_t plog_engine_follow(plog_engine *e, int64_t fetcher, const int64_t *partitions, int32_t count, int32_t *results);
+/** Stop: once this returns nothing more is appended to them. Harmless for those that are not followed. any */
+void plog_engine_unfollow(plog_engine *e, const int64_t *partitions, int32_t count);
+
+/** A replica as its leader sees it. */
+typedef struct {
+  int32_t broker_id;
+  int32_t in_isr;
+  int32_t joining;
+  int32_t reserved;
+  int64_t log_end;   /* -1: it has not fetched in this leader epoch, and so the next three */
+  int64_t log_start; /* of its log */
+  int64_t lag_ms;    /* since it had everything */
+  int64_t broker_epoch;
+} plog_replica_info;
+/** The replicas of a partition that is led here, as many as fit; *count: how many there are. Its own entry has the log's ends.
+    PLOG_NOT_LEADER_OR_FOLLOWER. any */
+int32_t plog_engine_replicas(plog_engine *e, int64_t partition, plog_replica_info *out, int32_t capacity, int32_t *count);
+
+#define PLOG_THROTTLED_LEADING 1   /* leader.replication.throttled.replicas names this replica */
+#define PLOG_THROTTLED_FOLLOWING 2 /* follower.replication.throttled.replicas does */
+/** Which of the rates below bind these partitions: PLOG_THROTTLED_* bits. any */
+void plog_engine_mark_throttled(plog_engine *e, const int64_t *partitions, int32_t count, int32_t sides);
+/** leader.replication.throttled.rate and follower.replication.throttled.rate, bytes per second; -1: none. Replicas in sync are
+    not held back. any */
+void plog_engine_throttle_replication(plog_engine *e, int64_t leader_rate, int64_t follower_rate);
+/** on != 0: consumers that say their rack are sent to an in-sync replica in it (replica.selector.class is RackAware), by the racks
+    that plog_engine_publish_node was told for their listener. any */
+void plog_engine_select_by_rack(plog_engine *e, int32_t on);
 
 /* ------------------------------------------------------------------------------------------------ authorization */
 

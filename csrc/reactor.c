@@ -196,11 +196,15 @@ void plog__reactor_report(plog_engine *e, plog_partition *p, int32_t storage_err
   if (facts.epoch_started) tell(e, p, PLOG_UP_EPOCH, 0, plog__log_end(p->log));
   if (facts.flush_due) tell(e, p, PLOG_UP_FLUSH, 0, plog__log_end(p->log));
   if (storage_error) tell(e, p, PLOG_UP_STORAGE_ERROR, storage_error, plog__log_end(p->log));
-  int32_t broker_id;
-  bool in_sync;
-  while (plog__partition_take_isr_fact(p, &broker_id, &in_sync)) {
-    plog_upcall upcall = {
-        .kind = PLOG_UP_ISR, .conn = -1, .slot = -1, .partition = p->number, .offset = -1, .a = broker_id, .b = in_sync};
+  for (const plog_replica *r; (r = plog__partition_take_isr_fact(p)) != NULL;) {
+    plog_upcall upcall = {.kind = PLOG_UP_ISR,
+                          .conn = -1,
+                          .slot = -1,
+                          .partition = p->number,
+                          .offset = -1,
+                          .token = r->broker_epoch,
+                          .a = r->broker_id,
+                          .b = r->joining};
     (void)plog__upcalls_collect(&e->upcalls, &upcall);
   }
 }
@@ -408,6 +412,10 @@ static void take_event(plog_engine *e, const struct epoll_event *event, bool *wo
     plog__listener_accept(e, (plog_listener *)(uintptr_t)(event->data.u64 & ~(uint64_t)3));
     return;
   }
+  if (tag == PLOG_EVENT_FETCHER) {
+    plog__fetcher_event((plog_fetcher *)(uintptr_t)(event->data.u64 & ~(uint64_t)3), event->events);
+    return;
+  }
   plog_conn *conn = (plog_conn *)(uintptr_t)event->data.u64;
   if (conn->closes) return;
   if (event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->hung_up = true;
@@ -427,7 +435,7 @@ static void take_event(plog_engine *e, const struct epoll_event *event, bool *wo
 }
 
 static int wait_timeout_ms(plog_engine *e) {
-  if (!plog_list_empty(&e->ready) || !plog_list_empty(&e->flush)) return 0;
+  if (!plog_list_empty(&e->ready) || !plog_list_empty(&e->flush) || !plog_list_empty(&e->fetchers.ready)) return 0;
   int64_t next = plog__timers_next(&e->timers);
   if (e->stopping) next = PLOG_MIN(next, e->stop_by_ms);
   if (next == PLOG_NEVER) return -1;
@@ -462,6 +470,7 @@ void plog__reactor_run(plog_engine *e) {
     wait_for_events(e);
     plog__inbox_run(&e->inbox, e);
     serve_ready(e);
+    plog__fetchers_run(e);
     plog__reactor_settle(e);
     if (plog__timers_next(&e->timers) <= e->now_ms) {
       plog__timers_run(&e->timers, e->now_ms);
@@ -477,6 +486,7 @@ void plog__reactor_stop(plog_engine *e, int64_t drain_ms) {
   e->stopping = true;
   e->stop_by_ms = e->now_ms + drain_ms;
   plog__listeners_close(e);
+  plog__fetchers_stop(e);
 }
 
 /* ------------------------------------------------------------------------------------------------ life */
@@ -537,6 +547,9 @@ int32_t plog__reactor_init(plog_engine *e) {
   plog__intake_init(&e->intake, e->sys, &e->buffers, e->config.max_request_bytes);
   e->sender = (plog_sender){.sys = e->sys, .buffers = &e->buffers, .mode = e->config.send_mode};
   plog__disk_pool_init(&e->disk, e->sys, &e->inbox, e->config.disk_threads);
+  plog__fetchers_init(&e->fetchers, e->sys, &e->inbox);
+  plog__throttle_init(&e->leading);
+  plog__throttle_init(&e->following);
   plog__topics_init(&e->topics, e->hash_key);
   plog__answer_cache_init(&e->answers, e->config.answer_cache_bytes, e->hash_key);
   plog__fetch_sessions_init(&e->sessions, e->config.fetch_session_slots, e->hash_key);
@@ -548,8 +561,10 @@ int32_t plog__reactor_init(plog_engine *e) {
 void plog__reactor_quiesce(plog_engine *e) {
   plog__listeners_close(e);
   plog__disk_pool_deinit(&e->disk); /* its last messages are in the inbox now */
+  plog__fetchers_quiesce(&e->fetchers);
   plog__sync_groups_stop(&e->sync_groups);
   plog__inbox_run(&e->inbox, e);
+  plog__fetchers_deinit(&e->fetchers);
   plog__reactor_close_conns(e);
 }
 

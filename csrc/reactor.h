@@ -1,7 +1,7 @@
 /*
  * reactor.h: the loop that owns connections and partitions, and what produce.c and fetch.c may ask of it.
  *
- * One turn: wait → take the inbox → accept, read, parse, stage → settle → close → timers. To settle is: write each dirty
+ * One turn: wait → take the inbox → accept, read, parse, stage → append what was fetched → settle → close → timers. To settle is: write each dirty
  * partition's staged batches with one pwritev, complete what waited for that, look again at woken fetches, send. A turn that
  * has read much settles in between, so that buffers are used again while they are warm in the processor's cache.
  *
@@ -18,6 +18,7 @@
 #include "conn.h"
 #include "disk_pool.h"
 #include "fetch_session.h"
+#include "fetcher.h"
 #include "grants.h"
 #include "group_commit.h"
 #include "inbox.h"
@@ -25,6 +26,7 @@
 #include "partition.h"
 #include "plog.h"
 #include "sys.h"
+#include "throttle.h"
 #include "timer.h"
 #include "topic.h"
 #include "upcall.h"
@@ -34,6 +36,7 @@
 /* What an event's number says besides its pointer (pointers are multiples of four); 0: a connection. */
 #define PLOG_EVENT_LISTENER 1
 #define PLOG_EVENT_WAKE 2
+#define PLOG_EVENT_FETCHER 3
 
 /* As plog_engine_stats, written by the reactor alone. */
 typedef struct {
@@ -99,6 +102,10 @@ struct plog_engine {
   plog_rooms rooms;
   plog_sync_groups sync_groups;
   plog_nodes nodes;
+  bool select_by_rack;
+  plog_fetchers fetchers;
+  plog_throttle leading;   /* what followers that are not in sync fetch of marked partitions */
+  plog_throttle following; /* what is fetched of marked partitions */
   _Atomic int32_t served_min[PLOG_SERVED_APIS];
   _Atomic int32_t served_max[PLOG_SERVED_APIS];
   plog_counters counters;

@@ -167,6 +167,10 @@ static int kernel_listen(void *context, int socket_fd, int backlog) {
   (void)context;
   KERNEL_ONCE(int, listen(socket_fd, backlog));
 }
+static int kernel_connect(void *context, int socket_fd, const struct sockaddr *address, socklen_t address_bytes) {
+  (void)context;
+  KERNEL_ONCE(int, connect(socket_fd, address, address_bytes));
+}
 static int kernel_shutdown(void *context, int socket_fd, int how) {
   (void)context;
   KERNEL_ONCE(int, shutdown(socket_fd, how));
@@ -252,6 +256,7 @@ static const plog_sys_calls kernel_calls = {
     .socket = kernel_socket,
     .bind = kernel_bind,
     .listen = kernel_listen,
+    .connect = kernel_connect,
     .shutdown = kernel_shutdown,
     .getsockname = kernel_getsockname,
     .getsockopt = kernel_getsockopt,
@@ -530,6 +535,10 @@ int plog__sys_bind(plog_sys *sys, int socket_fd, const struct sockaddr *address,
 }
 int plog__sys_listen(plog_sys *sys, int socket_fd, int backlog) {
   return sys->calls.listen(sys->calls.context, socket_fd, backlog);
+}
+int plog__sys_connect(plog_sys *sys, int socket_fd, const struct sockaddr *address, socklen_t address_bytes) {
+  int error = enter(sys, PLOG_SYS_CONNECT, NULL);
+  return error ? error : sys->calls.connect(sys->calls.context, socket_fd, address, address_bytes);
 }
 int plog__sys_shutdown(plog_sys *sys, int socket_fd, int how) {
   return sys->calls.shutdown(sys->calls.context, socket_fd, how);

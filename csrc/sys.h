@@ -62,6 +62,7 @@ typedef struct {
   int (*socket)(void *context, int domain, int type, int protocol);
   int (*bind)(void *context, int socket, const struct sockaddr *address, socklen_t address_bytes);
   int (*listen)(void *context, int socket, int backlog);
+  int (*connect)(void *context, int socket, const struct sockaddr *address, socklen_t address_bytes);
   int (*shutdown)(void *context, int socket, int how);
   int (*getsockname)(void *context, int socket, struct sockaddr *address, socklen_t *address_bytes);
   int (*getsockopt)(void *context, int socket, int level, int name, void *value, socklen_t *value_bytes);
@@ -135,6 +136,8 @@ int plog__sys_accept4(plog_sys *sys, int socket, struct sockaddr *address, sockl
 int plog__sys_socket(plog_sys *sys, int domain, int type, int protocol);
 int plog__sys_bind(plog_sys *sys, int socket, const struct sockaddr *address, socklen_t address_bytes);
 int plog__sys_listen(plog_sys *sys, int socket, int backlog);
+/* Of a nonblocking socket: -EINPROGRESS, and it is writable when that has ended. Counted as PLOG_SYS_CONNECT. */
+int plog__sys_connect(plog_sys *sys, int socket, const struct sockaddr *address, socklen_t address_bytes);
 int plog__sys_shutdown(plog_sys *sys, int socket, int how);
 int plog__sys_getsockname(plog_sys *sys, int socket, struct sockaddr *address, socklen_t *address_bytes);
 int plog__sys_getsockopt(plog_sys *sys, int socket, int level, int name, void *value, socklen_t *value_bytes);

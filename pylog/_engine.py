@@ -36,6 +36,8 @@ UP_GRANT = 9
 UP_ROOM = 10
 UP_SYNC_FAILED = 11
 UP_DAMAGE = 12
+UP_FOLLOW = 13
+UP_FETCHER = 14
 
 ROLE_OFFLINE = 0
 ROLE_LEADER = 1
@@ -50,6 +52,10 @@ GRANT_READ = 1 << 3
 GRANT_WRITE = 1 << 4
 GRANT_CLUSTER_ACTION = 1 << 9
 GRANT_ALL = GRANT_READ | GRANT_WRITE | GRANT_CLUSTER_ACTION
+
+FETCHER_LOST = 0
+FETCHER_CONNECTED = 1
+FETCHER_REFUSED = 2
 
 _ADDRESS_BYTES = 46
 _GONE = (lib.PLOG_E_CLOSED, lib.PLOG_E_STOPPED)
@@ -92,6 +98,39 @@ class PartitionState(NamedTuple):
     compacted: bool
     internal: bool
     high_watermark: int
+    joining: Sequence[int] = ()
+
+
+class FetcherConfig(NamedTuple):
+    """plog_fetcher_config; the comments beside its fields in plog.h name Kafka's keys. host: an address or a name."""
+
+    leader_id: int
+    host: str
+    port: int
+    client_id: str
+    replica_id: int
+    broker_epoch: int
+    max_wait_ms: int
+    min_bytes: int
+    max_bytes: int
+    partition_max_bytes: int
+    backoff_ms: int
+    receive_buffer_bytes: int
+    connect_timeout_ms: int
+    request_timeout_ms: int
+    fetch_version: int
+
+
+class ReplicaInfo(NamedTuple):
+    """A replica as its leader sees it; log_end, log_start and lag_ms are -1 while it has not fetched in this epoch."""
+
+    broker_id: int
+    in_isr: bool
+    joining: bool
+    log_end: int
+    log_start: int
+    lag_ms: int
+    broker_epoch: int
 
 
 class Hosting(NamedTuple):
@@ -496,6 +535,73 @@ class Engine:
         """Whose the connections of a listener are that were given no principal."""
         check(lib.plog_engine_set_listener_principal(self.pointer, listener_id, principal))
 
+    # ------------------------------------------------------------------------------------------------- following
+
+    def open_fetcher(self, config: FetcherConfig) -> int:
+        """Ready to fetch from a leader; connects when there is something to follow. Returns its number: the token of
+        UP_FOLLOW and UP_FETCHER."""
+        host, client_id = ffi.new("char[]", config.host.encode()), ffi.new("char[]", config.client_id.encode())
+        fields = config._asdict()
+        fields["host"], fields["client_id"] = host, client_id
+        out = ffi.new("int64_t *")
+        check(lib.plog_engine_open_fetcher(self.pointer, ffi.new("plog_fetcher_config *", fields), out))
+        return int(out[0])
+
+    def close_fetcher(self, fetcher: int) -> None:
+        """Its partitions are followed no more. Harmless when it is closed."""
+        rc = lib.plog_engine_close_fetcher(self.pointer, fetcher)
+        if rc != lib.PLOG_E_NOT_FOUND:
+            check(rc)
+
+    def configure_fetcher(self, fetcher: int, host: str, port: int, broker_epoch: int) -> None:
+        """The leader's address, or our broker epoch, is another now. A new address is connected to at once."""
+        check(lib.plog_engine_configure_fetcher(self.pointer, fetcher, host.encode(), port, broker_epoch))
+
+    def follow(self, fetcher: int, partitions: Sequence[int]) -> list[int]:
+        """Fetch partitions that are published as followers, from the ends of their logs on, in the leader epochs that
+        were published; also those that were paused. Returns those that are not hosted as followers."""
+        results = ffi.new("int32_t[]", len(partitions))
+        numbers = ffi.new("int64_t[]", partitions)
+        check(lib.plog_engine_follow(self.pointer, fetcher, numbers, len(partitions), results))
+        refused = []
+        for partition, rc in zip(partitions, results, strict=True):
+            if rc in (lib.PLOG_E_CLOSED, lib.PLOG_NOT_LEADER_OR_FOLLOWER):
+                refused.append(partition)
+            else:
+                check(rc)
+        return refused
+
+    def unfollow(self, partitions: Sequence[int]) -> None:
+        """Stop fetching them: nothing is appended by a fetcher once this has returned."""
+        lib.plog_engine_unfollow(self.pointer, ffi.new("int64_t[]", partitions), len(partitions))
+
+    def replicas(self, partition: int) -> list[ReplicaInfo]:
+        """All replicas of a partition that is led here, its own included. NOT_LEADER_OR_FOLLOWER."""
+        capacity, count = 8, ffi.new("int32_t *")
+        while True:
+            out = ffi.new("plog_replica_info[]", capacity)
+            _check_partition(lib.plog_engine_replicas(self.pointer, partition, out, capacity, count), partition)
+            if count[0] <= capacity:
+                break
+            capacity = count[0]
+        return [
+            ReplicaInfo(r.broker_id, r.in_isr != 0, r.joining != 0, r.log_end, r.log_start, r.lag_ms, r.broker_epoch)
+            for r in out[0 : count[0]]
+        ]
+
+    def mark_throttled(self, partitions: Sequence[int], *, leading: bool, following: bool) -> None:
+        """Which of the replication rates bind these partitions from now on."""
+        sides = leading * lib.PLOG_THROTTLED_LEADING | following * lib.PLOG_THROTTLED_FOLLOWING
+        lib.plog_engine_mark_throttled(self.pointer, ffi.new("int64_t[]", partitions), len(partitions), sides)
+
+    def throttle_replication(self, leader_rate: int, follower_rate: int) -> None:
+        """Bytes per second that marked partitions may give to followers not in sync, and fetch; -1: no limit."""
+        lib.plog_engine_throttle_replication(self.pointer, leader_rate, follower_rate)
+
+    def select_by_rack(self, on: bool) -> None:
+        """Send consumers that say their rack to an in-sync replica in it, by the racks of `publish_node`."""
+        lib.plog_engine_select_by_rack(self.pointer, on)
+
     # ------------------------------------------------------------------------------------------------- the rest
 
     def publish_node(
@@ -544,8 +650,11 @@ class _StateStructs:
         fields["replicas_count"] = len(state.replicas)
         fields["isr"] = isr
         fields["isr_count"] = len(state.isr)
+        joining = ffi.new("int32_t[]", list(state.joining))
+        fields["joining"] = joining
+        fields["joining_count"] = len(state.joining)
         struct = ffi.new("plog_partition_state *", fields)
-        self._alive += (replicas, isr, struct)
+        self._alive += (replicas, isr, joining, struct)
         return struct
 
 

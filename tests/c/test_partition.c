@@ -95,8 +95,16 @@ static int64_t high_watermark(const plog_partition *p) {
 
 static bool fetched(plog_partition *p, int32_t broker_id, int64_t offset, int64_t now_ms) {
   bool moved;
-  CHECK_EQ(plog__partition_follower_fetched(p, broker_id, offset, 0, now_ms, &moved), 0);
+  CHECK_EQ(plog__partition_follower_fetched(p, broker_id, -1, offset, 0, now_ms, &moved), 0);
   return moved;
+}
+
+static bool take_fact(plog_partition *p, int32_t *broker, bool *in_sync) {
+  const plog_replica *r = plog__partition_take_isr_fact(p);
+  if (!r) return false;
+  *broker = r->broker_id;
+  *in_sync = r->joining;
+  return true;
 }
 
 static void single_replica(void) {
@@ -187,8 +195,8 @@ static void follower_progress(void) {
   CHECK(!fetched(p, 3, 3, 30)); /* a follower that lost records does not take it back */
   CHECK_EQ(high_watermark(p), 5);
   bool moved;
-  CHECK_EQ(plog__partition_follower_fetched(p, 9, 5, 0, 30, &moved), PLOG_NOT_LEADER_OR_FOLLOWER);
-  CHECK_EQ(plog__partition_follower_fetched(p, 1, 5, 0, 30, &moved), PLOG_NOT_LEADER_OR_FOLLOWER);
+  CHECK_EQ(plog__partition_follower_fetched(p, 9, -1, 5, 0, 30, &moved), PLOG_NOT_LEADER_OR_FOLLOWER);
+  CHECK_EQ(plog__partition_follower_fetched(p, 1, -1, 5, 0, 30, &moved), PLOG_NOT_LEADER_OR_FOLLOWER);
   CHECK(plog__partition_has_replica(p, 2));
   CHECK(!plog__partition_has_replica(p, 1));
   close_partition(p);
@@ -205,10 +213,10 @@ static void minimum_in_sync(void) {
   CHECK(!fetched(p, 2, 1, 5));
   int32_t broker;
   bool in_sync;
-  CHECK(plog__partition_take_isr_fact(p, &broker, &in_sync));
+  CHECK(take_fact(p, &broker, &in_sync));
   CHECK_EQ(broker, 2);
   CHECK(in_sync);
-  CHECK(!plog__partition_take_isr_fact(p, &broker, &in_sync));
+  CHECK(!take_fact(p, &broker, &in_sync));
   CHECK_EQ(plog__partition_enough_replicas(p), 0); /* with the one that is about to be in sync */
   s.isr_count = 2;
   bool ceased;
@@ -224,13 +232,13 @@ static void joins_only_with_all_that_is_committed(void) {
   int32_t broker;
   bool in_sync;
   CHECK(!fetched(p, 2, 3, 0));
-  CHECK(!plog__partition_take_isr_fact(p, &broker, &in_sync));
+  CHECK(!take_fact(p, &broker, &in_sync));
   (void)fetched(p, 2, 4, 0);
-  CHECK(plog__partition_take_isr_fact(p, &broker, &in_sync));
+  CHECK(take_fact(p, &broker, &in_sync));
   CHECK_EQ(append(p, 4, 1, 1), 0);
   CHECK_EQ(high_watermark(p), 4); /* it counts already */
   (void)fetched(p, 2, 8, 2);
-  CHECK(!plog__partition_take_isr_fact(p, &broker, &in_sync)); /* told once */
+  CHECK(!take_fact(p, &broker, &in_sync)); /* told once */
   CHECK_EQ(high_watermark(p), 8);
   close_partition(p);
 }
@@ -243,19 +251,19 @@ static void falls_behind(void) {
   CHECK_EQ(append(p, 2, 1, 100), 0);
   CHECK(!fetched(p, 2, 0, 100));
   CHECK(plog__partition_check_lag(p, LAG_MS));
-  CHECK(!plog__partition_take_isr_fact(p, &broker, &in_sync));
+  CHECK(!take_fact(p, &broker, &in_sync));
   /* It keeps fetching what the leader had at the fetch before: one fetch behind is in sync. */
   CHECK_EQ(append(p, 2, 1, 900), 0);
   CHECK(fetched(p, 2, 2, 900));
   CHECK(plog__partition_check_lag(p, 1050));
-  CHECK(!plog__partition_take_isr_fact(p, &broker, &in_sync));
+  CHECK(!take_fact(p, &broker, &in_sync));
   CHECK(plog__partition_check_lag(p, 2000));
-  CHECK(plog__partition_take_isr_fact(p, &broker, &in_sync));
+  CHECK(take_fact(p, &broker, &in_sync));
   CHECK_EQ(broker, 2);
   CHECK(!in_sync);
   CHECK(plog__partition_check_lag(p, 3000));
-  CHECK(!plog__partition_take_isr_fact(p, &broker, &in_sync)); /* told once */
-  CHECK_EQ(high_watermark(p), 2);                              /* and counts until it is taken out */
+  CHECK(!take_fact(p, &broker, &in_sync)); /* told once */
+  CHECK_EQ(high_watermark(p), 2);          /* and counts until it is taken out */
   s.isr_count = 1;
   bool ceased;
   CHECK_EQ(plog__partition_publish(p, &s, 3001, &ceased), 0);
@@ -272,7 +280,7 @@ static void quiet_partition_is_in_sync(void) {
   int32_t broker;
   bool in_sync;
   CHECK(plog__partition_check_lag(p, 1000 * LAG_MS));
-  CHECK(!plog__partition_take_isr_fact(p, &broker, &in_sync));
+  CHECK(!take_fact(p, &broker, &in_sync));
   close_partition(p);
 }
 
@@ -405,7 +413,7 @@ static void random_cluster(void) {
       case 4: (void)plog__partition_check_lag(p, now); break;
       default: { /* Python answers a fact by publishing the set it asked for */
         static int32_t isr[3];
-        if (!plog__partition_take_isr_fact(p, &broker, &in_sync)) break;
+        if (!take_fact(p, &broker, &in_sync)) break;
         int32_t count = 0;
         for (int32_t i = 0; i < p->replicas_count; i++) {
           int32_t id = p->replicas[i].broker_id;
