@@ -206,17 +206,22 @@ class Image:
         deleting = self.deleting
         return [partition for partition in self.leadership if partition.topic not in deleting]
 
+    def leaving(self) -> set[str]:
+        """Topics that nobody leads any more: those that are being deleted, but for those whose deletion waits for a
+        reassignment, which needs a leader to end."""
+        moving = {partition.topic for partition in self.reassigning}
+        return self.deleting - (moving - self.deletion_begun)
+
     def partitions_with_offline_leader(self) -> list[TopicPartition]:
-        """Likewise."""
-        deleting = self.deleting
+        leaving = self.leaving()
         return [
             partition
             for partition, state in self.leadership.items()
-            if not self.is_online(state.leader, partition) and partition.topic not in deleting
+            if not self.is_online(state.leader, partition) and partition.topic not in leaving
         ]
 
     def leaders_on(self, broker_id: int) -> list[TopicPartition]:
-        """Partitions with more than one replica that this broker leads."""
+        """Partitions with more than one replica that this broker leads, and that are not being deleted."""
         deleting = self.deleting
         return [
             partition

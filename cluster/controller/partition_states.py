@@ -60,14 +60,14 @@ class PartitionStates:
         yield from self.bring_online()
 
     def bring_online(self, topic: str | None = None) -> Run[Updated]:
-        """Elect leaders for all partitions (of a topic) that are new or offline and not being deleted."""
+        """Elect leaders for all partitions (of a topic) that are new or offline, unless their topic goes."""
         image = self._image
-        states = image.partition_states
+        states, leaving = image.partition_states, image.leaving()
         among = states if topic is None else image.topics.get(topic, ())
         waiting = [
             partition
             for partition in among
-            if states.get(partition) in (_NEW, _OFFLINE) and partition.topic not in image.deleting
+            if states.get(partition) in (_NEW, _OFFLINE) and partition.topic not in leaving
         ]
         return (yield from self.elect(waiting, Strategy.OFFLINE))
 

@@ -132,12 +132,25 @@ class Reassignment:
             if unwanted or partition.topic in image.deletion_begun or partition not in image.assignments:
                 outcomes[partition] = _NO_PARTITION
                 continue
+            lost = self._last_in_sync(partition, assignment)
+            if lost:
+                reason = f"The partition has no replica in sync but on brokers [{lost}], which would lose it."
+                outcomes[partition] = Outcome(ErrorCode.INVALID_REPLICA_ASSIGNMENT, reason)
+                continue
             try:
                 yield from self._proceed(partition, assignment)
                 outcomes[partition] = Outcome()
             except TopicGone:
                 outcomes[partition] = Outcome(ErrorCode.UNKNOWN_SERVER_ERROR)
         return outcomes
+
+    def _last_in_sync(self, partition: TopicPartition, assignment: PartitionAssignment) -> str:
+        """Brokers that lose their replica at once, new ones of a reassignment that is replaced or cancelled, when
+        nobody else has all of the partition's records. Kafka 3.9 would delete them."""
+        state = self._image.leadership.get(partition)
+        if state is None or not set(state.isr).isdisjoint(assignment.replicas):
+            return ""
+        return ", ".join(map(str, state.isr))
 
     # ------------------------------------------------------------------ under way
 

@@ -129,8 +129,9 @@ class ReplicaStates:
                 batch.add_update_metadata(image.brokers, (partition,))
                 states[partition] = _S.OFFLINE
         updated = yield from self._leave_isr(broker_id, led)
+        leaving = image.leaving()
         for partition, state in updated.done.items():
-            if partition.topic not in image.deleting:
+            if partition.topic not in leaving:
                 assignment = image.assignments[partition]
                 others = [replica for replica in assignment.replicas if replica != broker_id]
                 batch.add_leader_and_isr(others, partition, state, assignment, is_new=False)

@@ -72,7 +72,7 @@ def read_settings(config: Config, broker_id: int) -> Settings:
     return Settings(
         broker_id,
         config.inter_broker_listener,
-        parse_protocol(config.text("inter.broker.protocol.version") or ""),
+        parse_protocol(config.str("inter.broker.protocol.version")),
         config.bool("delete.topic.enable"),
         config.bool("unclean.leader.election.enable"),
         config.bool("auto.leader.rebalance.enable"),

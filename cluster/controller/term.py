@@ -251,11 +251,12 @@ class Term:
     def _replicas_offline(self, replicas: Replicas) -> Run[None]:
         """Of brokers that went, or of directories that failed."""
         image = self.image
+        leaving = image.leaving()
         going: Replicas = {}
         staying: Replicas = {}
         for broker_id, partitions in replicas.items():
             for partition in partitions:
-                chosen = going if partition.topic in image.deleting else staying
+                chosen = going if partition.topic in leaving else staying
                 chosen.setdefault(broker_id, []).append(partition)
         yield from self._partitions.move(image.partitions_with_offline_leader(), PartitionState.OFFLINE)
         elected = yield from self._partitions.bring_online()

@@ -33,6 +33,8 @@ class TopicDeletion:
         if not image.settings.delete_topics:
             yield from self._unmark(marks)
             return
+        for topic in sorted(marks - image.topics.keys()):  # a deletion that was cut short at its end
+            yield RemoveTopic(image.fence, topic)
         image.deleting = marks & image.topics.keys()
         waiting = {partition.topic for partition in image.reassigning}
         for topic in image.deleting:

@@ -30,6 +30,9 @@ from pylog.errors import ErrorCode
 from pylog.types import ZERO_TOPIC_ID, TopicPartition
 
 WALL_MS = 1_795_345_304_076
+_TURNS = 300
+_EVENTS = 3_000
+_STEPS = 5_000  # of one event: more is an endless loop
 
 
 class Seen(NamedTuple):
@@ -90,7 +93,7 @@ class Node:
         run = self.machine.handle(event, self.cluster.now_ms)
         result: object = None
         failure: Exception | None = None
-        while True:
+        for _ in range(_STEPS):
             try:
                 step = run.send(result) if failure is None else run.throw(failure)
             except StopIteration:
@@ -105,6 +108,7 @@ class Node:
                 result = self.carry_out(step)
             except (ControllerMoved, StoreUnavailable) as error:
                 failure = error
+        raise AssertionError(f"{event} has no end")
 
     def told_by_controller(self, version: int, message: Message) -> Message:
         """What the broker answers."""
@@ -169,6 +173,7 @@ class Cluster:
         self.replies: dict[Hashable, object] = {}
         self.interrupt: Callable[[int, Step], bool] | None = None
         """Before which step of whose controller that broker dies."""
+        self.events_left = 0
         self._requests = 0
         self._topic_ids = 0
 
@@ -221,15 +226,20 @@ class Cluster:
     # ------------------------------------------------------------------ the world turns
 
     def run(self) -> None:
-        """Until nobody has anything to do."""
-        while self._turn():
-            pass
+        """Until nobody has anything to do, which has to be some time."""
+        self.events_left = _EVENTS
+        for _ in range(_TURNS):
+            if not self._turn():
+                return
+        raise AssertionError(f"no rest, and still to do: {[list(node.queue)[:5] for node in self.nodes.values()]}")
 
     def _turn(self) -> bool:
         did = False
         for node in list(self.nodes.values()):
             while node.is_up and node.queue:
                 did = True
+                self.events_left -= 1
+                assert self.events_left, "events without end"
                 try:
                     node.handle(node.queue.popleft())
                 except Interrupted:
