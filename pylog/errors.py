@@ -257,3 +257,11 @@ class KafkaError(Exception):
         self.code = code
         self.message = code.message if message is None else message
         super().__init__(f"{code.name}: {self.message}")
+
+
+def error_name(code: int) -> str:
+    """What Kafka calls an error; the number of one that it does not know."""
+    try:
+        return ErrorCode(code).name
+    except ValueError:
+        return str(code)

@@ -12,9 +12,10 @@ Control thread; `open_tree` and `load` on the starting thread, before it runs.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from cluster.broker import identity
+from cluster.broker.apis import Message
 from cluster.broker.metadata_cache import (
     GROUP_METADATA_TOPIC,
     TRANSACTION_STATE_TOPIC,
@@ -22,6 +23,7 @@ from cluster.broker.metadata_cache import (
     PartitionMetadata,
     TopicMetadata,
 )
+from cluster.broker.producer_ids import ProducerIds
 from cluster.controller import configs as config_plans
 from cluster.controller.context import DEFAULT_ENTITY, ControllerContext
 from cluster.controller.partitions import settle
@@ -51,6 +53,7 @@ from pylog.types import ZERO_TOPIC_ID, TopicPartition, id_text
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker
+    from cluster.config import Config
     from pylog.config import LogConfig
     from pylog.log import Log
 
@@ -135,6 +138,19 @@ class Admin:
         except StoreError as error:
             self._log.error("metadata tree is not closed in order, nothing that was answered is lost", why=error)
 
+    def wait_until_told(self) -> None:
+        """What there is is known."""
+
+    def leave(self) -> None:
+        """There is nobody to hand anything over to."""
+
+    def stop(self) -> None:
+        """Nothing of the tree runs by itself."""
+
+    def producer_ids(self) -> ProducerIds:
+        self._producer_ids = ProducerIds(self.store, self.broker_id)
+        return self._producer_ids
+
     def _rack(self) -> str | None:
         return self._broker.config.optional_str("broker.rack")
 
@@ -158,13 +174,13 @@ class Admin:
                 found.setdefault(log.partition.topic, {})[log.partition.partition] = log
                 last_producer_id = max(last_producer_id, *(p.producer_id for p in log.native.producers()), -1)
         if found:
-            self._broker.producer_ids.skip(last_producer_id)
+            self._producer_ids.skip(last_producer_id)
         for name, logs in sorted(found.items()):
             ids = {log.topic_id for log in logs.values() if log.topic_id not in (None, ZERO_TOPIC_ID)}
             topic_id = ids.pop() if len(ids) == 1 else new_topic_id()
             replicas = PartitionAssignment((self.broker_id,))
             description = TopicDescription(name, topic_id, (replicas,) * (max(logs) + 1))
-            settings = self._internal_settings(name) or {}
+            settings = internal_settings(self._broker.config, name) or {}
             known = name in self.context.topic_configs
             self._write(
                 (
@@ -196,11 +212,7 @@ class Admin:
 
     def unknown_topic(self, name: str) -> ErrorCode:
         """What a client is told about a topic that is not there."""
-        try:
-            check_name(name)
-        except KafkaError as error:
-            return error.code
-        return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+        return unknown_topic(name)
 
     # ------------------------------------------------------------------------------------------------- topics
 
@@ -252,6 +264,18 @@ class Admin:
             for error in self._carry_out([plan]).values():
                 raise error
 
+    def hold_created(
+        self, answer: Message, counts: dict[str, int], timeout_ms: int, late: Callable[[list[str]], None]
+    ) -> Message:
+        """What was made is there already."""
+        return answer
+
+    def hold_deleted(
+        self, answer: Message, names: Iterable[str], timeout_ms: int, late: Callable[[list[str]], None]
+    ) -> Message:
+        """What was deleted is gone already."""
+        return answer
+
     def delete_topics(self, names: Sequence[str]) -> list[KafkaError | None]:
         """Delete topics, their names free when it returns: for each None, or why it is not deleted."""
         results: list[KafkaError | None] = []
@@ -282,38 +306,15 @@ class Admin:
         code = self.unknown_topic(name)
         if code is ErrorCode.INVALID_TOPIC_EXCEPTION:
             return code
-        settings = self._internal_settings(name)
+        settings = internal_settings(self._broker.config, name)
         if not internal and not self._broker.config.bool("auto.create.topics.enable"):
             return code
-        new = NewTopic(name) if settings is None else self._internal_topic(name, settings)
+        new = NewTopic(name) if settings is None else internal_topic(self._broker.config, name, settings)
         (made,) = self.create_topics([new])
         if isinstance(made, KafkaError):
             self._log.warn("topic not created", topic=name, why=made.message)
             return made.code
         return ErrorCode.NONE
-
-    def _internal_settings(self, name: str) -> dict[str, str] | None:
-        """What Kafka sets on its internal topics; None for others."""
-        config = self._broker.config
-        if name == GROUP_METADATA_TOPIC:
-            segment_bytes = str(config.int("offsets.topic.segment.bytes"))
-            return {"compression.type": "producer", "cleanup.policy": "compact", "segment.bytes": segment_bytes}
-        if name == TRANSACTION_STATE_TOPIC:
-            return {
-                "compression.type": "uncompressed",
-                "cleanup.policy": "compact",
-                "min.insync.replicas": str(config.int("transaction.state.log.min.isr")),
-                "segment.bytes": str(config.int("transaction.state.log.segment.bytes")),
-                "unclean.leader.election.enable": "false",
-            }
-        return None
-
-    def _internal_topic(self, name: str, settings: dict[str, str]) -> NewTopic:
-        config = self._broker.config
-        prefix = "offsets.topic" if name == GROUP_METADATA_TOPIC else "transaction.state.log"
-        return NewTopic(
-            name, config.int(f"{prefix}.num.partitions"), config.int(f"{prefix}.replication.factor"), {}, settings
-        )
 
     def _carry_out(self, plans: Collection[TopicPlan]) -> dict[str, KafkaError]:
         """Write plans, and let everybody know what is written. Returns the topics that could not be written whole; the
@@ -398,7 +399,7 @@ class Admin:
             plan = config_plans.replace_broker(self.context, self._broker.config, self.broker_id, name, settings)
         else:
             config_plans.check_changes([config_plans.ConfigChange(key, 0, value) for key, value in settings])
-            raise _unsupported(kind)
+            raise unsupported(kind)
         self._configure(plan, validate_only)
 
     def change_configs(
@@ -412,7 +413,7 @@ class Admin:
             plan = config_plans.alter_broker(self.context, self._broker.config, self.broker_id, name, wanted)
         else:
             config_plans.check_changes(wanted)
-            raise _unsupported(kind)
+            raise unsupported(kind)
         self._configure(plan, validate_only)
 
     def _configure(self, plan: config_plans.ConfigPlan, validate_only: bool) -> None:
@@ -481,7 +482,39 @@ class Admin:
                 self.context.mark_deleted(write.topic)
 
 
-def _unsupported(kind: int) -> KafkaError:
+def unknown_topic(name: str) -> ErrorCode:
+    """What a client is told about a topic that is not there."""
+    try:
+        check_name(name)
+    except KafkaError as error:
+        return error.code
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def internal_settings(config: Config, name: str) -> dict[str, str] | None:
+    """What Kafka sets on its internal topics; None for others."""
+    if name == GROUP_METADATA_TOPIC:
+        segment_bytes = str(config.int("offsets.topic.segment.bytes"))
+        return {"compression.type": "producer", "cleanup.policy": "compact", "segment.bytes": segment_bytes}
+    if name == TRANSACTION_STATE_TOPIC:
+        return {
+            "compression.type": "uncompressed",
+            "cleanup.policy": "compact",
+            "min.insync.replicas": str(config.int("transaction.state.log.min.isr")),
+            "segment.bytes": str(config.int("transaction.state.log.segment.bytes")),
+            "unclean.leader.election.enable": "false",
+        }
+    return None
+
+
+def internal_topic(config: Config, name: str, settings: dict[str, str]) -> NewTopic:
+    """The internal topic as a broker makes it when it first needs it."""
+    prefix = "offsets.topic" if name == GROUP_METADATA_TOPIC else "transaction.state.log"
+    count, factor = config.int(f"{prefix}.num.partitions"), config.int(f"{prefix}.replication.factor")
+    return NewTopic(name, count, factor, {}, settings)
+
+
+def unsupported(kind: int) -> KafkaError:
     text = f"Unknown resource type {kind}"
     if kind == _CLIENT_METRICS:
         text = "AlterConfigs is only supported for topics and brokers, but resource type is CLIENT_METRICS"

@@ -21,14 +21,11 @@ from cluster.protocol.served import SERVED, request_header_version, response_hea
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
 from pylog.logger import Logger
-from pylog.typed import TYPE_CHECKING, Any, Final, TypeAlias
+from pylog.typed import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker
     from pylog._engine import Engine, Upcall
-
-#: By plain number, as requests say it.
-_SERVED: Final = {int(key): versions for key, versions in SERVED.items()}
 
 #: What a generated message is to this file: something with `encode`. The classes are typed in messages.pyi.
 Message: TypeAlias = Any
@@ -61,13 +58,24 @@ class Answer(NamedTuple):
     message: Message
 
 
+class Held(NamedTuple):
+    """An answer that is given when nothing is `missing` any more. At the deadline `late` is told what is, and changes
+    the answer. Control thread, both."""
+
+    message: Message
+    missing: Callable[[], list[str]]
+    timeout_ms: int
+    late: Callable[[list[str]], None]
+
+
 class Handler(NamedTuple):
     """`serve` returns the answer, or None when it comes later. `refuse` builds the answer that says one error for
-    all."""
+    all. `tree`: it asks the metadata tree; where that is on other machines it is served on a thread that may wait."""
 
     decode: Callable[[bytes, int, int, bool], Message]
-    serve: Callable[[Broker, Request], Message | Answer | None]
+    serve: Callable[[Broker, Request], Message | Answer | Held | None]
     refuse: Callable[[Request, int], Message]
+    tree: bool = False
 
 
 def _family(key: ApiKey) -> Mapping[ApiKey, Handler]:
@@ -88,6 +96,15 @@ def _family(key: ApiKey) -> Mapping[ApiKey, Handler]:
         from cluster.broker.handlers import log_dirs as module  # type: ignore[no-redef]
     elif key in (ApiKey.ALTER_PARTITION_REASSIGNMENTS, ApiKey.LIST_PARTITION_REASSIGNMENTS):
         from cluster.broker.handlers import reassignments as module  # type: ignore[no-redef]
+    elif key in (ApiKey.LEADER_AND_ISR, ApiKey.STOP_REPLICA, ApiKey.UPDATE_METADATA):
+        from cluster.broker.handlers import replication as module  # type: ignore[no-redef]
+    elif key in (
+        ApiKey.ALTER_PARTITION,
+        ApiKey.CONTROLLED_SHUTDOWN,
+        ApiKey.ALLOCATE_PRODUCER_IDS,
+        ApiKey.ELECT_LEADERS,
+    ):
+        from cluster.broker.handlers import controller as module  # type: ignore[no-redef]
     else:
         from cluster.broker.handlers import groups as module  # type: ignore[no-redef]
     return module.HANDLERS
@@ -100,6 +117,7 @@ class Apis:
         self._broker = broker
         self._engine = engine
         self._handlers: dict[int, Handler] = {}
+        self.served = {int(key): versions for key, versions in broker.served.items()}  # by number, as requests say it
         self._log = Logger(f"KafkaApi-{broker.broker_id}")
         self.failures = 0
         self.malformed = 0
@@ -113,7 +131,7 @@ class Apis:
 
             self.reply(reply_to._replace(api_version=0), unsupported())
             return
-        served = _SERVED.get(key)
+        served = self.served.get(key)
         if served is None or not served[0] <= version <= served[1]:
             self._log.info("closing connection: version not served", api_key=key, api_version=version)
             self._engine.disconnect(upcall.conn)
@@ -132,9 +150,13 @@ class Apis:
             return
         client_id = None if upcall.client_id is None else upcall.client_id.decode("utf-8", "replace")
         request = Request(reply_to, version, client_id, upcall.listener_id, message)
-        self._serve(handler, request)
+        if handler.tree and self._broker.member is not None:
+            self._broker.member.on_tree(lambda: self._serve(handler, request))
+        else:
+            self._serve(handler, request)
 
     def _serve(self, handler: Handler, request: Request) -> None:
+        """The control thread, or one of the tree's."""
         try:
             answer = handler.serve(self._broker, request)
         except KafkaError as error:
@@ -143,13 +165,31 @@ class Apis:
             self.failures += 1
             self._log.exception("request failed", api_key=request.reply_to.api_key, client_id=request.client_id)
             answer = handler.refuse(request, int(ErrorCode.UNKNOWN_SERVER_ERROR))
+        self.give(request.reply_to, answer)
+
+    def give(self, reply_to: ReplyTo, answer: Message | Answer | Held | None) -> None:
+        """Answer now, or when the time has come. Any thread."""
         if isinstance(answer, Answer):
-            self.reply(request.reply_to, answer.message, cacheable=True)
+            self.reply(reply_to, answer.message, cacheable=True)
+        elif isinstance(answer, Held):
+            self._broker.loop.post(lambda: self._hold(reply_to, answer))
         elif answer is not None:
-            self.reply(request.reply_to, answer)
+            self.reply(reply_to, answer)
+
+    def _hold(self, reply_to: ReplyTo, held: Held) -> None:
+        """Give the answer when what it tells is known here. Control thread."""
+
+        def give(in_time: bool) -> None:
+            if not in_time:
+                held.late(held.missing())
+            self.reply(reply_to, held.message)
+
+        assert self._broker.member is not None
+        deadline_ms = self._broker.now_ms() + held.timeout_ms
+        self._broker.member.waits.until(lambda: not held.missing(), deadline_ms, give)
 
     def reply(self, reply_to: ReplyTo, message: Message, cacheable: bool = False) -> None:
-        """Encode and hand to the data plane. A connection that is gone is nobody's fault."""
+        """Encode and hand to the data plane. A connection that is gone is nobody's fault. Any thread."""
         header = reply_to.correlation_id.to_bytes(4, "big", signed=True)
         if response_header_version(reply_to.api_key, reply_to.api_version) >= 1:
             header += b"\0"

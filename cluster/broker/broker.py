@@ -21,7 +21,6 @@ from cluster.broker.admin import Admin
 from cluster.broker.apis import Apis, ReplyTo, Request
 from cluster.broker.loop import Loop
 from cluster.broker.metadata_cache import MetadataCache
-from cluster.broker.producer_ids import ProducerIds
 from cluster.broker.replica_manager import ReplicaManager
 from cluster.effects import Append, Effect, Reply
 from cluster.model import EndPoint
@@ -34,7 +33,10 @@ from pylog._engine import (
     UP_COMMITTED,
     UP_DAMAGE,
     UP_EPOCH,
+    UP_FETCHER,
     UP_FLUSH,
+    UP_FOLLOW,
+    UP_ISR,
     UP_REQUEST,
     UP_ROLLED,
     UP_ROOM,
@@ -58,7 +60,9 @@ from pylog.typed import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import signal
 
+    from cluster.broker.cluster_admin import ClusterAdmin
     from cluster.broker.coordinators import Coordinators
+    from cluster.broker.member import Member
     from cluster.config import Config, Listener
     from cluster.coordinator.runtime import Runtime
     from pylog._engine import Upcall
@@ -113,7 +117,10 @@ class Broker:
         self._listeners: dict[int, Listener] = {}
         self._ports: dict[int, int] = {}
         self.logs = self._log_manager()
-        self.admin = Admin(self)
+        self.broker_id = -1
+        self.member: Member | None = None
+        self.served = SERVED
+        self.admin: Admin | ClusterAdmin = Admin(self) if not self.clustered else self._cluster_admin()
         self.broker_id = self.admin.open_tree(self.logs.live_directories())
         self._started = False
         self._turns_at_checkpoint = -1
@@ -131,7 +138,7 @@ class Broker:
         self.replicas = ReplicaManager(
             self.broker_id, self.engine, self.logs, self.admin.log_config, self._is_known_partition
         )
-        self.producer_ids = ProducerIds(self.admin.store, self.broker_id)
+        self.producer_ids = self.admin.producer_ids()
         self._coordinators: Coordinators | None = None
         self._damages: Damages | None = None
         self._to_flush: set[Log] = set()
@@ -140,6 +147,23 @@ class Broker:
         self._maintenance = Maintenance(self.logs.schedule, SystemClock())
         self._control = threading.Thread(target=self.loop.run, name="control", daemon=True)
         self._log = Logger(f"Broker {self.broker_id}")
+
+    @property
+    def clustered(self) -> bool:
+        """Whether the metadata are ZooKeeper's, and other brokers there."""
+        return bool(self.config.optional_str("zookeeper.connect"))
+
+    def joined(self) -> Member:
+        """Our place in the cluster; asked only where there is one."""
+        assert self.member is not None
+        return self.member
+
+    def _cluster_admin(self) -> ClusterAdmin:
+        from cluster.broker.cluster_admin import ClusterAdmin  # a single node does not pay for it
+        from cluster.protocol.served import SERVED_IN_CLUSTER
+
+        self.served = SERVED_IN_CLUSTER
+        return ClusterAdmin(self)
 
     # ------------------------------------------------------------------------------------------------- life
 
@@ -160,13 +184,17 @@ class Broker:
         self.engine.start()
         self._control.start()
         self._started = True
+        self.admin.wait_until_told()
 
     def stop(self) -> None:
         """Answer what is being answered, close everything in order. Once, from a thread that is not ours.
 
         A start that failed is undone, and nothing is called clean that was not opened whole.
         """
+        if self._started:
+            self.admin.leave()
         self.engine.stop(_DRAIN_MS if self._started else 0)
+        self.admin.stop()
         if self._started:
             self.loop.stop()
             self._control.join()
@@ -192,13 +220,18 @@ class Broker:
             except OSError as error:
                 raise OSError(error.errno, f"cannot listen on {listener}: {error.strerror}") from error
 
+    def listener_names(self) -> dict[int, str]:
+        """The names of our listeners by the number that requests carry."""
+        return {number: listener.name for number, listener in self._listeners.items()}
+
     def _endpoints_to_register(self) -> list[EndPoint]:
         """Where clients find us, by listener; an empty host means: at the address by which they came."""
         advertised = {each.name: each for each in self.config.advertised_listeners}
         found = []
         for number, listener in self._listeners.items():
             told = advertised.get(listener.name)
-            host, port = ("", self._ports[number]) if told is None else (told.host, told.port)
+            own = listener.host if self.clustered else ""
+            host, port = (own, self._ports[number]) if told is None else (told.host, told.port)
             found.append(EndPoint(listener.name, host, port, listener.protocol))
         return found
 
@@ -382,6 +415,8 @@ class Broker:
             self.apis.handle(upcall)
         elif kind == UP_COMMITTED:
             self.coordinators.committed(upcall)
+        elif kind in (UP_ISR, UP_FOLLOW, UP_FETCHER):
+            self.joined().upcall(upcall)
         elif kind == UP_ROOM:
             self._tell_room(os.fsdecode(upcall.body), upcall.a != 0)
         elif kind == UP_SYNC_FAILED:
@@ -452,11 +487,15 @@ class Broker:
         self.coordinators.append(appends)
 
     def timer(self, key: Hashable) -> Iterable[Effect]:
+        if self.member is not None and self.member.timer(key):
+            return ()
         return self.coordinators.timer(key)
 
     def _directory_failed(self, directory: str, logs: list[Log]) -> None:
         """A data directory went offline. Its partitions answer KAFKA_STORAGE_ERROR; without any directory we end."""
         self.loop.post(lambda: self._lost(logs))
+        if self.member is not None:
+            self.member.directory_failed()
         if not self.logs.live_directories():
             self._log.error("shutting down: no data directory is left", last=directory)
             os._exit(EXIT_FAILED)
@@ -464,6 +503,9 @@ class Broker:
     def _lost(self, logs: list[Log]) -> None:
         """Let everybody know that these are gone, until the next start at least."""
         self.replicas.lost(logs)
+        if self.member is not None:
+            self.member.lost([log.partition for log in logs])
+            return  # the controller tells the rest
         for name in {log.partition.topic for log in logs}:
             topic = self.metadata.topics.get(name)
             if topic is None:
@@ -497,12 +539,6 @@ def _version() -> str:
 def run(config: Config) -> int:
     """Run a broker until SIGTERM or SIGINT; the exit code. The main thread does nothing but wait for the signal."""
 
-    if config.optional_str("zookeeper.connect"):
-        sys.stderr.write(
-            "pylog server: zookeeper.connect: this version runs single nodes only; leave the key out "
-            "(--override zookeeper.connect=) to keep the metadata in the first of log.dirs\n"
-        )
-        return EXIT_USAGE
     if config.str("authorizer.class.name"):
         sys.stderr.write(
             "pylog server: authorizer.class.name: this version knows no ACLs and would allow everything; leave the key "

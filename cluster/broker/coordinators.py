@@ -7,7 +7,7 @@ token hears of its own offsets; a partition is loaded whole before it serves. Co
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 
 from cluster.broker.metadata_cache import TopicMetadata
 from cluster.coordinator.context import GroupConfig
@@ -69,7 +69,7 @@ class _Topics:
 
     def partition_count(self, topic: str) -> int:
         known = self._broker.metadata.topics.get(topic)
-        return 0 if known is None else len(known.partitions)
+        return 0 if known is None else known.partition_count
 
     def topic_id(self, topic: str) -> bytes | None:
         known = self._broker.metadata.topics.get(topic)
@@ -83,34 +83,61 @@ class Coordinators:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._builder = BatchBuilder()
+        self._loading: dict[tuple[str, int], Iterator[None]] = {}
         self._log = Logger(f"GroupCoordinator {broker.broker_id}")
         self.runtime = Runtime(group_config(broker.config), new_id, _Topics(broker))
 
     # ------------------------------------------------------------------------------------------------- loading
 
-    def load(self, topic: TopicMetadata) -> None:
-        """Take up the shards of an internal topic that we lead and do not serve yet, replaying their records."""
+    def load(self, topic: TopicMetadata, *, at_once: bool = True) -> None:
+        """Take up the shards of an internal topic that we lead and do not serve yet, replaying their records: before
+        this returns, or (at_once False) a buffer a turn, while others are served and requests to these shards are told
+        COORDINATOR_LOAD_IN_PROGRESS."""
         if not self.runtime.is_coordinator_topic(topic.name):
             return
         for partition in topic.partitions:
             if partition.leader != self._broker.broker_id:
                 continue
             if self.runtime.load_start(topic.name, partition.partition, partition.leader_epoch):
-                self._load(topic.name, partition.partition)
+                steps = self._replay(topic.name, partition.partition)
+                if at_once:
+                    while self._load_on(topic.name, partition.partition, steps):
+                        pass
+                else:
+                    self._load_later(topic.name, partition.partition, steps)
 
-    def _load(self, topic: str, index: int) -> None:
-        """A shard whose records cannot be read is not served: its groups get NOT_COORDINATOR, the others go on."""
+    def _load_later(self, topic: str, index: int, steps: Iterator[None]) -> None:
+        """Another buffer with each turn. What was unloaded meanwhile, or is loaded anew, has other steps."""
+        key = (topic, index)
+        self._loading[key] = steps
+
+        def go_on() -> None:
+            if self._loading.get(key) is not steps:
+                return
+            if self._load_on(topic, index, steps):
+                self._broker.loop.post(go_on)
+            else:
+                self._loading.pop(key, None)
+
+        self._broker.loop.post(go_on)
+
+    def _load_on(self, topic: str, index: int, steps: Iterator[None]) -> bool:
+        """One buffer more; False: that was all. A shard whose records cannot be read is not served: its groups get
+        NOT_COORDINATOR, the others go on."""
         try:
-            self._replay(topic, index)
+            next(steps)
+            return True
+        except StopIteration:
+            self._broker.loop.apply(self.runtime.load_done(topic, index, self._broker.now_ms()))
         except (DecodeError, KafkaError, OSError) as error:
             self._log.error("not loaded, its groups are not served", shard=f"{topic}-{index}", why=error)
             self.unload(topic, index)
-            return
-        self._broker.loop.apply(self.runtime.load_done(topic, index, self._broker.now_ms()))
+        return False
 
-    def _replay(self, topic: str, index: int) -> None:
+    def _replay(self, topic: str, index: int) -> Iterator[None]:
+        """Replays to the end of the log: what is in the log of a new leader will be committed, if it is not yet."""
         hosted = self._broker.replicas.leader(topic, index)
-        end = hosted.info().high_watermark
+        end = hosted.info().log_end_offset
         offset = hosted.source.info().log_start_offset
         chunk_bytes = self._broker.config.int("offsets.load.buffer.size")
         count = 0
@@ -124,6 +151,7 @@ class Coordinators:
                 count += self._replay_batch(topic, index, data[position : position + header.size_bytes], header)
                 position += header.size_bytes
                 offset = header.base_offset + header.last_offset_delta + 1
+            yield
         self.runtime.committed(topic, index, end, self._broker.now_ms())
         if count:
             self._log.info("loaded", shard=f"{topic}-{index}", records=count, end_offset=end)
@@ -211,4 +239,5 @@ class Coordinators:
         self._broker.loop.apply(self.runtime.on_topics_deleted(names, self._broker.now_ms()))
 
     def unload(self, topic: str, partition: int) -> None:
+        self._loading.pop((topic, partition), None)
         self._broker.loop.apply(self.runtime.unload(topic, partition))

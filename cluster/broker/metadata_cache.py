@@ -1,16 +1,17 @@
 """What this broker tells clients about the cluster: brokers, topics, partitions and who leads them.
 
-What stays true: every topic is found by its name and by its id; partitions are dense and in order; a topic's entry is
-replaced whole, never changed. `version` rises with each change, so that whoever derives something knows when to do it
-again. Control thread.
+What stays true: every topic is found by its name and by its id; partitions are in order, and dense but for those that a
+controller has not told of yet; a topic's entry is replaced whole, never changed. `version`
+rises with each change, so that whoever derives something knows when to do it again. Control thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from pylog.facts import NamedTuple
 from pylog.typed import Final
+from pylog.types import TopicPartition
 
 GROUP_METADATA_TOPIC: Final = "__consumer_offsets"
 TRANSACTION_STATE_TOPIC: Final = "__transaction_state"
@@ -34,6 +35,10 @@ class TopicMetadata(NamedTuple):
     @property
     def internal(self) -> bool:
         return self.name in INTERNAL_TOPICS
+
+    @property
+    def partition_count(self) -> int:
+        return self.partitions[-1].partition + 1 if self.partitions else 0
 
 
 class BrokerMetadata(NamedTuple):
@@ -75,11 +80,41 @@ class MetadataCache:
         self.controller_id = controller_id
         self.version += 1
 
+    def update(
+        self, topics: Mapping[str, tuple[bytes, Sequence[PartitionMetadata]]], gone: Iterable[TopicPartition]
+    ) -> list[str]:
+        """What a controller tells: these partitions are so now, those are deleted. Returns the topics that are gone
+        whole."""
+        for name, (topic_id, partitions) in topics.items():
+            known = self.topics.get(name)
+            merged: dict[int, PartitionMetadata] = {}
+            if known is not None and known.topic_id == topic_id:  # else it was deleted and made again
+                merged = {each.partition: each for each in known.partitions}
+            merged |= {each.partition: each for each in partitions}
+            self.put(TopicMetadata(name, topic_id, tuple(merged[index] for index in sorted(merged))))
+        lost: dict[str, set[int]] = {}
+        for topic, index in gone:
+            lost.setdefault(topic, set()).add(index)
+        dropped = []
+        for name, indices in lost.items():
+            known = self.topics.get(name)
+            if known is None:
+                continue
+            kept = tuple(each for each in known.partitions if each.partition not in indices)
+            if kept:
+                self.put(known._replace(partitions=kept))
+            else:
+                self.drop(name)
+                dropped.append(name)
+        return dropped
+
     def topic_name(self, topic_id: bytes) -> str | None:
         return self._by_id.get(topic_id)
 
     def partition(self, topic: str, index: int) -> PartitionMetadata | None:
         entry = self.topics.get(topic)
-        if entry is None or not 0 <= index < len(entry.partitions):
+        if entry is None or not 0 <= index < entry.partition_count:
             return None
-        return entry.partitions[index]
+        if index < len(entry.partitions) and entry.partitions[index].partition == index:
+            return entry.partitions[index]
+        return next((each for each in entry.partitions if each.partition == index), None)

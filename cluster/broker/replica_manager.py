@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from cluster.broker.metadata_cache import INTERNAL_TOPICS, PartitionMetadata, TopicMetadata
+from cluster.replication.truncation import EpochEnd, OwnLog
 from pylog._engine import Hosting, PartitionState
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
@@ -28,7 +29,7 @@ from pylog.typed import TYPE_CHECKING, Final
 from pylog.types import TopicPartition
 
 if TYPE_CHECKING:
-    from pylog._engine import Engine, EnginePartitionInfo
+    from pylog._engine import Engine, EnginePartitionInfo, ReplicaInfo
     from pylog._native import NativeError, ProducerInfo
     from pylog.config import LogConfig
     from pylog.log import Log
@@ -116,6 +117,29 @@ class HostedPartition:
         return self._engine.partition_info(self.number)
 
 
+class FollowedLog:
+    """A replica's log, to be compared with its leader's and cut. Changes raise KafkaError and OSError."""
+
+    __slots__ = ("_hosted", "_logs")
+
+    def __init__(self, hosted: HostedPartition, logs: LogManager) -> None:
+        self._hosted = hosted
+        self._logs = logs
+
+    def own(self) -> OwnLog:
+        info = self._hosted.info()
+        return OwnLog(info.log_end_offset, info.high_watermark, self._hosted.log.latest_epoch())
+
+    def epoch_end(self, epoch: int) -> EpochEnd:
+        return EpochEnd(*self._hosted.log.end_offset_for_epoch(epoch))
+
+    def truncate(self, offset: int) -> None:
+        self._logs.truncate({self._hosted.source.partition: offset})
+
+    def truncate_fully(self, offset: int) -> None:
+        self._logs.truncate_fully(self._hosted.source.partition, offset)
+
+
 class Directory(NamedTuple):
     path: str
     online: bool
@@ -149,6 +173,8 @@ class ReplicaManager:
         self._hosted: dict[tuple[str, int], HostedPartition] = {}
         self._by_number: dict[int, HostedPartition] = {}
         self._offline: dict[tuple[str, int], int] = {}  # what the engine calls them
+        #: High watermarks as of the last stop: of replicas whose role is not decided yet.
+        self.checkpointed: dict[TopicPartition, int] = {}
         self._log = Logger(f"ReplicaManager broker={broker_id}")
 
     # ------------------------------------------------------------------------------------------------- hosting
@@ -235,6 +261,7 @@ class ReplicaManager:
         hosted = HostedPartition(self._engine, log, number, state)
         key = (log.partition.topic, log.partition.partition)
         self._hosted[key] = self._by_number[number] = hosted
+        self.checkpointed.pop(log.partition, None)
 
     def configure(self, topic: TopicMetadata) -> None:
         """The topic's settings changed: logs and data plane take them up."""
@@ -243,7 +270,14 @@ class ReplicaManager:
         for partition in topic.partitions:
             hosted = self._hosted.get((topic.name, partition.partition))
             if hosted is not None:
-                self._publish(hosted, states.of(partition))
+                self._publish(hosted, states.configured(hosted.state))
+
+    def publish_isr(self, partition: TopicPartition, isr: Sequence[int], joining: Sequence[int]) -> None:
+        """The ISR of a partition that we lead is this now, and these are asked to be taken in."""
+        hosted = self._hosted.get((partition.topic, partition.partition))
+        if hosted is not None and hosted.leads:
+            state = hosted.state._replace(isr=tuple(isr), joining=tuple(joining), high_watermark=_FROM_THE_LOG)
+            self._publish(hosted, state)
 
     def delete(self, partitions: Sequence[TopicPartition]) -> None:
         """Delete logs, hosted or not: a deletion that was cut short is finished before anything is hosted. Raises
@@ -251,6 +285,8 @@ class ReplicaManager:
         back, or they would be found there and taken for logs that nobody knows of."""
         keys = [(each.topic, each.partition) for each in partitions]
         self._unhost(keys, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        for each in partitions:
+            self.checkpointed.pop(each, None)
         self._engine.forget_offline([number for key in keys if (number := self._offline.pop(key, None)) is not None])
         offline = self._logs.offline_directories()
         out_of_reach = [each for each in partitions if offline and self._logs.get(each) is None]
@@ -303,6 +339,25 @@ class ReplicaManager:
 
     def find(self, topic: str, index: int) -> HostedPartition | None:
         return self._hosted.get((topic, index))
+
+    def is_offline(self, partition: TopicPartition) -> bool:
+        """Its data directory has failed."""
+        return (partition.topic, partition.partition) in self._offline
+
+    def followers(self, partition: TopicPartition) -> Sequence[ReplicaInfo]:
+        """The replicas of a partition that we lead, as they are now; nothing when we do not lead it."""
+        hosted = self._hosted.get((partition.topic, partition.partition))
+        if hosted is None or not hosted.leads:
+            return ()
+        try:
+            return self._engine.replicas(hosted.number)
+        except KafkaError:
+            return ()  # it ceases to lead in this turn
+
+    def followed_log(self, partition: TopicPartition) -> FollowedLog | None:
+        """The log of a partition that we host, as whoever follows cuts it."""
+        hosted = self._hosted.get((partition.topic, partition.partition))
+        return None if hosted is None else FollowedLog(hosted, self._logs)
 
     def by_number(self, number: int) -> HostedPartition | None:
         """The partition behind an upcall; None when it is gone meanwhile."""
@@ -377,7 +432,7 @@ class ReplicaManager:
 
     def checkpoint_high_watermarks(self) -> None:
         """Write replication-offset-checkpoint. Any thread."""
-        offsets: dict[TopicPartition, int] = {}
+        offsets = dict(self.checkpointed)
         for each in list(self._hosted.values()):
             try:
                 offsets[each.source.partition] = each.info().high_watermark
@@ -434,6 +489,17 @@ class _States:
                 high_watermark=high_watermark,
             )
         return self._last
+
+    def configured(self, state: PartitionState) -> PartitionState:
+        """What is true of a partition, with the topic's settings as they are now."""
+        return self._basis._replace(
+            role=state.role,
+            leader_epoch=state.leader_epoch,
+            leader_id=state.leader_id,
+            replicas=state.replicas,
+            isr=state.isr,
+            joining=state.joining,
+        )
 
 
 def _as_kafka_error(error: KafkaError | NativeError | OSError) -> KafkaError:

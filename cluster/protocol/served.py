@@ -8,7 +8,7 @@ Whoever dispatches needs the header rules with it, so they are named here too.
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.headers import decode_request_header, request_header_version, response_header_version
 
-__all__ = ["SERVED", "decode_request_header", "request_header_version", "response_header_version"]
+__all__ = ["SERVED", "SERVED_IN_CLUSTER", "decode_request_header", "request_header_version", "response_header_version"]
 
 SERVED: dict[ApiKey, tuple[int, int]] = {
     ApiKey.PRODUCE: (0, 13),
@@ -43,4 +43,15 @@ SERVED: dict[ApiKey, tuple[int, int]] = {
     ApiKey.DESCRIBE_CLUSTER: (0, 2),
     ApiKey.DESCRIBE_PRODUCERS: (0, 0),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: (0, 0),
+}
+
+#: What brokers of a cluster say to one another besides, and what clients ask of its controller.
+SERVED_IN_CLUSTER: dict[ApiKey, tuple[int, int]] = SERVED | {
+    ApiKey.LEADER_AND_ISR: (0, 7),
+    ApiKey.STOP_REPLICA: (0, 4),
+    ApiKey.UPDATE_METADATA: (0, 8),
+    ApiKey.CONTROLLED_SHUTDOWN: (0, 3),
+    ApiKey.ELECT_LEADERS: (0, 2),
+    ApiKey.ALTER_PARTITION: (0, 3),
+    ApiKey.ALLOCATE_PRODUCER_IDS: (0, 0),
 }

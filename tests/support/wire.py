@@ -58,11 +58,13 @@ def api_versions(port: int) -> dict[int, tuple[int, int]]:
 
 
 class Cluster(NamedTuple):
-    """What a Metadata answer says: broker ids, the controller's id or -1, and topic → (error, partition → leader)."""
+    """What a Metadata answer says: broker ids, the controller's id or -1, topic → (error, partition → leader), and the
+    replicas in sync by topic and partition."""
 
     brokers: list[int]
     controller: int
     topics: dict[str, tuple[int, dict[int, int]]]
+    isrs: dict[str, dict[int, list[int]]]
 
 
 def metadata(port: int, topics: list[str]) -> Cluster:
@@ -78,6 +80,7 @@ def metadata(port: int, topics: list[str]) -> Cluster:
         reader.string()
     controller = reader.i32()
     found = {}
+    isrs: dict[str, dict[int, list[int]]] = {}
     for _ in range(reader.i32()):
         error, name = reader.i16(), reader.string()
         reader.i8()
@@ -86,11 +89,10 @@ def metadata(port: int, topics: list[str]) -> Cluster:
             reader.i16()
             partition = reader.i32()
             leaders[partition] = reader.i32()
-            for _ in range(2):
-                for _ in range(reader.i32()):
-                    reader.i32()
+            _replicas, isr = ([reader.i32() for _ in range(reader.i32())] for _ in range(2))
+            isrs.setdefault(name, {})[partition] = isr
         found[name] = (error, leaders)
-    return Cluster(brokers, controller, found)
+    return Cluster(brokers, controller, found, isrs)
 
 
 def seconds_to_first_answer(port: int, *, since: float, timeout_s: float = 60) -> float:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.")
 
 
-def _ranges() -> list[m.ApiVersionsResponse.ApiVersion]:
+def _ranges(broker: Broker) -> list[m.ApiVersionsResponse.ApiVersion]:
     entry = m.ApiVersionsResponse.ApiVersion
-    return [entry(api_key=int(key), min_version=lo, max_version=hi) for key, (lo, hi) in sorted(SERVED.items())]
+    return [entry(api_key=key, min_version=lo, max_version=hi) for key, (lo, hi) in sorted(broker.apis.served.items())]
 
 
 def unsupported() -> m.ApiVersionsResponse:
@@ -37,7 +37,7 @@ def _serve(broker: Broker, request: Request) -> m.ApiVersionsResponse | Answer:
     named = _safe(message.client_software_name) and _safe(message.client_software_version)
     if request.api_version >= 3 and not named:
         return m.ApiVersionsResponse(error_code=int(ErrorCode.INVALID_REQUEST))
-    return Answer(m.ApiVersionsResponse(api_keys=_ranges(), finalized_features_epoch=0))
+    return Answer(m.ApiVersionsResponse(api_keys=_ranges(broker), finalized_features_epoch=0))
 
 
 def _refuse(request: Request, code: int) -> m.ApiVersionsResponse:

@@ -181,9 +181,9 @@ def _refuse_incremental(request: Request, code: int) -> m.IncrementalAlterConfig
 
 
 HANDLERS = {
-    ApiKey.DESCRIBE_CONFIGS: Handler(m.DescribeConfigsRequest.decode, _describe, _refuse_describe),
-    ApiKey.ALTER_CONFIGS: Handler(m.AlterConfigsRequest.decode, _alter, _refuse_alter),
+    ApiKey.DESCRIBE_CONFIGS: Handler(m.DescribeConfigsRequest.decode, _describe, _refuse_describe, tree=True),
+    ApiKey.ALTER_CONFIGS: Handler(m.AlterConfigsRequest.decode, _alter, _refuse_alter, tree=True),
     ApiKey.INCREMENTAL_ALTER_CONFIGS: Handler(
-        m.IncrementalAlterConfigsRequest.decode, _alter_incrementally, _refuse_incremental
+        m.IncrementalAlterConfigsRequest.decode, _alter_incrementally, _refuse_incremental, tree=True
     ),
 }

@@ -44,7 +44,7 @@ def _find(broker: Broker, request: Request) -> Message | Answer:
 
     def partition_count(topic: str) -> int:
         known = broker.metadata.topics.get(topic)
-        return len(known.partitions) if known else broker.config.int("offsets.topic.num.partitions")
+        return known.partition_count if known else broker.config.int("offsets.topic.num.partitions")
 
     def locate(key: str, shard: Shard) -> Endpoint | ErrorCode:
         if shard.topic != GROUP_METADATA_TOPIC:  # no transaction coordinator is served

@@ -1,7 +1,8 @@
-"""AlterPartitionReassignments and ListPartitionReassignments on a node that is alone.
+"""AlterPartitionReassignments and ListPartitionReassignments: in a cluster its controller's business; here, those of a
+node that is alone.
 
-What stays true: the only place for a partition's replica is where it is, so asking for that is fulfilled at once, every
-other wish names a broker that is not there, and none is ever under way. Kafka's tool asks these before it moves
+What stays true of that: the only place for a partition's replica is where it is, so asking for it is fulfilled at once,
+every other wish names a broker that is not there, and none is ever under way. Kafka's tool asks these before it moves
 partitions between data directories.
 """
 
@@ -22,7 +23,12 @@ _Topic = m.AlterPartitionReassignmentsResponse.ReassignableTopicResponse
 _Partition = m.AlterPartitionReassignmentsResponse.ReassignablePartitionResponse
 
 
-def _alter(broker: Broker, request: Request) -> m.AlterPartitionReassignmentsResponse:
+def _alter(broker: Broker, request: Request) -> m.AlterPartitionReassignmentsResponse | None:
+    if broker.member is not None:
+        from cluster.broker.handlers.controller import alter_reassignments
+
+        alter_reassignments(broker, request)
+        return None
     message: m.AlterPartitionReassignmentsRequest = request.message
     topics = [
         _Topic(
@@ -70,7 +76,12 @@ def _refuse_alter(request: Request, code: int) -> m.AlterPartitionReassignmentsR
     return m.AlterPartitionReassignmentsResponse(error_code=code, error_message=ErrorCode(code).message)
 
 
-def _list(broker: Broker, request: Request) -> m.ListPartitionReassignmentsResponse:
+def _list(broker: Broker, request: Request) -> m.ListPartitionReassignmentsResponse | None:
+    if broker.member is not None:
+        from cluster.broker.handlers.controller import list_reassignments
+
+        list_reassignments(broker, request)
+        return None
     return m.ListPartitionReassignmentsResponse(topics=[])
 
 

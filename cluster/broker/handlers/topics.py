@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cluster.broker.apis import Handler, Request
+from cluster.broker.apis import Handler, Held, Request
 from cluster.config.describe import describe_topic
 from cluster.controller.topics import NewTopic
 from cluster.protocol import messages as m
@@ -24,7 +24,7 @@ _Grown = m.CreatePartitionsResponse.CreatePartitionsTopicResult
 _TWICE = "Found multiple entries for this topic."
 
 
-def _create(broker: Broker, request: Request) -> m.CreateTopicsResponse:
+def _create(broker: Broker, request: Request) -> m.CreateTopicsResponse | Held:
     """A topic that is asked for twice is not made. Without time to wait Kafka creates and does not tell."""
     message: m.CreateTopicsRequest = request.message
     counts = Counter(topic.name for topic in message.topics)
@@ -43,7 +43,15 @@ def _create(broker: Broker, request: Request) -> m.CreateTopicsResponse:
             results.append(_failed(topic.name, ErrorCode.REQUEST_TIMED_OUT))
         else:
             results.append(_made(made, described))
-    return m.CreateTopicsResponse(topics=results)
+    answer = m.CreateTopicsResponse(topics=results)
+    sizes = {name: made.partitions for name, made in outcomes.items() if not isinstance(made, KafkaError)}
+    if message.validate_only or message.timeout_ms <= 0 or not sizes:
+        return answer
+
+    def late(names: list[str]) -> None:
+        answer.topics = [_failed(r.name, ErrorCode.REQUEST_TIMED_OUT) if r.name in names else r for r in answer.topics]
+
+    return broker.admin.hold_created(answer, sizes, message.timeout_ms, late)
 
 
 def _wanted(topic: m.CreateTopicsRequest.CreatableTopic) -> NewTopic:
@@ -114,7 +122,7 @@ def _refuse_create(request: Request, code: int) -> m.CreateTopicsResponse:
     return m.CreateTopicsResponse(topics=[_failed(topic.name, ErrorCode(code)) for topic in request.message.topics])
 
 
-def _delete(broker: Broker, request: Request) -> m.DeleteTopicsResponse:
+def _delete(broker: Broker, request: Request) -> m.DeleteTopicsResponse | Held:
     message: m.DeleteTopicsRequest = request.message
     asked: list[tuple[str | None, bytes]] = [(name, ZERO_TOPIC_ID) for name in message.topic_names]
     if request.api_version >= 6:
@@ -140,7 +148,17 @@ def _delete(broker: Broker, request: Request) -> m.DeleteTopicsResponse:
         if name is not None:
             told.add(name)
         results.append(_Deleted(name=name, topic_id=topic_id, error_code=int(code)))
-    return m.DeleteTopicsResponse(responses=results)
+    answer = m.DeleteTopicsResponse(responses=results)
+    gone = [name for name, error in errors.items() if error is None]
+    if message.timeout_ms <= 0 or not gone:
+        return answer
+
+    def late(names: list[str]) -> None:
+        for result in answer.responses:
+            if result.name in names:
+                result.error_code = int(ErrorCode.REQUEST_TIMED_OUT)
+
+    return broker.admin.hold_deleted(answer, gone, message.timeout_ms, late)
 
 
 def _refuse_delete(request: Request, code: int) -> m.DeleteTopicsResponse:
@@ -150,13 +168,14 @@ def _refuse_delete(request: Request, code: int) -> m.DeleteTopicsResponse:
     return m.DeleteTopicsResponse(responses=named + listed)
 
 
-def _grow(broker: Broker, request: Request) -> m.CreatePartitionsResponse:
+def _grow(broker: Broker, request: Request) -> m.CreatePartitionsResponse | Held:
     message: m.CreatePartitionsRequest = request.message
     counts = Counter(topic.name for topic in message.topics)
     results = []
     for name in sorted(name for name, count in counts.items() if count > 1):
         code = int(ErrorCode.INVALID_REQUEST)
         results.append(_Grown(name=name, error_code=code, error_message="Duplicate topic in request."))
+    grown: dict[str, int] = {}
     for topic in message.topics:
         if counts[topic.name] > 1:
             continue
@@ -164,9 +183,20 @@ def _grow(broker: Broker, request: Request) -> m.CreatePartitionsResponse:
         try:
             broker.admin.create_partitions(topic.name, topic.count, lists, message.validate_only)
             results.append(_Grown(name=topic.name))
+            grown[topic.name] = topic.count
         except KafkaError as error:
             results.append(_Grown(name=topic.name, error_code=int(error.code), error_message=error.message))
-    return m.CreatePartitionsResponse(results=results)
+    answer = m.CreatePartitionsResponse(results=results)
+    if message.validate_only or message.timeout_ms <= 0 or not grown:
+        return answer
+
+    def late(names: list[str]) -> None:
+        for result in answer.results:
+            if result.name in names:
+                result.error_code = int(ErrorCode.REQUEST_TIMED_OUT)
+                result.error_message = ErrorCode.REQUEST_TIMED_OUT.message
+
+    return broker.admin.hold_created(answer, grown, message.timeout_ms, late)
 
 
 def _refuse_grow(request: Request, code: int) -> m.CreatePartitionsResponse:
@@ -177,7 +207,7 @@ def _refuse_grow(request: Request, code: int) -> m.CreatePartitionsResponse:
 
 
 HANDLERS = {
-    ApiKey.CREATE_TOPICS: Handler(m.CreateTopicsRequest.decode, _create, _refuse_create),
-    ApiKey.DELETE_TOPICS: Handler(m.DeleteTopicsRequest.decode, _delete, _refuse_delete),
-    ApiKey.CREATE_PARTITIONS: Handler(m.CreatePartitionsRequest.decode, _grow, _refuse_grow),
+    ApiKey.CREATE_TOPICS: Handler(m.CreateTopicsRequest.decode, _create, _refuse_create, tree=True),
+    ApiKey.DELETE_TOPICS: Handler(m.DeleteTopicsRequest.decode, _delete, _refuse_delete, tree=True),
+    ApiKey.CREATE_PARTITIONS: Handler(m.CreatePartitionsRequest.decode, _grow, _refuse_grow, tree=True),
 }

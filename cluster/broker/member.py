@@ -1,0 +1,482 @@
+"""A broker's place in a cluster: its session with ZooKeeper, its registration, and what follows from both.
+
+What stays true:
+- there is one session at a time; when it is over, all that hung on it (registration, controller's place, watches) is
+  given up here before a new one is opened, and the broker registers again under a new broker epoch;
+- while no session can be had the broker goes on as it is: what it leads it serves, what it follows it fetches;
+- what the tree says of settings is taken up on the control thread, read before that on another one.
+
+The control thread, but for `_renew` and reading, which the tree's threads do: nothing here lets the control thread wait
+for ZooKeeper.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from cluster.broker.controller_client import ControllerClient, shut_down_controlled
+from cluster.broker.controller_store import ControllerStore
+from cluster.broker.controller_thread import ControllerThread
+from cluster.broker.isr_keeper import TIMER as ISR_TIMER
+from cluster.broker.isr_keeper import IsrKeeper, OnAnswer
+from cluster.broker.leader_offsets import LeaderOffsets
+from cluster.broker.leadership import Leadership
+from cluster.broker.metadata_cache import BrokerMetadata, PartitionMetadata, TopicMetadata
+from cluster.broker.replicator import FetcherAddress, Replicator
+from cluster.broker.waits import WaitKey, Waits
+from cluster.controller import events
+from cluster.controller.settings import read_settings
+from cluster.metadata import paths
+from cluster.metadata.forms import forms_of
+from cluster.metadata.session import SessionState
+from cluster.metadata.startup import outdated_changes, register_when_free
+from cluster.metadata.store import NoNode, StoreError, WatchEvent
+from cluster.metadata.zookeeper import ZooKeeperStore
+from cluster.model import BrokerEpoch, EndPoint
+from cluster.protocol import messages as m
+from cluster.replication.alter_partition import in_version, newest_version
+from cluster.replication.truncation import EpochEnd
+from pylog._engine import UP_FETCHER, UP_ISR, FetcherConfig
+from pylog.errors import ErrorCode, KafkaError, error_name
+from pylog.logger import Logger
+from pylog.typed import TYPE_CHECKING, Final
+from pylog.types import ZERO_TOPIC_ID, TopicPartition
+
+if TYPE_CHECKING:
+    from cluster.broker.broker import Broker
+    from cluster.broker.cluster_admin import ClusterAdmin
+    from pylog._engine import Upcall
+
+_THREADS: Final = 8
+_CONTROLLER_S: Final = 10.0
+_RENEW_BACKOFF_S: Final = 1.0
+#: What brokers of inter.broker.protocol.version 3.9 ask one another with.
+_FETCH_VERSION: Final = 17
+
+
+class Member:
+    def __init__(self, broker: Broker, admin: ClusterAdmin) -> None:
+        self._broker = broker
+        self._admin = admin
+        self._log = Logger("Member")
+        self._tree = ThreadPoolExecutor(_THREADS, thread_name_prefix="tree")
+        self._guard = threading.Lock()
+        self._stopping = threading.Event()
+        self._told = threading.Event()
+        self._endpoints: tuple[EndPoint, ...] = ()
+        self._last_change = ""
+        self._topic_settings: dict[str, dict[str, str]] = {}
+        self.broker_epoch = BrokerEpoch(-1)
+        self.store = self._connect()
+
+    def _connect(self) -> ZooKeeperStore:
+        """A new session. Raises StoreError."""
+        config = self._broker.config
+        connect = config.str("zookeeper.connect")
+        session_timeout_ms = config.int("zookeeper.session.timeout.ms")
+        connection_timeout_ms = config.optional_int("zookeeper.connection.timeout.ms")
+        return ZooKeeperStore(
+            connect,
+            session_timeout_ms=session_timeout_ms,
+            connection_timeout_ms=session_timeout_ms if connection_timeout_ms is None else connection_timeout_ms,
+            max_in_flight=config.int("zookeeper.max.in.flight.requests"),
+            on_session=self._session_changed,
+        )
+
+    # ------------------------------------------------------------------------------------------------- life
+
+    def join(self, endpoints: Sequence[EndPoint]) -> None:
+        """Register, and serve from now on what the controller decides. Raises KafkaError, StoreError."""
+        broker = self._broker
+        self._endpoints = tuple(_with_host(each) for each in endpoints)
+        config = broker.config
+        self.waits = Waits(broker.loop.apply)
+        self.client = ControllerClient(
+            broker.broker_id, self._controller_address, broker.loop.post, config.int("controller.socket.timeout.ms")
+        )
+        self.keeper = IsrKeeper(
+            broker.broker_id,
+            config.int("replica.lag.time.max.ms"),
+            send=self._alter_partition,
+            publish=lambda name, it: broker.replicas.publish_isr(name, it.isr, it.joining),
+            replicas=broker.replicas.followers,
+            may_join=lambda broker_id: broker_id in broker.metadata.brokers,
+            broker_epoch=lambda: int(self.broker_epoch),
+            now_ms=broker.now_ms,
+            timers=broker.loop.timers,
+            post=broker.loop.post,
+        )
+        self.replicator = Replicator(
+            broker.broker_id,
+            broker.engine,
+            fetchers=config.int("num.replica.fetchers"),
+            backoff_ms=config.int("replica.fetch.backoff.ms"),
+            addresses=self.address_of,
+            logs=broker.replicas.followed_log,
+            open_fetcher=lambda address: broker.engine.open_fetcher(self._fetcher(address)),
+            configure_fetcher=lambda number, to: broker.engine.configure_fetcher(
+                number, to.host, to.port, int(self.broker_epoch)
+            ),
+            log_failed=self._log_failed,
+            leaders=lambda: LeaderOffsets(broker.broker_id, config.int("replica.socket.timeout.ms")),
+            now_ms=broker.now_ms,
+            timers=broker.loop.timers,
+            post=broker.loop.post,
+        )
+        self.leadership = Leadership(broker, self.keeper, self.replicator)
+        self.controller = ControllerThread(
+            read_settings(broker.config, broker.broker_id),
+            broker.now_ms,
+            self._answer,
+            broker.config.int("controller.socket.timeout.ms"),
+        )
+        broker.replicas.checkpointed = broker.logs.read_high_watermarks()
+        self._register()
+        self._watch_settings()
+        self.controller.start(self._controller_store())
+
+    def wait_for_controller(self) -> None:
+        """Until a controller has told us of the cluster, as long as that takes no longer than an election should."""
+        if not self._told.wait(_CONTROLLER_S):
+            self._log.warn("no controller has spoken yet, metadata are unknown until one does")
+
+    def leave(self) -> None:
+        """Hand leadership over, as far as there is somebody to take it. A thread that is not the control thread."""
+        config = self._broker.config
+        if not config.bool("controlled.shutdown.enable"):
+            return
+        remaining = shut_down_controlled(
+            self._broker.broker_id,
+            int(self.broker_epoch),
+            self._controller_address,
+            retries=config.int("controlled.shutdown.max.retries"),
+            backoff_ms=config.int("controlled.shutdown.retry.backoff.ms"),
+            timeout_ms=config.int("controller.socket.timeout.ms"),
+        )
+        if remaining is None:
+            self._log.warn("controlled shutdown: no controller answered, going all the same")
+        elif remaining:
+            self._log.warn("going, although these are led here", partitions=len(remaining))
+
+    def stop(self) -> None:
+        """Everything but the session, which ends with `close`."""
+        self._stopping.set()
+        self.controller.stop()
+        self.client.stop()
+        self.replicator.close()
+        self._tree.shutdown(wait=False, cancel_futures=True)
+
+    def close(self) -> None:
+        """End the session: registration and controller's place go."""
+        self._stopping.set()
+        self._tree.shutdown(wait=False, cancel_futures=True)
+        self.store.close()
+
+    # ------------------------------------------------------------------------------------------------- the session
+
+    def _register(self) -> None:
+        config = self._broker.config
+        registration = paths.BrokerRegistration(
+            self._endpoints,
+            config.optional_str("broker.rack"),
+            self._broker.now_ms(),
+            version=forms_of(config.str("inter.broker.protocol.version")).broker,
+        )
+        epoch = register_when_free(
+            self.store,
+            self._broker.broker_id,
+            registration,
+            pause=lambda: not self._stopping.wait(_RENEW_BACKOFF_S / 4),
+            say=self._log.warn,
+        )
+        self.broker_epoch = BrokerEpoch(epoch)
+
+    def _controller_store(self) -> ControllerStore:
+        from cluster.broker.admin import new_topic_id
+
+        broker = self._broker
+        version = forms_of(broker.config.str("inter.broker.protocol.version")).controller
+        return ControllerStore(
+            self.store, broker.broker_id, broker.now_ms, new_topic_id, self.controller.post, controller_version=version
+        )
+
+    def _session_changed(self, state: SessionState) -> None:
+        """On the store's thread."""
+        if state is SessionState.EXPIRED and not self._stopping.is_set():
+            self._log.warn("session with ZooKeeper is over, opening another one")
+            self.on_tree(self._renew)
+        elif state is SessionState.SUSPENDED:
+            self._log.warn("connection to ZooKeeper is lost")
+        elif state is SessionState.CONNECTED:
+            self._log.info("connected to ZooKeeper")
+
+    def _renew(self) -> None:
+        """Another session, another registration. A thread of the tree."""
+        with self._guard:
+            self.controller.post(events.SessionExpired())
+            self.store.close()
+            while not self._stopping.is_set():
+                try:
+                    self.store = self._connect()
+                    self._register()
+                    self._watch_settings()
+                    break
+                except (StoreError, OSError) as error:
+                    self._log.warn("no session with ZooKeeper yet, trying again", why=error)
+                    self._stopping.wait(_RENEW_BACKOFF_S)
+            else:
+                return
+            self._log.info("registered again", broker_epoch=self.broker_epoch)
+            self._broker.loop.post(self.replicator.brokers_changed)  # leaders are to know our new epoch
+            self.controller.use(self._controller_store())
+            self.controller.post(events.SessionStarted())
+
+    def on_tree(self, task: Callable[[], None]) -> None:
+        """Run a task that may wait for ZooKeeper. Any thread."""
+
+        def guarded() -> None:
+            try:
+                task()
+            except StoreError as error:
+                self._log.warn("not done: no session with ZooKeeper", why=error)
+            except Exception:  # the edge of a thread: said with its traceback, and counted
+                self._broker.loop.failures += 1
+                self._log.exception("task failed")
+
+        if not self._stopping.is_set():
+            self._tree.submit(guarded)
+
+    # ------------------------------------------------------------------------------------------------- the controller
+
+    def _controller_address(self) -> tuple[str, int] | None:
+        metadata = self._broker.metadata
+        return self.address_of(metadata.controller_id)
+
+    def address_of(self, broker_id: int) -> tuple[str, int] | None:
+        """Where brokers reach one another; None for one that is not alive. Any thread."""
+        known = self._broker.metadata.brokers.get(broker_id)
+        return None if known is None else known.endpoints.get(self._broker.config.inter_broker_listener)
+
+    def _answer(self, reply_to: object, result: object) -> None:
+        """A request that the controller has answered. The controller's thread."""
+        from cluster.broker.handlers.controller import Asked
+
+        assert isinstance(reply_to, Asked)
+        self._broker.loop.post(lambda: reply_to.answered(self._broker, result))
+
+    @property
+    def is_controller(self) -> bool:
+        return self.controller.machine.is_active
+
+    def _alter_partition(self, request: m.AlterPartitionRequest, on_answer: OnAnswer) -> None:
+        """In the newest version that says what is to be said, for brokers in ZooKeeper mode know all of them."""
+        version = newest_version(request)
+        self.client.ask(in_version(request, version), m.AlterPartitionResponse, on_answer, (version, version))
+
+    # ------------------------------------------------------------------------------------------------- the data plane
+
+    def _fetcher(self, address: FetcherAddress) -> FetcherConfig:
+        config = self._broker.config
+        return FetcherConfig(
+            leader_id=address.leader,
+            host=address.host,
+            port=address.port,
+            client_id=address.client_id,
+            replica_id=self._broker.broker_id,
+            broker_epoch=int(self.broker_epoch),
+            max_wait_ms=config.int("replica.fetch.wait.max.ms"),
+            min_bytes=config.int("replica.fetch.min.bytes"),
+            max_bytes=config.int("replica.fetch.response.max.bytes"),
+            partition_max_bytes=config.int("replica.fetch.max.bytes"),
+            backoff_ms=config.int("replica.fetch.backoff.ms"),
+            receive_buffer_bytes=config.int("replica.socket.receive.buffer.bytes"),
+            connect_timeout_ms=config.int("socket.connection.setup.timeout.ms"),
+            request_timeout_ms=config.int("replica.socket.timeout.ms"),
+            fetch_version=_FETCH_VERSION,
+        )
+
+    def upcall(self, upcall: Upcall) -> None:
+        """What the data plane tells about leading and following."""
+        if upcall.kind == UP_FETCHER:
+            reason = "" if upcall.a == 1 else os.strerror(upcall.error) if upcall.a == 0 else error_name(upcall.error)
+            self.replicator.told_fetcher(upcall.token, upcall.a == 1, reason)
+            return
+        hosted = self._broker.replicas.by_number(upcall.partition)
+        if hosted is None:
+            return
+        if upcall.kind == UP_ISR:
+            self.keeper.upcall(hosted.source.partition, upcall.a, upcall.b == 1)
+            return
+        diverging = EpochEnd(upcall.a, upcall.b)
+        paused = upcall.error == 0 or upcall.a == 1
+        self.replicator.told_partition(upcall.partition, upcall.token, upcall.slot, upcall.error, paused, diverging)
+
+    def timer(self, key: Hashable) -> bool:
+        """A timer is due. False: it is not ours."""
+        if isinstance(key, WaitKey):
+            self.waits.expired(key)
+        elif key == ISR_TIMER:
+            self.keeper.timer()
+        else:
+            return self.replicator.timer(key)
+        return True
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """Their data directory has failed."""
+        self.replicator.stop(partitions)
+        for name in partitions:
+            self.keeper.cease(name)
+            if TopicMetadata(name.topic, ZERO_TOPIC_ID, ()).internal:
+                self._broker.coordinators.unload(name.topic, name.partition)
+
+    def _log_failed(self, partition: TopicPartition, error: Exception) -> None:
+        hosted = self._broker.replicas.find(*partition)
+        if hosted is not None and isinstance(error, OSError):
+            self._broker.logs.disk_error(hosted.source.directory, error)
+
+    # ------------------------------------------------------------------------------------------------- metadata
+
+    def learn(
+        self,
+        controller_id: int,
+        brokers: Sequence[BrokerMetadata],
+        topics: Mapping[str, tuple[bytes, Sequence[PartitionMetadata]]],
+        gone: Iterable[TopicPartition],
+    ) -> None:
+        """What a controller told with UpdateMetadata."""
+        broker = self._broker
+        metadata = broker.metadata
+        moved = {each.broker_id: each for each in brokers} != metadata.brokers
+        metadata.set_brokers(brokers, controller_id)
+        dropped = metadata.update(topics, gone)
+        if moved:
+            self._publish_nodes(brokers)
+            self.replicator.brokers_changed()
+            self.keeper.brokers_changed()
+        broker.engine.invalidate()
+        if dropped:
+            for name in dropped:
+                self._topic_settings.pop(name, None)
+            broker.topics_deleted(dropped)
+        self.waits.changed()
+        self._told.set()
+
+    def _publish_nodes(self, brokers: Sequence[BrokerMetadata]) -> None:
+        """Clients that come to the wrong broker are told where the right one is."""
+        engine = self._broker.engine
+        for number, name in self._broker.listener_names().items():
+            for each in brokers:
+                host, port = each.endpoints.get(name, ("", 0))
+                if host:
+                    engine.publish_node(number, each.broker_id, host, port, each.rack)
+
+    # ------------------------------------------------------------------------------------------------- settings
+
+    def settings_of(self, topic: str) -> dict[str, str]:
+        """What a hosted topic overrides. Any thread."""
+        return self._topic_settings.get(topic, {})
+
+    def unknown_settings(self, topics: Iterable[str]) -> list[str]:
+        """Those of them whose settings were not read yet."""
+        return [name for name in dict.fromkeys(topics) if name not in self._topic_settings]
+
+    def read_settings(self, topics: Sequence[str], then: Callable[[], None]) -> None:
+        """Read what these topics override, and go on with `then` on the control thread. While there is no session the
+        reading waits; when there is none for good `then` does not come, and the controller asks again."""
+
+        def read() -> None:
+            found = {name: self._read_config("topics", name) for name in topics}
+
+            def take_up() -> None:
+                self._topic_settings.update(found)
+                then()
+
+            self._broker.loop.post(take_up)
+
+        self.on_tree(read)
+
+    def _read_config(self, kind: str, entity: str) -> dict[str, str]:
+        """What the tree says now. A thread of the tree. Raises StoreError."""
+        try:
+            return paths.decode_config(self.store.get(paths.config(kind, entity))[0])
+        except NoNode:
+            return {}
+        except ValueError as error:
+            self._log.error("settings cannot be read", of=f"{kind}/{entity}", why=error)
+            return {}
+
+    def broker_settings(self) -> dict[str, dict[str, str]]:
+        """What the tree says of this broker and of all of them. Raises StoreError."""
+        entities = (str(self._broker.broker_id), paths.DEFAULT_ENTITY)
+        return {entity: self._read_config("brokers", entity) for entity in entities}
+
+    def _watch_settings(self) -> None:
+        """Notices that are there when a broker starts tell of what it has not read yet."""
+        names = self.store.children(paths.CONFIG_CHANGES, self._settings_changed)
+        self._last_change = max(names, default=self._last_change)
+
+    def _settings_changed(self, _: WatchEvent) -> None:
+        self.on_tree(self._read_changes)
+
+    def _read_changes(self) -> None:
+        """Take up what the notices since the last time are about. A thread of the tree."""
+        names = self.store.children(paths.CONFIG_CHANGES, self._settings_changed)
+        with self._guard:
+            fresh = [name for name in names if name > self._last_change]
+            self._last_change = max(fresh, default=self._last_change)
+        changed: set[tuple[str, str]] = set()
+        for name in fresh:
+            try:
+                data = self.store.get(f"{paths.CONFIG_CHANGES}/{name}")[0]
+                kind, _, entity = paths.ConfigChange.decode(data).entity_path.partition("/")
+            except (NoNode, ValueError) as error:
+                self._log.warn("notice of changed settings cannot be read", name=name, why=error)
+                continue
+            changed.add((kind, entity))
+        for kind, entity in sorted(changed):
+            if kind == "topics" and entity in self._topic_settings:
+                self._take_up_topic(entity, self._read_config(kind, entity))
+        own = str(self._broker.broker_id)
+        if ("brokers", own) in changed or ("brokers", paths.DEFAULT_ENTITY) in changed:
+            settings = self.broker_settings()
+            self._broker.loop.post(lambda: self._admin.take_up_broker_settings(settings))
+        if fresh:
+            old = outdated_changes(self.store, names, self._broker.now_ms())
+            if old:
+                self.store.multi(old)
+
+    def _take_up_topic(self, topic: str, settings: dict[str, str]) -> None:
+        def take_up() -> None:
+            was_unclean = self._admin.log_config(topic).unclean_leader_election_enable
+            self._topic_settings[topic] = settings
+            self._admin.topic_settings_changed(topic)
+            if self._admin.log_config(topic).unclean_leader_election_enable and not was_unclean:
+                self.controller.post(events.UncleanElectionEnabled(topic))
+
+        self._broker.loop.post(take_up)
+
+    # ------------------------------------------------------------------------------------------------- log directories
+
+    def directory_failed(self) -> None:
+        """Tell the controller, through the tree, that replicas of ours are gone. Any thread."""
+        event = paths.LogDirEvent(self._broker.broker_id)
+        self.on_tree(lambda: self._announce(event))
+
+    def _announce(self, event: paths.LogDirEvent) -> None:
+        self.store.create(paths.LOG_DIR_EVENT_PREFIX, event.encode(), sequential=True)
+
+
+def _with_host(endpoint: EndPoint) -> EndPoint:
+    """Other machines cannot be told "the address by which you came": it is this machine's name, as with Kafka."""
+    if endpoint.host and endpoint.host != "0.0.0.0":
+        return endpoint
+    return endpoint._replace(host=socket.getfqdn())
+
+
+def no_session(error: Exception) -> KafkaError:
+    """What a client is told whose request needs the tree."""
+    return KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, f"ZooKeeper: {error}")
