@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable
 from io import BytesIO
 from itertools import chain, islice, repeat
@@ -56,20 +57,16 @@ class Decoded:
         self.stopped: int = view.stopped
 
     # Each of these can be iterated once, and makes its values as they are asked for: what is dropped at once costs no
-    # more than an allocation that is warm. They do not need the decode's memory any more.
+    # more than an allocation that is warm.
 
     def offsets(self) -> Iterable[int]:
         count, offsets = self.count, self._view.offsets
         if count and offsets[count - 1] - offsets[0] == count - 1:
             return range(offsets[0], offsets[0] + count)
-        return ffi.unpack(offsets, count)  # type: ignore[no-any-return]
+        return array("q", ffi.buffer(offsets, 8 * count)[:])
 
     def timestamps(self) -> Iterable[int]:
-        count, timestamps = self.count, self._view.timestamps
-        data = ffi.buffer(timestamps, 8 * count)
-        if count and data[:] == data[:8] * count:
-            return repeat(timestamps[0], count)
-        return ffi.unpack(timestamps, count)  # type: ignore[no-any-return]
+        return _runs(array("q", ffi.buffer(self._view.timestamps, 8 * self.count)[:]))
 
     def headers_counts(self) -> list[int]:
         return ffi.unpack(self._view.headers_counts, self.count)  # type: ignore[no-any-return]
@@ -92,12 +89,12 @@ class Decoded:
         count = self.count
         if column.nulls_count == count:
             return repeat(None, count)
-        data = ffi.buffer(column.data, column.size_bytes)[:]
         width, rest = divmod(column.size_bytes, count)
         cut: Iterable[bytes | None]
         if width and not rest and ffi.buffer(column.ends, 8 * (count + 1))[:] == _even_ends(width, count):
-            cut = _cut_evenly(data, width, count)
+            cut = _cut_evenly(self._show(column.data, column.size_bytes), width, count)
         else:
+            data = ffi.buffer(column.data, column.size_bytes)[:]
             cut = map(BytesIO(data).read, _sizes(ffi.unpack(column.ends, count + 1)))
         if column.nulls_count:
             nulls = ffi.unpack(column.nulls, count)
@@ -141,10 +138,28 @@ def _even_ends(width: int, count: int) -> bytes:
     return known[:size_bytes]
 
 
+_SHORT_RUN = 64
+
+
+def _runs(numbers: array[int]) -> Iterable[int]:
+    """The numbers; where they rise, and many are equal, without making each anew: records appended at once have one
+    time."""
+    parts: list[Iterable[int]] = []
+    at, count = 0, len(numbers)
+    while at < count:
+        end = bisect_right(numbers, numbers[at], at)
+        if end - at < _SHORT_RUN or numbers[at:end] != numbers[at : at + 1] * (end - at):
+            parts.append(numbers[at:])
+            break
+        parts.append(repeat(numbers[at], end - at))
+        at = end
+    return parts[0] if len(parts) == 1 else chain.from_iterable(parts)
+
+
 _CUT_AT_ONCE = 64
 
 
-def _cut_evenly(data: bytes, width: int, count: int) -> Iterable[bytes]:
+def _cut_evenly(data: memoryview, width: int, count: int) -> Iterable[bytes]:
     """A third of what reading each by its size costs."""
     field = f"{width}s"
     runs = count // _CUT_AT_ONCE
@@ -152,7 +167,7 @@ def _cut_evenly(data: bytes, width: int, count: int) -> Iterable[bytes]:
     last = struct.unpack_from(field * (count - runs * _CUT_AT_ONCE), data, at)
     if not runs:
         return last
-    return chain(chain.from_iterable(struct.iter_unpack(field * _CUT_AT_ONCE, memoryview(data)[:at])), last)
+    return chain(chain.from_iterable(struct.iter_unpack(field * _CUT_AT_ONCE, data[:at])), last)
 
 
 def _sizes(ends: list[int]) -> Iterable[int]:

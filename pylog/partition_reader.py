@@ -17,7 +17,7 @@ from pylog.chunk import Bounds, Chunks
 from pylog.columns import Columns
 from pylog.log_source import LogSource
 from pylog.mapped import MappedBatch, mapped_batches
-from pylog.record import Record, records_of
+from pylog.record import Record, Row, records_of, rows_of
 from pylog.records import RecordBatch, batches
 from pylog.store_errors import OffsetOutOfRangeError, StoreClosedError
 from pylog.types import TopicPartition
@@ -101,6 +101,18 @@ class PartitionReader:
         chunks = self._chunks(start, timestamp_ms, end_offset, timeout_ms, isolation)
         records = chain.from_iterable(map(records_of, chunks))
         return records if max_records is None else islice(records, max_records)
+
+    def read_rows(
+        self,
+        start: Start = "earliest",
+        *,
+        timestamp_ms: int | None = None,
+        end_offset: int | None = None,
+        timeout_ms: int | None = 0,
+        isolation: Isolation = "read_committed",
+    ) -> Iterator[Row]:
+        """Records as plain tuples (offset, timestamp_ms, key, value, headers), for half of what `read` costs."""
+        return chain.from_iterable(map(rows_of, self._chunks(start, timestamp_ms, end_offset, timeout_ms, isolation)))
 
     def read_columns(
         self,

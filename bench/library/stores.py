@@ -108,6 +108,14 @@ class PylogColumns(Pylog):
         self._partition.append_columns(batch)
 
 
+class PylogRows(Pylog):
+    name = "pylog rows"
+    how = "pylog.open(path); read_rows: plain tuples, as the other stores give"
+
+    def read(self) -> None:
+        _drain(self._partition.read_rows())
+
+
 def _numbered(values: Sequence[bytes], first: int) -> list[tuple[bytes, bytes]]:
     return [(number.to_bytes(8, "big"), value) for number, value in enumerate(values, first)]
 
@@ -335,7 +343,7 @@ class PersistQueue(Store):
         del self._queue  # which closes its files
 
 
-OURS: tuple[type[Store], ...] = (Pylog, PylogColumns)
+OURS: tuple[type[Store], ...] = (Pylog, PylogColumns, PylogRows)
 OTHERS: tuple[type[Store], ...] = (
     Lmdb,
     LmdbViews,

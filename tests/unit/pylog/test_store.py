@@ -1,7 +1,9 @@
 """A store: topics, appending in every form, reading back, errors, ends."""
 
+import copy
 import errno
 import os
+import pickle
 import threading
 import time
 from array import array
@@ -238,6 +240,44 @@ def test_arrow_arrays(orders: pylog.Partition) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- reading
+
+
+def test_a_record_that_was_read_is_like_one_that_was_made(orders: pylog.Partition) -> None:
+    orders.append(b"value", b"key", timestamp_ms=17)
+    made = pylog.Record(0, 17, b"key", b"value")
+    (read,) = orders.read()
+    assert (read, hash(read), repr(read)) == (made, hash(made), repr(made))
+    assert isinstance(read, pylog.Record)
+    assert (read.offset, read.timestamp_ms, read.key, read.value, read.headers) == tuple(made)
+    assert (read._fields, read._asdict()) == (made._fields, made._asdict())
+    assert read._replace(offset=5) == made._replace(offset=5)
+    for again in (pickle.loads(pickle.dumps(read)), copy.copy(read), copy.deepcopy(read)):
+        assert repr(again) == repr(made)
+    match read:
+        case pylog.Record(offset=offset, value=value):
+            assert (offset, value) == (0, b"value")
+        case _:
+            raise AssertionError("it does not match its class")
+    (row,) = orders.read_rows()
+    assert type(row) is tuple
+    assert row == made
+
+
+@pytest.mark.parametrize(
+    "timestamps",
+    [
+        [7] * 300,
+        [1] * 100 + [2] * 64 + [3] * 63 + [4] * 200,
+        list(range(500)),
+        [5] * 100 + [3] * 100 + [5] * 100,
+        [9, 1] * 100,
+        [-1] * 99 + [-1],
+    ],
+)
+def test_times_that_repeat(orders: pylog.Partition, timestamps: list[int]) -> None:
+    orders.append_columns([b"x"] * len(timestamps), timestamps_ms=timestamps)
+    assert [record.timestamp_ms for record in orders.read()] == timestamps
+    assert [row[1] for row in orders.read_rows(3)] == timestamps[3:]
 
 
 def test_where_reading_begins_and_ends(orders: pylog.Partition) -> None:
