@@ -11,6 +11,9 @@
 /* What one look into a sealed index reads: a page of the file or a little more. */
 enum { WINDOW_BYTES = 4096 };
 
+/* Most of ten thousand logs get a few entries. */
+enum { ENTRIES_BYTES_MIN = 24 };
+
 void plog__index_init(plog_index *index, uint32_t entry_bytes) {
   memset(index, 0, sizeof *index);
   index->entry_bytes = entry_bytes;
@@ -148,7 +151,7 @@ int32_t plog__index_reserve(plog_index *index, uint32_t entries_count) {
   size_t wanted = plog__index_bytes(index) + (size_t)entries_count * index->entry_bytes;
   plog_assert(!index->sealed);
   if (index->capacity_bytes >= wanted) return 0;
-  size_t capacity = PLOG_MAX(index->capacity_bytes * 2, PLOG_MAX(wanted, (size_t)96));
+  size_t capacity = PLOG_MAX(index->capacity_bytes * 2, PLOG_MAX(wanted, (size_t)ENTRIES_BYTES_MIN));
   uint8_t *entries = realloc(index->entries, capacity);
   if (!entries) return -ENOMEM;
   index->entries = entries;
@@ -252,7 +255,7 @@ void plog__index_seal(plog_index *index) {
 /* Bring the entries of a sealed index into memory. */
 static int32_t read_entries(plog_index *index, plog_sys *sys, uint8_t **out, size_t *capacity_bytes) {
   size_t used = plog__index_bytes(index);
-  *capacity_bytes = PLOG_MAX(used + used / 2, (size_t)96);
+  *capacity_bytes = PLOG_MAX(used + used / 2, (size_t)ENTRIES_BYTES_MIN);
   uint8_t *entries = malloc(*capacity_bytes);
   if (!entries) return -ENOMEM;
   int32_t rc = used > 0 ? plog__sys_pread_all(sys, index->fd, entries, used, 0) : 0;

@@ -103,7 +103,7 @@ int32_t plog__log_sync_names(plog_log *log) {
 }
 
 void plog__log_forget_recent(plog_log *log) {
-  for (int32_t i = 0; i < PLOG_RECENT_COUNT; i++) log->recent[i].segment = NULL;
+  log->recent_count = 0;
 }
 
 /* ---------------------------------------------------------------------------------------------- snapshots */
@@ -260,9 +260,10 @@ static int32_t should_roll(plog_log *log, const plog_batch_header *header, int64
 
 /* ---------------------------------------------------------------------------------------------- staging */
 
+/* Room for one more. From one on: of ten thousand logs most get a batch now and then. */
 static int32_t grow(void **items, int32_t *capacity, int32_t count, size_t item_bytes) {
   if (count < *capacity) return 0;
-  int32_t wanted = PLOG_MAX(*capacity * 2, 8);
+  int32_t wanted = PLOG_MAX(*capacity * 2, 1);
   void *grown = realloc(*items, (size_t)wanted * item_bytes);
   if (!grown) return -ENOMEM;
   *items = grown;
@@ -270,10 +271,11 @@ static int32_t grow(void **items, int32_t *capacity, int32_t count, size_t item_
   return 0;
 }
 
-static int32_t reserve_staged(plog_log *log) {
+static int32_t reserve_staged(plog_log *log, const plog_batch_header *header) {
   int32_t rc = grow((void **)&log->staged, &log->staged_capacity, log->staged_count, sizeof *log->staged);
   if (rc == 0) rc = grow((void **)&log->pieces, &log->pieces_capacity, log->pieces_count, sizeof *log->pieces);
-  if (rc == 0) rc = grow((void **)&log->ended, &log->ended_capacity, log->ended_count, sizeof *log->ended);
+  if (rc == 0 && header->attributes & PLOG_ATTR_CONTROL)
+    rc = grow((void **)&log->ended, &log->ended_capacity, log->ended_count, sizeof *log->ended);
   return rc;
 }
 
@@ -334,7 +336,7 @@ static int32_t stage(plog_log *log, const uint8_t *data, const plog_batch_header
     rc = plog__log_commit(log, now_ms);
     if (rc != 0) log->turn_error = rc;
   }
-  if (rc == 0) rc = reserve_staged(log);
+  if (rc == 0) rc = reserve_staged(log, header);
   if (rc != 0) return rc;
 
   plog_ended_txn ended;
@@ -354,7 +356,7 @@ static int32_t stage(plog_log *log, const uint8_t *data, const plog_batch_header
     return rc;
   }
 
-  plog_assert(log->pieces && log->staged && log->ended); /* reserve_staged saw to it */
+  plog_assert(log->pieces && log->staged); /* reserve_staged saw to it */
   struct iovec *last = log->pieces_count > 0 ? &log->pieces[log->pieces_count - 1] : NULL;
   if (last && (const uint8_t *)last->iov_base + last->iov_len == data)
     last->iov_len += header->size_bytes;
@@ -363,7 +365,9 @@ static int32_t stage(plog_log *log, const uint8_t *data, const plog_batch_header
   log->staged[log->staged_count++] = (plog_staged){*header, max_ts_offset};
   log->staged_bytes += header->size_bytes;
   log->staged_end = plog__batch_last_offset(header) + 1;
-  if (has_ended && ended.aborted) log->ended[log->ended_count++] = ended;
+  if (!has_ended || !ended.aborted) return 0;
+  plog_assert(log->ended); /* only a control batch ends a transaction */
+  log->ended[log->ended_count++] = ended;
   return 0;
 }
 
@@ -436,7 +440,14 @@ static int32_t write_aborted(plog_log *log) {
 }
 
 static void remember_recent(plog_log *log, plog_segment *s, const plog_batch_header *header, int64_t position) {
-  plog_recent *r = &log->recent[log->recent_next++ % PLOG_RECENT_COUNT];
+  plog_recent *r;
+  if (log->recent_count < PLOG_RECENT_COUNT &&
+      grow((void **)&log->recent, &log->recent_capacity, log->recent_count, sizeof *log->recent) == 0)
+    r = &log->recent[log->recent_count++];
+  else if (log->recent_count > 0)
+    r = &log->recent[log->recent_next++ % (uint32_t)log->recent_count];
+  else
+    return;
   r->segment = s;
   r->place = (plog_place){header->base_offset, plog__batch_last_offset(header), position, header->size_bytes};
 }

@@ -413,6 +413,7 @@ static void free_log(plog_log *log) {
   plog__producers_close(log->producers);
   plog__epochs_deinit(&log->epochs);
   plog__epochs_deinit(&log->epochs_before);
+  free(log->recent);
   free(log->staged);
   free(log->pieces);
   free(log->ended);

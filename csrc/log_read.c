@@ -40,7 +40,7 @@ static int32_t limit_position(const view *v, int64_t limit, int64_t *out) {
 }
 
 static const plog_place *find_recent(const plog_log *log, const plog_segment *s, int64_t offset) {
-  for (int32_t i = 0; i < PLOG_RECENT_COUNT; i++)
+  for (int32_t i = 0; i < log->recent_count; i++)
     if (log->recent[i].segment == s && log->recent[i].place.base_offset == offset) return &log->recent[i].place;
   return NULL;
 }

@@ -74,8 +74,10 @@ struct plog_log {
   plog_log_facts facts;
   int64_t flushed_end; /* end at the last flush that was asked for, for flush.messages */
   uint64_t jitter_state;
-  plog_recent recent[PLOG_RECENT_COUNT];
-  int32_t recent_next;
+  plog_recent *recent; /* at most PLOG_RECENT_COUNT, of which the oldest makes room */
+  int32_t recent_count;
+  int32_t recent_capacity;
+  uint32_t recent_next;
   int64_t snapshot_offset; /* newest snapshot written or loaded, log start when none */
   int64_t stray_snapshot;  /* one that no segment begins with, to be removed with the next; -1 none */
 };

@@ -54,11 +54,11 @@ def decode_leader_epochs(path: str, data: bytes) -> list[EpochEntry]:
     return entries
 
 
-def encode_leader_epochs(entries: Sequence[EpochEntry]) -> bytes:
+def encode_leader_epochs(entries: Sequence[tuple[int, int]]) -> bytes:
     """The bytes Kafka keeps for these entries; a partition whose entries were all truncated keeps "0\\n0\\n"."""
     return write_numbered_lines([f"{epoch} {start_offset}" for epoch, start_offset in entries])
 
 
-def write_leader_epochs(path: str, entries: Sequence[EpochEntry]) -> None:
+def write_leader_epochs(path: str, entries: Sequence[tuple[int, int]]) -> None:
     """Replace the file durably. Raises OSError."""
     replace_file(path, encode_leader_epochs(entries))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from sys import intern
 
 from pylog._native import Log as NativeLog
 from pylog._native import (
@@ -107,14 +108,14 @@ class Log:
         """
         self.partition = partition
         self.path = path
-        self.directory = path[: path.rindex("/")]
+        self.directory = intern(path[: path.rindex("/")])
         self.native = native
         self.owner: LogOwner = LocalOwner(native)
         self.config = config
         self.topic_id = topic_id
         self.open_report = open_report
         self.last_flush_ms = now_ms
-        self._epochs_on_disk = epochs_on_disk
+        self._epochs_on_disk = None if epochs_on_disk is None else tuple(epochs_on_disk)
         self._entry_synced = entry_synced
         self._rolled = False
         self._segment_count = max(segment_count - open_report.deleted_segments, 1)
@@ -289,8 +290,8 @@ class Log:
         with self._guard:
             if self._closed:
                 return
-            if self.native.epochs() != self._epochs_on_disk:
-                epochs = self.epochs()
+            epochs = tuple(self.native.epochs())
+            if epochs != self._epochs_on_disk:
                 write_leader_epochs(os.path.join(self.path, LEADER_EPOCH_FILE), epochs)
                 self._epochs_on_disk = epochs
 

@@ -133,7 +133,7 @@ def load_directory(
     progress: Progress,
 ) -> LoadedDirectory:
     """Open every log below directory. Raises OSError, KafkaError; then nothing of it stays open."""
-    began = clock.monotonic_ms()
+    began, wall_ms = clock.monotonic_ms(), clock.wall_ms()
     log = Logger(f"LogDir {directory}")
     # The logs may differ from the checkpoints from the first append on: read them while nothing runs.
     recovery_points = _read_checkpoint(directory, RECOVERY_POINT_FILE, "every segment is checked", log)
@@ -164,8 +164,8 @@ def load_directory(
             recovery_point=recovery_points.get(partition, 0),
             log_start=log_starts.get(partition, 0),
             clean=clean,
-            now_ms=clock.monotonic_ms(),
-            wall_ms=clock.wall_ms(),
+            now_ms=began,
+            wall_ms=wall_ms,
             prepared=known[1],
         )
         opened.append((job, one))
