@@ -16,6 +16,7 @@ _COMMANDS = {
     "consume": "read records",
     "groups": "list, describe, reset and delete consumer groups",
     "configs": "describe and alter the settings of topics and brokers",
+    "cluster": "start, show and stop a cluster on this machine",
     "metadata": "look into the metadata tree and move it: ls, get, export, import",
     "log": "look into data directories: ls, dump, verify, recover, tail, stats, export",
 }
@@ -71,7 +72,9 @@ def _help() -> str:
     lines = ["usage: pylog COMMAND [arguments]", ""]
     lines += [f"  {word:<9} {text}" for word, text in _COMMANDS.items()]
     lines += ["", "`pylog COMMAND --help` tells more. `log` reads the data directory of any Kafka-compatible broker,"]
-    lines += ["`metadata` ZooKeeper or a data directory; the others, but for `server`, work against the broker."]
+    lines += [
+        "`metadata` ZooKeeper or a data directory; `server` and `cluster` run brokers; the others work against them."
+    ]
     return "\n".join(lines) + "\n"
 
 
