@@ -60,9 +60,9 @@ class TopicDeletion:
         self._image.undeletable |= self._image.deleting.intersection(topics)
 
     def resume_for(self, topics: Iterable[str]) -> Run[None]:
-        """What they waited for has happened."""
+        """A broker is back, or a reassignment over: those go on that have no (other) reassignment to wait for."""
         image = self._image
-        ready = image.deleting.intersection(topics)
+        ready = image.deleting.intersection(topics) - {partition.topic for partition in image.reassigning}
         if ready:
             image.undeletable -= ready
             yield from self.resume()

@@ -36,6 +36,7 @@ class ControllerMachine(RuleBasedStateMachine):
         self.cluster = Cluster()
         self.leaders: dict[tuple[str, int, int], int] = {}
         self.newest: dict[tuple[str, int], LeaderAndIsr] = {}
+        self.lost_requests = False
 
     @initialize(count=st.integers(1, 4))
     def first(self, count: int) -> None:
@@ -61,6 +62,7 @@ class ControllerMachine(RuleBasedStateMachine):
     @rule(number=numbers)
     def kill(self, number: int) -> None:
         up = self.up()
+        self.lost_requests = True
         self.cluster.kill(up[number % len(up)])
         self.cluster.run()
 
@@ -68,6 +70,7 @@ class ControllerMachine(RuleBasedStateMachine):
     @rule(number=numbers)
     def expire(self, number: int) -> None:
         up = self.up()
+        self.lost_requests = True
         self.cluster.expire(up[number % len(up)])
         self.cluster.run()
 
@@ -81,6 +84,7 @@ class ControllerMachine(RuleBasedStateMachine):
     def die_soon(self, count: int) -> None:
         """A controller's broker dies before its n-th step that anybody could notice."""
         left = count
+        self.lost_requests = True
 
         def dies(_: int, step: Step) -> bool:
             nonlocal left
@@ -210,13 +214,17 @@ class ControllerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         cluster = self.cluster
         cluster.interrupt = None
+        for node in cluster.nodes.values():
+            node.answers = True
+        cluster.run()
         for broker in BROKERS:
-            if broker in self.up():
+            node = cluster.nodes.get(broker)
+            if node is not None and node.is_up and (node.failed_logs or self.is_shutting_down(broker)):
                 cluster.kill(broker)
-        cluster.run()
-        for broker in BROKERS:
-            cluster.start(broker)
-        cluster.run()
+                cluster.run()
+            if broker not in self.up():
+                cluster.start(broker)
+                cluster.run()
         self.catch_up()
         self.states_are_sound()
         self.one_controller_knows_the_tree()
@@ -233,6 +241,10 @@ class ControllerMachine(RuleBasedStateMachine):
         }
         for broker in BROKERS:
             self.was_told(broker)
+
+    def is_shutting_down(self, broker: int) -> bool:
+        term = self.cluster.controller().machine.term
+        return term is not None and broker not in term.image.live
 
     def catch_up(self) -> None:
         """Every leader lets all replicas into its ISR; a reassignment goes on at that."""
@@ -274,11 +286,14 @@ class ControllerMachine(RuleBasedStateMachine):
         assert metadata == {
             each: (state.leader, state.leader_epoch, list(state.isr)) for each, state in facts.states.items()
         }
-        assert hosted == {
+        own = {
             each: (state.leader, state.leader_epoch)
             for each, state in facts.states.items()
             if broker in facts.topics[each.topic].partitions[each.partition].replicas
         }
+        assert own.items() <= hosted.items()
+        # As with Kafka, nobody repeats a StopReplica that was lost with the controller, or with the broker's session.
+        assert hosted == own or self.lost_requests
 
 
 def _plain(state: LeaderAndIsr) -> LeaderAndIsr:
