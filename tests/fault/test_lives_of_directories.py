@@ -15,6 +15,7 @@ import pytest
 
 from pylog import data_dir, files, log, partition_metadata, removal, segment
 from pylog._native import Sys
+from pylog.checkpoint import RECOVERY_POINT_FILE, OffsetCheckpoint
 from pylog.clock import ManualClock
 from pylog.config import LogConfig
 from pylog.errors import KafkaError
@@ -178,7 +179,9 @@ class Life:
         manager.run_pending(self.clock.monotonic_ms())
 
     def check(self) -> None:
-        """A start without faults."""
+        """A start without faults. Where the stop said that it was in order, the checkpoints knew the ends."""
+        in_order = data_dir.clean_shutdown_epoch(self.path) is not None
+        points = OffsetCheckpoint(self.path, RECOVERY_POINT_FILE).read()
         system = Sys()
         manager = self.open(system)
         marked = []
@@ -187,6 +190,7 @@ class Life:
             if found is None:
                 assert not promised.batches
             else:
+                assert not in_order or points[partition] == found.info().log_end_offset
                 promised.check(found)
                 marked.append(found.topic_id)
         assert all(topic_id == TOPIC_ID for topic_id in marked)
