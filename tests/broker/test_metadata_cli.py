@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.cli.main import main
 from cluster.metadata.zookeeper import ZooKeeperStore
 from tests.support import zookeeper
 from tests.support.brokers import PylogBroker, start_broker, unavailable
@@ -29,19 +32,26 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeper]:
 
 
 def metadata(*words: str, stdin: str = "", code: int = 0) -> str:
-    """What it prints; what it says, when it is to fail."""
-    done = subprocess.run(
-        [PYLOG, "metadata", *words], input=stdin, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-    )
-    assert done.returncode == code, done.stderr
+    """What it prints; what it says, when it is to fail. In this process: to start Python for each would take longest."""
+    out, said = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+    before = sys.stdin
+    sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8")
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+            ended = main(["metadata", *words])
+    finally:
+        sys.stdin = before
+    out.flush()
+    printed = out.buffer.getvalue().decode()
+    assert ended == code, said.getvalue()
     if code:
-        assert done.stdout == "" and len(done.stderr.splitlines()) == 1
-    return done.stderr if code else done.stdout
+        assert printed == "" and len(said.getvalue().splitlines()) == 1
+    return said.getvalue() if code else printed
 
 
-def pylog(*words: str) -> str:
+def pylog(*words: str, stdin: str = "") -> str:
     return subprocess.run(
-        [PYLOG, *words], capture_output=True, text=True, timeout=TIMEOUT_S, check=True, stdin=subprocess.DEVNULL
+        [PYLOG, *words], capture_output=True, text=True, timeout=TIMEOUT_S, check=True, input=stdin
     ).stdout
 
 
@@ -62,6 +72,9 @@ def test_from_a_single_node_into_zookeeper(tmp_path: Path, ensemble: ZooKeeper) 
         assert metadata("get", "-d", "-D", data, "/config/topics/orders") == config
         assert "is in use; stop its broker first" in metadata("import", "-D", data, stdin=LINE, code=1)
         pylog("topics", "create", "more", "-b", broker.bootstrap)
+        pylog("produce", "more", "-b", broker.bootstrap, stdin="1\n2\n3\n")
+        read = ("consume", "more", "-g", "readers", "--exit-at-end", "-b")
+        assert pylog(*read, broker.bootstrap, "--from", "beginning").split() == ["1", "2", "3"]
         broker.stop()
     exported = metadata("export", "-D", data)
     assert metadata("export", "-D", data, "-o", str(lines)) == ""
@@ -78,6 +91,12 @@ def test_from_a_single_node_into_zookeeper(tmp_path: Path, ensemble: ZooKeeper) 
     assert {node["path"]: node["data"] for node in map(json.loads, again.splitlines())} == {
         path: node["data"] for path, node in nodes.items()
     }
+    # The node is the first of a cluster now, with its records and its groups' offsets.
+    with start_broker(tmp_path, {"zookeeper.connect": connect}) as broker:
+        pylog("produce", "more", "-b", broker.bootstrap, stdin="4\n")
+        assert pylog(*read, broker.bootstrap).split() == ["4"]
+        assert json.loads(metadata("get", "-d", "-z", connect, "/controller_epoch")) == 2
+        broker.stop()
 
 
 LINE = '{"path":"/a/b","data":"x"}\n'
