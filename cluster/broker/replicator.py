@@ -71,7 +71,9 @@ class FollowingEngine(Protocol):
     """The engine's functions for following; see pylog/_engine.py."""
 
     def close_fetcher(self, fetcher: int) -> None: ...
-    def follow(self, fetcher: int, partitions: Sequence[int]) -> object: ...
+    def follow(self, fetcher: int, partitions: Sequence[int]) -> Sequence[int]:
+        """Returns those that are not hosted as followers."""
+
     def unfollow(self, partitions: Sequence[int]) -> None: ...
 
 
@@ -317,7 +319,8 @@ class Replicator:
             fetcher.partitions.add(partition)
             by_fetcher.setdefault(fetcher.number, []).append(follower.number)
         for number, numbers in by_fetcher.items():
-            self._engine.follow(number, numbers)
+            for refused in self._engine.follow(number, numbers):
+                self._log.warn("not hosted as a follower", partition=self._names[refused])
 
     def _open(self, partition: TopicPartition, follower: Follower) -> _Fetcher | None:
         """The fetcher for it; None: the leader's address is not known."""

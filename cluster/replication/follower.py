@@ -25,6 +25,8 @@ FAILED: Final = "failed"
 EARLIEST: Final = -2
 LATEST: Final = -1
 
+_FENCED: Final = "there is a newer leader epoch"
+
 
 class Truncate(NamedTuple):
     """Cut everything at and above offset. `reason` is for the log."""
@@ -97,7 +99,7 @@ class Follower:
         if error == ErrorCode.OFFSET_OUT_OF_RANGE:
             self.state = ASKING
             return self._ask(LATEST)
-        return self.fail("fenced" if error == ErrorCode.FENCED_LEADER_EPOCH else "refused")
+        return self.fail(_FENCED if error == ErrorCode.FENCED_LEADER_EPOCH else f"error {error} does not pass")
 
     def told(self, timestamp: int, offset: int, own: OwnLog) -> list[Action]:
         """The leader has said where its log begins or ends. When it ends before ours, an unclean election has thrown
@@ -117,7 +119,7 @@ class Follower:
         """The leader could not be asked, or answered with an error."""
         if self.state != ASKING or timestamp != self._asked:
             return []
-        return self.fail("fenced") if error == ErrorCode.FENCED_LEADER_EPOCH else [AskLater()]
+        return self.fail(_FENCED) if error == ErrorCode.FENCED_LEADER_EPOCH else [AskLater()]
 
     def ask_again(self) -> list[Action]:
         """The back-off is over."""

@@ -101,9 +101,10 @@ class FollowerWorld:
         assert fetcher not in self.fetching.values(), "nobody's partitions are dropped unasked"
         self.said.append(f"close {fetcher}")
 
-    def follow(self, fetcher: int, partitions: Sequence[int]) -> None:
+    def follow(self, fetcher: int, partitions: Sequence[int]) -> list[int]:
         self.fetching.update(dict.fromkeys(partitions, fetcher))
         self.said.append(f"follow {fetcher}: {sorted(partitions)}")
+        return []
 
     def unfollow(self, partitions: Sequence[int]) -> None:
         for each in partitions:
