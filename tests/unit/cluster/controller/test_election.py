@@ -1,6 +1,14 @@
 """Who leads, and what a controller finds to settle when it begins."""
 
-from cluster.controller.election import initial_state, offline_election
+from cluster.controller.election import (
+    elect_first_in_sync,
+    elect_for_shutdown,
+    elect_offline,
+    initial_state,
+    leave_isr,
+    next_epoch,
+    offline_election,
+)
 from cluster.controller.partitions import settle
 from cluster.controller.topics import NewTopic, plan_creation
 from cluster.model import LeaderAndIsr, PartitionAssignment, PutPartitionState, WriteGroup
@@ -31,6 +39,43 @@ def test_nobody_in_sync() -> None:
     assert offline_election(REPLICAS, gone, {3}, 9, unclean=False) == LeaderAndIsr(3, 6, (3,), 9, 12)
     assert offline_election(REPLICAS, alone, {1, 2}, 8, unclean=True) == LeaderAndIsr(1, 5, (1,), 8, 12)
     assert offline_election(REPLICAS, alone, set[int](), 8, unclean=True) == gone
+
+
+def test_offline() -> None:
+    replicas = REPLICAS.replicas
+
+    def elect(state: LeaderAndIsr, alive: tuple[int, ...], *, unclean: bool = False) -> LeaderAndIsr | None:
+        return elect_offline(replicas, state, alive, unclean=unclean, recovery=True, epoch=8)
+
+    assert elect(STATE, (1, 2)) == LeaderAndIsr(1, 5, (1, 2), 8, 12)
+    assert elect(STATE._replace(isr=(2, 3)), (1, 2), unclean=True) == LeaderAndIsr(2, 5, (2,), 8, 12), "clean if it can"
+    assert elect(STATE._replace(isr=(3,)), (1, 2)) is None
+    assert elect(STATE._replace(isr=(3,)), (), unclean=True) is None
+    lost = elect(STATE._replace(isr=(3,)), (1, 2), unclean=True)
+    assert lost == LeaderAndIsr(1, 5, (1,), 8, 12, recovering=True)
+    assert elect(lost, (1, 2)) == lost._replace(leader_epoch=6), "the next one goes on to recover"
+
+
+def test_the_replicas_to_be_and_the_preferred_one() -> None:
+    assert elect_first_in_sync((4, 2), STATE, (4, 2), 8) == LeaderAndIsr(2, 5, (1, 3, 2), 8, 12)
+    assert elect_first_in_sync((3,), STATE, (3,), 8) == LeaderAndIsr(3, 5, (1, 3, 2), 8, 12)
+    assert elect_first_in_sync((3,), STATE, (1, 2), 8) is None, "not alive"
+    assert elect_first_in_sync((3,), STATE._replace(isr=(1, 2)), (3, 1, 2), 8) is None, "not in sync"
+
+
+def test_shutdown() -> None:
+    replicas = REPLICAS.replicas
+    assert elect_for_shutdown(replicas, STATE, (3, 1, 2), {3}, 8) == LeaderAndIsr(1, 5, (1, 2), 8, 12)
+    assert elect_for_shutdown(replicas, STATE, (3, 2), {3}, 8) == LeaderAndIsr(2, 5, (1, 2), 8, 12)
+    assert elect_for_shutdown(replicas, STATE, (3, 1, 2), {3, 1, 2}, 8) is None
+    assert elect_for_shutdown(replicas, STATE._replace(isr=(3,)), (3, 1, 2), {3}, 8) is None
+
+
+def test_leaving_the_isr() -> None:
+    assert leave_isr(STATE, 2, 8) == LeaderAndIsr(3, 5, (1, 3), 8, 12)
+    assert leave_isr(STATE, 3, 8) == LeaderAndIsr(-1, 5, (1, 2), 8, 12), "a leader that leaves leads no more"
+    assert leave_isr(STATE._replace(isr=(3,)), 3, 8) == LeaderAndIsr(-1, 5, (3,), 8, 12), "the last one stays"
+    assert next_epoch(STATE, 8) == LeaderAndIsr(3, 5, (1, 3, 2), 8, 12)
 
 
 def test_settling() -> None:
