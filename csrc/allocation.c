@@ -25,10 +25,10 @@ void plog__allocation_grow(plog_allocation *a, plog_sys *sys, int fd, int64_t si
   int64_t step = PLOG_MAX(MEGABYTE, PLOG_MIN(size_bytes / PART, STEP_BYTES_MAX)) / MEGABYTE * MEGABYTE;
   int64_t from = PLOG_MAX(a->end_bytes, size_bytes), end = PLOG_MIN((needed / MEGABYTE + 1) * MEGABYTE + step, limit_bytes);
   if (end < needed) return; /* a batch that is larger than segments are: they end with it */
-  if (plog__sys_fallocate(sys, fd, FALLOC_FL_KEEP_SIZE, from, end - from) == 0)
-    a->end_bytes = end;
-  else
-    a->refused = true;
+  a->refused = plog__sys_fallocate(sys, fd, FALLOC_FL_KEEP_SIZE, from, end - from) != 0;
+  a->end_bytes = end;
+  if (a->refused)
+    (void)plog__allocation_trim(a, sys, fd, size_bytes); /* a full disk gave what it had: others need it too */
 }
 
 int32_t plog__allocation_trim(plog_allocation *a, plog_sys *sys, int fd, int64_t size_bytes) {
