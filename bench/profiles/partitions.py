@@ -1,17 +1,21 @@
-"""python -m bench.profiles.partitions: what many partitions cost: to create, to ask about, to start with, to delete.
+"""python -m bench.profiles.partitions: what many partitions cost: to create, ask about, append to, start with, delete.
 
 --partitions N,...   numbers of partitions (1000)
 --topics             N topics of one partition, instead of one topic of N
 --rounds N           how often all of it is done; the best counts, for what disturbs a machine only adds (3)
 --directory DIR      where the data go; /dev/shm leaves the file system out
+--descriptors N      the broker's hard limit of descriptors (the usual one)
 
 Beware: ext4 without a journal takes up to a millisecond for each new file while many were deleted in the last minutes.
 
-A client sends one request and waits: one CreateTopics, one Metadata, one DeleteTopics for all. A start is one after a
-clean stop, from exec to the ready line. CPU is the broker's, per partition as the wall time is.
+A client sends one request and waits: one CreateTopics, one Metadata, one DeleteTopics for all, a Produce of one record
+for each 100 partitions. A start is one after a clean stop, from exec to the ready line; the first one without a record.
+CPU is the broker's, per partition as the wall time is.
 """
 
 import argparse
+import os
+import resource
 import socket
 import struct
 import sys
@@ -24,11 +28,14 @@ from typing import Any, NamedTuple
 from bench.profiles.startup import resident_mb
 from cluster.protocol import messages as m
 from cluster.protocol.headers import request_header_version, response_header_version
+from pylog._native import BatchBuilder
 from tests.support.brokers import PylogBroker
 
 TIMEOUT_S = 300
 SETTINGS = {"log.segment.delete.delay.ms": "0", "auto.create.topics.enable": "false"}
 METADATA_VERSION = 12
+PRODUCE_VERSION = 7
+PRODUCE_PARTITIONS = 100
 
 
 class Cost(NamedTuple):
@@ -80,21 +87,28 @@ class Lap:
         self._broker = PylogBroker(directory, SETTINGS)
         self.costs: dict[str, Cost] = {}
         self.megabytes: dict[str, float] = {}
+        self.descriptors: dict[str, int] = {}
 
     def run(self) -> None:
         with self._broker.start():
             each = self._partitions // len(self._names)
             entry = m.CreateTopicsRequest.CreatableTopic
             asked = [entry(name=name, num_partitions=each, replication_factor=1) for name in self._names]
-            self.megabytes["empty"] = resident_mb(self._broker.pid)
+            self._look("empty")
             answer = self._ask("create", m.CreateTopicsRequest(topics=asked, timeout_ms=TIMEOUT_S * 1000), 5)
             assert all(topic.error_code == 0 for topic in answer.topics)
             self._metadata("metadata")
-            self.megabytes["created"] = resident_mb(self._broker.pid)
+            self._look("created")
             self._timed("stop", self._broker.stop, cpu=False)
             self._timed("start", self._broker.start, cpu=True, new=True)
-            self.megabytes["started"] = resident_mb(self._broker.pid)
+            self._look("started")
             self._metadata("metadata again")
+            self._append("append")
+            self._look("appended")
+            self._append("append again")
+            self._timed("stop again", self._broker.stop, cpu=False)
+            self._timed("start again", self._broker.start, cpu=True, new=True)
+            self._look("restarted")
             gone = m.DeleteTopicsRequest(topic_names=self._names, timeout_ms=TIMEOUT_S * 1000)
             answer = self._ask("delete", gone, 4)
             assert all(topic.error_code == 0 for topic in answer.responses)
@@ -104,6 +118,37 @@ class Lap:
         answer = self._ask(step, m.MetadataRequest(topics=None), METADATA_VERSION)
         found = sum(len(topic.partitions) for topic in answer.topics)
         assert found == self._partitions, f"{found} of {self._partitions} partitions"
+
+    def _look(self, when: str) -> None:
+        self.megabytes[when] = resident_mb(self._broker.pid)
+        self.descriptors[when] = len(os.listdir(f"/proc/{self._broker.pid}/fd"))
+
+    def _append(self, step: str) -> None:
+        """One record of 100 bytes to each partition."""
+        builder = BatchBuilder()
+        builder.reset(0, 0)
+        builder.add(int(time.time() * 1000), None, b"x" * 100)
+        batch = builder.finish()
+        builder.close()
+        data = m.ProduceRequest.PartitionProduceData
+        each = self._partitions // len(self._names)
+        all_of_them = [(name, index) for name in self._names for index in range(each)]
+        requests = []
+        for at in range(0, len(all_of_them), PRODUCE_PARTITIONS):
+            topics: dict[str, list[Any]] = {}
+            for name, index in all_of_them[at : at + PRODUCE_PARTITIONS]:
+                topics.setdefault(name, []).append(data(index=index, records=batch))
+            topic_data = [m.ProduceRequest.TopicProduceData(name=n, partition_data=p) for n, p in topics.items()]
+            requests.append(
+                m.ProduceRequest(transactional_id=None, acks=1, timeout_ms=TIMEOUT_S * 1000, topic_data=topic_data)
+            )
+        client = Client(self._broker.port)
+        answers = self._timed(step, lambda: [client.ask(request, PRODUCE_VERSION) for request in requests])
+        client.close()
+        for request, answer in zip(requests, answers, strict=True):
+            topics_told = decoded(request, PRODUCE_VERSION, answer).responses
+            failed = {p.error_code for topic in topics_told for p in topic.partition_responses} - {0}
+            assert not failed, f"errors {failed}"
 
     def _ask(self, step: str, request: Any, version: int) -> Any:
         client = Client(self._broker.port)
@@ -133,11 +178,12 @@ def show(partitions: int, laps: list[Lap]) -> None:
             f"   cpu {cpu * 1000:8.1f} ms {per_ms[1]:7.4f} each",
             flush=True,
         )
-    for when in ("created", "started"):
+    for when in ("created", "started", "appended", "restarted"):
         grown = min(lap.megabytes[when] - lap.megabytes["empty"] for lap in laps)
+        descriptors = max(lap.descriptors[when] for lap in laps)
         print(
-            f"{partitions:>6} resident, {when:<8} {grown:6.1f} MB above an empty broker"
-            f" {grown * 1000 / partitions:6.2f} KB each"
+            f"{partitions:>6} resident, {when:<9} {grown:6.1f} MB above an empty broker"
+            f" {grown * 1000 / partitions:6.2f} KB each   {descriptors:>6} descriptors"
         )
 
 
@@ -147,7 +193,10 @@ def main() -> int:
     parser.add_argument("--topics", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory")
+    parser.add_argument("--descriptors", type=int)
     options = parser.parse_args()
+    if options.descriptors:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, options.descriptors), options.descriptors))
     with tempfile.TemporaryDirectory(prefix="pylog-partitions-", dir=options.directory) as directory:
         for partitions in map(int, options.partitions.split(",")):
             laps = []
