@@ -408,11 +408,20 @@ class Appender:
         producer: Producer | None = None,
     ) -> Appended:
         """headers_counts: a buffer of count int32. timestamps: a buffer of count int64. codec: -1, the topic's."""
-        counts = ffi.NULL if headers_counts is None else ffi.from_buffer("int32_t[]", headers_counts)
-        times = ffi.NULL if timestamps is None else ffi.from_buffer("int64_t[]", timestamps)
-        columns = ffi.new(
-            "plog_record_columns *", (count, codec, keys.fields, values.fields, headers.fields, counts, times)
-        )
+        columns = ffi.new("plog_record_columns *")  # all zeros: no column is given
+        columns.count = count
+        columns.codec = codec
+        columns.values = values.fields
+        if keys is not NO_COLUMN:
+            columns.keys = keys.fields
+        if headers is not NO_COLUMN:
+            columns.headers = headers.fields
+        if headers_counts is not None:
+            counts = ffi.from_buffer("int32_t[]", headers_counts)
+            columns.headers_counts = counts
+        if timestamps is not None:
+            times = ffi.from_buffer("int64_t[]", timestamps)
+            columns.timestamps = times
         stamp = ffi.NULL if producer is None else ffi.new("plog_producer_stamp *", producer)
         out = ffi.new("plog_appended *")
         rc = lib.plog_appender_append_columns(self.pointer, columns, stamp, out)

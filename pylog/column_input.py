@@ -67,7 +67,7 @@ def byte_column(values: object, what: str) -> Column:
         from pylog.arrow import arrow_column
 
         return arrow_column(values, what)
-    if hasattr(values, "data") and hasattr(values, "offsets") and hasattr(values, "null"):
+    if hasattr(values, "offsets") and hasattr(values, "data") and hasattr(values, "null"):
         return _packed(values, what)
     if isinstance(values, list | tuple):
         return _listed(values, what)
