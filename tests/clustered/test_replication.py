@@ -98,7 +98,7 @@ def test_the_leaders_death_loses_nothing(brokers: Cluster) -> None:
     values = consume(brokers, "orders", 2 * RECORDS, "after")
     assert values == list(range(2 * RECORDS))
     brokers[leader].start()
-    brokers.wait(lambda seen: sorted(seen.isrs["orders"][0]) == [1, 2, 3], ["orders"])
+    brokers.wait_in_sync("orders")
 
 
 def test_the_controllers_death_makes_another(brokers: Cluster) -> None:
@@ -124,5 +124,5 @@ def test_all_are_restarted_one_by_one_under_load(brokers: Cluster) -> None:
         produce(brokers, "orders", total + 500, 500)
         total += 1000
         brokers[broker_id].start()
-        brokers.wait(lambda seen: all(sorted(isr) == [1, 2, 3] for isr in seen.isrs["orders"].values()), ["orders"])
+        brokers.wait_in_sync("orders")
     assert sorted(consume(brokers, "orders", total, "restarted")) == list(range(total))

@@ -6,16 +6,14 @@ every partition is read from its start and held against what the producers were 
 
 import os
 import random
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
 
-from tests.kill.load import AiokafkaLoad, ConfluentLoad, Load
-from tests.support import brokers, confluent, records
+from tests.support import brokers, confluent
 from tests.support.brokers import Broker
+from tests.support.load import AiokafkaLoad, ConfluentLoad, Load, check_partition
 
 # Kafka takes seconds to come back, and is only here to prove the test itself.
 ROUNDS = int(os.environ.get("PYLOG_KILL_ROUNDS", "20" if brokers.chosen_kind() == "pylog" else "3"))
@@ -62,26 +60,5 @@ def test_acknowledged_records_survive_kills(broker: Broker) -> None:
         assert not load.failed, load.failed[:5]
     for load in loads:
         for partition in load.partitions:
-            check_partition(broker, topic, partition, load)
+            check_partition(broker.bootstrap, topic, partition, load)
     broker.stop()
-
-
-def check_partition(broker: Broker, topic: str, partition: int, load: Load) -> None:
-    """All was acknowledged in the end: the partition holds exactly the records sent, each at the offset told."""
-    sent = load.sent[partition]
-    assert sorted(load.acknowledged[partition]) == list(range(sent))
-    consumer = confluent.assigned_consumer(broker.bootstrap, topic, PARTITIONS)
-    try:
-        consumer.assign([TopicPartition(topic, partition, 0)])
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
-        assert (low, high) == (0, sent), f"partition {partition} has {high} records of {sent}: lost or doubled"
-        sequence = 0
-        deadline = time.monotonic() + 60
-        while sequence < sent:
-            assert time.monotonic() < deadline, f"partition {partition}: {sent - sequence} records did not come"
-            for message in confluent.take(consumer, 10_000):
-                assert message.value() == records.value(partition, sequence), f"partition {partition} record {sequence}"
-                assert message.offset() == load.acknowledged[partition][sequence]
-                sequence += 1
-    finally:
-        consumer.close()

@@ -26,6 +26,7 @@ SETTINGS = {
     "replica.lag.time.max.ms": "3000",
     "replica.fetch.backoff.ms": "100",
     "controlled.shutdown.retry.backoff.ms": "500",
+    "auto.create.topics.enable": "false",
     "auto.leader.rebalance.enable": "false",
 }
 _LOOK_AGAIN_S = 0.05
@@ -68,10 +69,15 @@ class Cluster:
     def bootstrap(self) -> str:
         return ",".join(each.bootstrap for each in self.brokers.values())
 
-    def start(self) -> None:
-        for each in self.brokers.values():
+    def start(self, first: int | None = None) -> None:
+        """All at once, but for the one that is to be the controller."""
+        if first is not None:
+            self.brokers[first].start()
+            self.controller_id()
+        others = [each for broker_id, each in self.brokers.items() if broker_id != first]
+        for each in others:
             each.launch()
-        for each in self.brokers.values():
+        for each in others:
             each.wait_ready()
         self.wait(lambda seen: len(seen.brokers) == len(self.brokers))
 
@@ -114,6 +120,18 @@ class Cluster:
         """Who the controller is, once there is one that lives."""
         return self.wait(lambda seen: self._lives(seen.controller)).controller
 
+    def wait_in_sync(self, topic: str) -> None:
+        """Until every broker is in sync for every partition, in the eyes of all of them. A broker that has just started
+        may know of nothing yet."""
+        ids = sorted(self.brokers)
+
+        def all_are(seen: wire.Cluster) -> bool:
+            isrs = seen.isrs.get(topic, {})
+            return bool(isrs) and all(sorted(isr) == ids for isr in isrs.values())
+
+        for each in self.brokers.values():
+            self.wait(all_are, [topic], asked=each)
+
     def _lives(self, broker_id: int) -> bool:
         return broker_id in self.brokers and self.brokers[broker_id].running()
 
@@ -129,11 +147,11 @@ def _leader(seen: wire.Cluster, topic: str, partition: int) -> int:
 
 
 @contextlib.contextmanager
-def cluster(directory: Path, connect: str, *kinds: str, **settings: str) -> Iterator[Cluster]:
-    """Brokers of these kinds, started; `settings` with `_` for `.` in their names."""
+def cluster(directory: Path, connect: str, *kinds: str, first: int | None = None, **settings: str) -> Iterator[Cluster]:
+    """Brokers of these kinds, started; `settings` with `_` for `.` in their names. first: the controller."""
     made = Cluster(directory, connect, kinds, {name.replace("_", "."): value for name, value in settings.items()})
     try:
-        made.start()
+        made.start(first)
         yield made
     finally:
         made.close()

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster.cli.cluster import zookeeper
@@ -34,8 +34,12 @@ def unavailable() -> str | None:
 class ZooKeeper:
     """One server. `stop` and `start` again: the data stay."""
 
-    def __init__(self, directory: Path, port: int | None = None, tick_ms: int = 100) -> None:
+    def __init__(
+        self, directory: Path, port: int | None = None, tick_ms: int = 100, options: Sequence[str] = ()
+    ) -> None:
+        """`options`: of the Java machine."""
         self.directory = directory
+        self._options = options
         self.port = free_port() if port is None else port
         self._tick_ms = tick_ms
         self._process: ServerProcess | None = None
@@ -54,7 +58,9 @@ class ZooKeeper:
         )
         jars = zookeeper.find_class_path() or f"{peers.home('kafka39') / 'libs'}/*"
         log4j = f"-Dlog4j.configuration=file:{peers.POMS / 'log4j.properties'}"
-        command = zookeeper.command(jars, settings, "-Dzookeeper.forceSync=no", "-Dpylog.log=WARN", log4j)
+        command = zookeeper.command(
+            jars, settings, "-Dzookeeper.forceSync=no", "-Dpylog.log=WARN", log4j, *self._options
+        )
         self._process = ServerProcess(command, log=self.directory / "zookeeper.log")
         deadline = time.monotonic() + _READY_S
         while zookeeper.version(self.port) is None:

@@ -10,9 +10,9 @@ import time
 from abc import ABC, abstractmethod
 
 from aiokafka import AIOKafkaProducer
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer, TopicPartition
 
-from tests.support import records
+from tests.support import confluent, records
 from tests.support.process import ProcessError
 
 # What a client may have sent and not heard of. Enough to keep batches in flight at every kill.
@@ -151,3 +151,24 @@ class AiokafkaLoad(Load):
             self._take(partition, sequence, done.result().offset)
         else:
             self.failed.append(f"{partition}:{sequence}: {error!r}")
+
+
+def check_partition(bootstrap: str, topic: str, partition: int, load: Load) -> None:
+    """All was acknowledged in the end: the partition holds exactly the records sent, each at the offset told."""
+    sent = load.sent[partition]
+    assert sorted(load.acknowledged[partition]) == list(range(sent))
+    consumer = confluent.assigned_consumer(bootstrap, topic, partition + 1)
+    try:
+        consumer.assign([TopicPartition(topic, partition, 0)])
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+        assert (low, high) == (0, sent), f"partition {partition} has {high} records of {sent}: lost or doubled"
+        sequence = 0
+        deadline = time.monotonic() + 60
+        while sequence < sent:
+            assert time.monotonic() < deadline, f"partition {partition}: {sent - sequence} records did not come"
+            for message in confluent.take(consumer, 10_000):
+                assert message.value() == records.value(partition, sequence), f"partition {partition} record {sequence}"
+                assert message.offset() == load.acknowledged[partition][sequence]
+                sequence += 1
+    finally:
+        consumer.close()
