@@ -223,7 +223,7 @@ static inline plog_fetcher_config fetcher_to(const node *leader, const node *fol
                                .client_id = "broker-2-fetcher-0",
                                .replica_id = follower->id,
                                .broker_epoch = 100 + follower->id,
-                               .max_wait_ms = 500,
+                               .max_wait_ms = 20, /* how long a follower may wait for the high watermark */
                                .min_bytes = 1,
                                .max_bytes = 10 << 20,
                                .partition_max_bytes = 1 << 20,
