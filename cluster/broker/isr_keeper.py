@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
+from cluster.broker.grouped_log import GroupedLog
 from cluster.replication.alter_partition import AlterPartitions
 from cluster.replication.isr import COMMITTED, GIVEN_UP, REFUSED, RETRIED, Isr, IsrAnswer, IsrChange, LedPartition
 from pylog.errors import ErrorCode
@@ -85,6 +86,8 @@ class IsrKeeper:
         self._told_behind: dict[TopicPartition, set[int]] = {}  # of all partitions to be looked at this turn
         self._recheck: dict[TopicPartition, int] = {}
         self._requests = 0
+        self._log = Logger(f"IsrKeeper broker={broker_id}")
+        self._lines = GroupedLog(f"IsrKeeper broker={broker_id}", post)
 
     # ------------------------------------------------------------------------------------------------- leadership
 
@@ -158,12 +161,7 @@ class IsrKeeper:
             self._recheck.setdefault(partition, self._now_ms() + RECHECK_MS)
             return
         self._recheck.pop(partition, None)
-        self._log(partition).info(
-            "asking for another ISR",
-            isr=list(isr.committed),
-            wanted=list(change.isr),
-            partition_epoch=change.partition_epoch,
-        )
+        self._lines.info("asking for another ISR", partition, isr=isr.committed, wanted=change.isr)
         if isr.joining:
             self._publish(isr)
         self._changes.submit(change)
@@ -186,9 +184,7 @@ class IsrKeeper:
             return  # a second answer to a request that had one
         self._requests += 1
         if response is not None and response.error_code:
-            Logger(f"IsrKeeper broker={self._broker_id}").warn(
-                "AlterPartition refused, trying again", error=_name(response.error_code)
-            )
+            self._log.warn("AlterPartition refused, trying again", error=_name(response.error_code))
         for change, answer in self._changes.answered(response, self._now_ms()):
             self._settle(change, answer)
         self._send_changes()
@@ -199,18 +195,18 @@ class IsrKeeper:
         if isr is None:
             return
         outcome = isr.answered(change, answer)
-        log = self._log(partition)
+        log = self._lines
         if outcome == COMMITTED:
-            log.info("ISR updated", isr=list(isr.committed), partition_epoch=isr.state.partition_epoch)
+            log.info("ISR updated", partition, isr=isr.committed)
             self._publish(isr)
         elif outcome == REFUSED:
-            log.info("ISR refused", wanted=list(change.isr), error=_name(answer.error))
+            log.info("ISR refused", partition, wanted=change.isr, error=_name(answer.error))
             self._recheck[partition] = self._now_ms() + RECHECK_MS
         elif outcome == RETRIED:
-            log.warn("ISR not updated, trying again", error=_name(answer.error))
+            log.warn("ISR not updated, trying again", partition, error=_name(answer.error))
             self._changes.retry(change, self._now_ms())
         elif outcome == GIVEN_UP:
-            log.info("ISR not updated, the controller knows better", error=_name(answer.error))
+            log.info("ISR not updated, the controller knows better", partition, error=_name(answer.error))
 
     def _tell_anew(self, partition: TopicPartition) -> None:
         """Have the data plane tell again what is still so; an answer that is waited for will do that too."""
@@ -229,9 +225,6 @@ class IsrKeeper:
             self._timers.set(TIMER, min(deadlines))
         else:
             self._timers.cancel(TIMER)
-
-    def _log(self, partition: TopicPartition) -> Logger:
-        return Logger(f"Partition {partition} broker={self._broker_id}")
 
 
 def _name(code: int) -> str:

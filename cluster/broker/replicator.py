@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 
+from cluster.broker.grouped_log import GroupedLog
 from cluster.replication.follower import (
     FETCHING,
     Action,
@@ -39,6 +40,15 @@ if TYPE_CHECKING:
     from cluster.broker.leader_offsets import OffsetAnswer, OffsetQuestion
 
 _TIMER: Final = "replicator"
+#: What brokers say that have heard of an election, a creation or a deletion later, or earlier, than we did.
+_DURING_ELECTIONS: Final = frozenset(
+    {
+        ErrorCode.NOT_LEADER_OR_FOLLOWER,
+        ErrorCode.UNKNOWN_LEADER_EPOCH,
+        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode.UNKNOWN_TOPIC_ID,
+    }
+)
 
 
 class Followed(NamedTuple):
@@ -141,6 +151,7 @@ class Replicator:
         self._fetchers: dict[tuple[int, int], _Fetcher] = {}
         self._idle_check = False
         self._log = Logger(f"Replicator broker={broker_id}")
+        self._lines = GroupedLog(f"Replicator broker={broker_id}", post)
 
     # ------------------------------------------------------------------------------------------------- what is followed
 
@@ -215,9 +226,8 @@ class Replicator:
         if not any(each.number == fetcher and partition in each.partitions for each in self._fetchers.values()):
             return
         if not paused and error:
-            self._log.warn(
-                "leader cannot give records", partition=partition, leader=follower.leader, error=_name(error)
-            )
+            say = self._lines.info if error in _DURING_ELECTIONS else self._lines.warn
+            say("leader cannot give records", partition, leader=follower.leader, error=_name(error))
             return
         log = self._logs(partition)
         if log is None:
@@ -266,9 +276,10 @@ class Replicator:
             elif isinstance(action, AskLater):
                 self._timers.set((_TIMER, partition), self._now_ms() + self._backoff_ms)
             elif isinstance(action, Fail):
-                self._log.warn(
+                say = self._lines.info if action.passes else self._lines.warn
+                say(
                     "not followed until there is another leader epoch",
-                    partition=partition,
+                    partition,
                     leader_epoch=follower.leader_epoch,
                     why=action.reason,
                 )
@@ -314,13 +325,13 @@ class Replicator:
             follower = self._followed[partition]
             fetcher = self._open(partition, follower)
             if fetcher is None:
-                self._log.warn("leader is not known to be alive", partition=partition, leader=follower.leader)
+                self._lines.warn("leader is not known to be alive", partition, leader=follower.leader)
                 continue
             fetcher.partitions.add(partition)
             by_fetcher.setdefault(fetcher.number, []).append(follower.number)
         for number, numbers in by_fetcher.items():
             for refused in self._engine.follow(number, numbers):
-                self._log.warn("not hosted as a follower", partition=self._names[refused])
+                self._lines.warn("not hosted as a follower", self._names[refused])
 
     def _open(self, partition: TopicPartition, follower: Follower) -> _Fetcher | None:
         """The fetcher for it; None: the leader's address is not known."""
@@ -372,7 +383,7 @@ class Replicator:
         if self._followed.get(partition) is not follower or log is None:
             return
         if answer.error:
-            self._log.info("leader does not tell its offset", partition=partition, error=_name(answer.error))
+            self._lines.info("leader does not tell its offset", partition, error=_name(answer.error))
             actions = follower.not_told(timestamp, answer.error)
         else:
             actions = follower.told(timestamp, answer.offset, log.own())

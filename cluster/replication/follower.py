@@ -25,8 +25,6 @@ FAILED: Final = "failed"
 EARLIEST: Final = -2
 LATEST: Final = -1
 
-_FENCED: Final = "there is a newer leader epoch"
-
 
 class Truncate(NamedTuple):
     """Cut everything at and above offset. `reason` is for the log."""
@@ -56,9 +54,10 @@ class AskLater(NamedTuple):
 
 
 class Fail(NamedTuple):
-    """Stop; the partition waits for another leader epoch."""
+    """Stop; the partition waits for another leader epoch. passes: which is sure to come."""
 
     reason: str
+    passes: bool = False
 
 
 Action: TypeAlias = Truncate | StartAt | Fetch | Ask | AskLater | Fail
@@ -99,7 +98,7 @@ class Follower:
         if error == ErrorCode.OFFSET_OUT_OF_RANGE:
             self.state = ASKING
             return self._ask(LATEST)
-        return self.fail(_FENCED if error == ErrorCode.FENCED_LEADER_EPOCH else f"error {error} does not pass")
+        return self._fenced() if error == ErrorCode.FENCED_LEADER_EPOCH else self.fail(f"error {error} does not pass")
 
     def told(self, timestamp: int, offset: int, own: OwnLog) -> list[Action]:
         """The leader has said where its log begins or ends. When it ends before ours, an unclean election has thrown
@@ -119,7 +118,7 @@ class Follower:
         """The leader could not be asked, or answered with an error."""
         if self.state != ASKING or timestamp != self._asked:
             return []
-        return self.fail(_FENCED) if error == ErrorCode.FENCED_LEADER_EPOCH else [AskLater()]
+        return self._fenced() if error == ErrorCode.FENCED_LEADER_EPOCH else [AskLater()]
 
     def ask_again(self) -> list[Action]:
         """The back-off is over."""
@@ -133,3 +132,7 @@ class Follower:
         """It cannot go on under this leader epoch."""
         self.state = FAILED
         return [Fail(reason)]
+
+    def _fenced(self) -> list[Action]:
+        self.state = FAILED
+        return [Fail("there is a newer one", passes=True)]
