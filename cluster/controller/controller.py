@@ -65,6 +65,7 @@ class Controller:
 
     def handle(self, event: Event, now_ms: int) -> Run[None]:
         """`now_ms`: on the clock of the timers."""
+        yield from self._refuse(ErrorCode.UNKNOWN_SERVER_ERROR)  # owed by a run that was dropped in the middle
         run = self._handle(event, now_ms)
         while True:
             try:
@@ -101,7 +102,6 @@ class Controller:
         elif isinstance(event, SessionExpired | ShuttingDown):
             yield from self._resign()
         elif isinstance(event, SettingsChanged):
-            assert isinstance(event.settings, Settings)
             self._settings = event.settings
             if term is not None:
                 yield from term.change_settings(event.settings, now_ms)

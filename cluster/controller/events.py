@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 
+from cluster.controller.settings import Settings
 from cluster.model import PartitionAssignment
 from cluster.protocol.message import Message
 from cluster.protocol.messages import (
@@ -99,9 +100,9 @@ class UncleanElectionEnabled(NamedTuple):
 
 
 class SettingsChanged(NamedTuple):
-    """The broker's configuration changed. `settings`: a `cluster.controller.settings.Settings`."""
+    """The broker's configuration changed."""
 
-    settings: object
+    settings: Settings
 
 
 # ------------------------------------------------------------------------------------------------ brokers, timers

@@ -108,6 +108,11 @@ def _judge(
         return current
     if wanted.version < current.version:
         return ErrorCode.INVALID_UPDATE_VERSION
+    # What only a broker that errs would ask for; Kafka 4 refuses it so, 3.9 would write it down.
+    if wanted.leader != current.leader or wanted.leader not in wanted.isr or len(set(wanted.isr)) < len(wanted.isr):
+        return ErrorCode.INVALID_REQUEST
+    if not set(wanted.isr) - set(current.isr) <= set(image.assignments[partition].replicas):
+        return ErrorCode.INVALID_REQUEST
     if wanted.recovering and (len(wanted.isr) > 1 or not current.recovering):
         return ErrorCode.INVALID_REQUEST
     if not image.live.issuperset(wanted.isr):

@@ -95,7 +95,7 @@ class LeaderElection:
         state = self._image.leadership.get(partition)
         leader = int(NO_BROKER) if state is None else state.leader
         if election_type == PREFERRED:
-            return leader != self._image.assignments[partition].replicas[0]
+            return (leader,) != self._image.assignments[partition].replicas[:1]
         return leader not in self._image.live
 
     def _is_led_by_another(self, partition: TopicPartition, broker_id: int) -> bool:

@@ -275,8 +275,9 @@ class Term:
         notices = yield from read_log_dir_events()
         if not notices.names:
             return
-        yield Note("Controller", "Log directories failed", (("brokers", sorted(set(notices.broker_ids))),))
-        replicas: Replicas = {broker_id: image.replicas_on(broker_id) for broker_id in set(notices.broker_ids)}
+        brokers = sorted(image.brokers.keys() & set(notices.broker_ids))
+        yield Note("Controller", "Log directories failed", (("brokers", brokers),))
+        replicas: Replicas = {broker_id: image.replicas_on(broker_id) for broker_id in brokers}
         yield from self._replicas.move(replicas, ReplicaState.ONLINE)
         yield RemoveLogDirEvents(image.fence, notices.names)
 

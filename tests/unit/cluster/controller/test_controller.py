@@ -184,6 +184,21 @@ def test_a_machine_that_fails_after_it_was_replaced() -> None:
     assert cluster.admin.exists(paths.CONTROLLER) is not None, "it is not its own any more"
 
 
+def test_a_step_that_cannot_be_done_at_all() -> None:
+    """The driver drops the run; the request it was for is answered with whatever comes next."""
+    cluster = started(1)
+    cluster.create("orders", [(1,)])
+    cluster.run()
+    node = cluster.nodes[1]
+    request = m.AllocateProducerIdsRequest(broker_id=1, broker_epoch=cluster.facts().brokers[1].epoch)
+    run = node.machine.handle(events.AllocateProducerIdsReceived("asked", request), 0)
+    assert next(run) == steps.ReadProducerIdBlock()
+    node.queue.append(events.SessionExpired())
+    cluster.run()
+    assert cluster.replies["asked"] == m.AllocateProducerIdsResponse(error_code=int(ErrorCode.UNKNOWN_SERVER_ERROR))
+    assert not node.machine.is_active
+
+
 def test_a_controller_that_stops() -> None:
     cluster = started(1, 2)
     taken(cluster)

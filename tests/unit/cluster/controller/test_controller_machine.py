@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cluster.controller import events, steps
+from cluster.controller.settings import Settings
 from cluster.controller.steps import Step
 from cluster.effects import Note, Reply
 from cluster.metadata import paths
 from cluster.metadata.store import NodeExists
 from cluster.model import LeaderAndIsr
 from cluster.protocol import messages as m
-from pylog.types import TopicPartition, id_text
+from pylog.types import TopicPartition
 from tests.support.controller_driver import Cluster
 
 BROKERS = (1, 2, 3, 4)
@@ -34,12 +35,15 @@ class ControllerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.cluster = Cluster()
-        self.leaders: dict[tuple[str, int, int], int] = {}
-        self.newest: dict[tuple[str, int], LeaderAndIsr] = {}
+        self.leaders: dict[tuple[int, int, int], int] = {}
+        self.newest: dict[tuple[int, int], LeaderAndIsr] = {}
         self.lost_requests = False
 
-    @initialize(count=st.integers(1, 4))
-    def first(self, count: int) -> None:
+    @initialize(count=st.integers(1, 4), old=st.booleans())
+    def first(self, count: int, old: bool) -> None:
+        """`old`: brokers of protocol 2.6, whose leaders write their states themselves."""
+        if old:
+            self.cluster.settings = Settings(0, protocol=(2, 6, 0))
         for broker in BROKERS[:count]:
             self.cluster.start(broker)
         self.cluster.run()
@@ -123,9 +127,20 @@ class ControllerMachine(RuleBasedStateMachine):
             return
         assignment = facts.topics[partition.topic].partitions[partition.partition]
         isr = [each for each in state.isr if each != other or each == state.leader]
-        if joins and other in assignment.replicas:
+        if joins and other in assignment.replicas and other in self.up():
             isr = [*isr, *([other] if other not in isr else [])]
-        self.cluster.alter_partition(state.leader, {partition: isr})
+        self.ask_for_isr(partition, isr)
+
+    def ask_for_isr(self, partition: TopicPartition, isr: list[int]) -> None:
+        state = self.cluster.facts().states[partition]
+        if self.cluster.settings.has_alter_partition:
+            self.cluster.alter_partition(state.leader, {partition: isr})
+        elif tuple(isr) != state.isr:
+            data = paths.encode_partition_state(state._replace(isr=tuple(isr)))
+            self.cluster.admin.set(paths.partition_state(*partition), data)
+            notice = paths.IsrChange((tuple(partition),)).encode()
+            self.cluster.admin.create(paths.ISR_CHANGE_PREFIX, notice, sequential=True)
+            self.cluster.run()
 
     @precondition(lambda self: self.has_controller() and self.partitions())
     @rule(number=numbers, wanted=st.none() | replicas)
@@ -181,7 +196,7 @@ class ControllerMachine(RuleBasedStateMachine):
         facts = self.cluster.facts()
         for partition, state in facts.states.items():
             topic = facts.topics[partition.topic]
-            of = (id_text(topic.topic_id), partition.partition)
+            of = (self.cluster.admin.get(paths.topic(partition.topic))[1].czxid, partition.partition)
             assert state.isr and len(set(state.isr)) == len(state.isr), (partition, state)
             assert set(state.isr) <= set(topic.partitions[partition.partition].replicas), (partition, state)
             assert state.leader == -1 or state.leader in state.isr, (partition, state)
@@ -256,8 +271,7 @@ class ControllerMachine(RuleBasedStateMachine):
             assert state.leader != -1, (partition, state)
             members = facts.topics[partition.topic].partitions[partition.partition].replicas
             missing = [each for each in members if each not in state.isr]
-            answer = self.cluster.alter_partition(state.leader, {partition: [*state.isr, *missing]})
-            assert answer is not None and not answer.error_code and not answer.topics[0].partitions[0].error_code
+            self.ask_for_isr(partition, [*state.isr, *missing])
 
     def was_told(self, broker: int) -> None:
         """The last word it had about each partition, and about each replica of its own."""
