@@ -110,10 +110,11 @@ fuzz: $(STAMP)/test
 	for target in tests/fuzz/fuzz_*.c; do name=$$(basename $$target .c); echo "$$name for $(FUZZ_SECONDS) s"; \
 	  build/asan/tests/fuzz/$$name --seconds $(FUZZ_SECONDS) tests/fuzz/corpus/$${name#fuzz_}; done
 
-# Every n-th system call fails, is short, or is the last one before the power goes, in so many lives of logs.
-FAULT_SCRIPTS ?= 12
-fault: $(STAMP)/test
+# Every n-th call fails, is short, or is the last one before the power goes, in so many lives of logs. A program may take 120 s.
+FAULT_SCRIPTS ?= 6
+fault: build $(STAMP)/test
 	$(call ctest,asan,-DPLOG_SANITIZE=address,-R 'fault|power_cut',PLOG_FAULT_SCRIPTS=$(FAULT_SCRIPTS))
+	$(BIN)/pytest tests/fault $(PYTEST_ARGS)
 
 clients: build $(STAMP)/test
 	$(BIN)/pytest tests/clients -rs $(PYTEST_ARGS)
