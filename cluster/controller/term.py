@@ -146,7 +146,7 @@ class Term:
         yield Note("Controller", "Serves", (("epoch", image.epoch), *fields))
         begun = yield from self._reassignment.start_requested()
         yield from self._reassignment.resume(sorted(image.reassigning - begun))
-        yield from self._deletion.resume()
+        yield from self._deletion.resume(image.deleting)
         yield from self._election.elect_requested()
         if image.settings.balance:
             yield SetTimer(BALANCE, now_ms + FIRST_BALANCE_MS)

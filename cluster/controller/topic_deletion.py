@@ -42,18 +42,18 @@ class TopicDeletion:
                 image.undeletable.add(topic)
 
     def enqueue(self, marked: Iterable[str]) -> Run[None]:
-        """These are marked now, among them those that were before. Marks of topics that are not there go."""
+        """These are marked now, some of them since before. Marks of topics that are not there are taken away."""
         image = self._image
         marks = set(marked)
         strangers = marks - image.topics.keys()
         if not image.settings.delete_topics:
             strangers = marks
         yield from self._unmark(strangers)
-        marks -= strangers
-        if marks:
-            image.deleting |= marks
-            self.hold({partition.topic for partition in image.reassigning} & marks)
-            yield from self.resume()
+        new = marks - strangers - image.deleting
+        if new:
+            image.deleting |= new
+            self.hold({partition.topic for partition in image.reassigning} & new)
+            yield from self.resume(new)
 
     def hold(self, topics: Iterable[str]) -> None:
         """They wait, as far as they are marked."""
@@ -65,27 +65,28 @@ class TopicDeletion:
         ready = image.deleting.intersection(topics) - {partition.topic for partition in image.reassigning}
         if ready:
             image.undeletable -= ready
-            yield from self.resume()
+            yield from self.resume(ready)
 
     def failed(self, replicas: Replicas) -> Run[None]:
         """Replicas that could not be deleted now: their broker went, or said so."""
         of_marked = self._of_marked(replicas)
         if of_marked:
             yield from self._replicas.move(of_marked, ReplicaState.DELETION_INELIGIBLE)
-            self.hold({partition.topic for partitions in of_marked.values() for partition in partitions})
-            yield from self.resume()
+            self.hold(_topics(of_marked))
+            yield from self.resume(_topics(of_marked))
 
     def completed(self, replicas: Replicas) -> Run[None]:
         """Replicas whose broker says that they are gone."""
-        yield from self._replicas.move(self._of_marked(replicas), ReplicaState.DELETION_SUCCESSFUL)
-        yield from self.resume()
+        of_marked = self._of_marked(replicas)
+        yield from self._replicas.move(of_marked, ReplicaState.DELETION_SUCCESSFUL)
+        yield from self.resume(_topics(of_marked))
 
-    def resume(self) -> Run[None]:
-        """Finish topics without replicas, begin those that need not wait (any more)."""
+    def resume(self, topics: Iterable[str]) -> Run[None]:
+        """Something changed for these: finish those without replicas, begin those that need not wait (any more)."""
         image = self._image
         again: Replicas = {}
         ready: list[str] = []
-        for topic in sorted(image.deleting):
+        for topic in sorted(topics):
             if image.are_all_in(topic, ReplicaState.DELETION_SUCCESSFUL):
                 yield from self._complete(topic)
             elif not image.is_any_in(topic, ReplicaState.DELETION_STARTED):
@@ -161,3 +162,7 @@ class TopicDeletion:
         yield RemoveTopic(image.fence, topic)
         image.remove_topic(topic)
         yield Note("Controller", "Topic is deleted", (("topic", topic),))
+
+
+def _topics(replicas: Replicas) -> set[str]:
+    return {partition.topic for partitions in replicas.values() for partition in partitions}
