@@ -416,7 +416,7 @@ class Broker:
         elif kind == UP_COMMITTED:
             self.coordinators.committed(upcall)
         elif kind in (UP_ISR, UP_FOLLOW, UP_FETCHER):
-            self.joined().upcall(upcall)
+            self.joined().replication.upcall(upcall)
         elif kind == UP_ROOM:
             self._tell_room(os.fsdecode(upcall.body), upcall.a != 0)
         elif kind == UP_SYNC_FAILED:
@@ -545,6 +545,13 @@ def run(config: Config) -> int:
             "out (--override authorizer.class.name=) to run without an authorizer\n"
         )
         return EXIT_USAGE
+    for key in ("zookeeper.ssl.client.enable", "zookeeper.set.acl"):
+        if config.bool(key):
+            sys.stderr.write(
+                f"pylog server: {key}: this version talks to ZooKeeper without TLS and makes nodes that everybody may "
+                f"change; leave the key out (--override {key}=false) where that is safe\n"
+            )
+            return EXIT_USAGE
     for listener in config.listeners:
         if listener.protocol != "PLAINTEXT":
             sys.stderr.write(

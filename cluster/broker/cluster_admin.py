@@ -37,7 +37,7 @@ from cluster.protocol.message import Message
 from pylog.errors import ErrorCode, KafkaError
 from pylog.logger import Logger
 from pylog.typed import TYPE_CHECKING, Final
-from pylog.types import ZERO_TOPIC_ID
+from pylog.types import ZERO_TOPIC_ID, TopicPartition
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker
@@ -121,12 +121,16 @@ class ClusterAdmin:
         known = self._broker.metadata.topics.get(topic)
         if known is not None:
             self._broker.replicas.configure(known)
+            names = [TopicPartition(topic, each.partition) for each in known.partitions]
+            self.member.replication.configure_partitions(names)
 
     def take_up_broker_settings(self, settings: dict[str, dict[str, str]]) -> None:
         """Control thread."""
         self._broker_settings = settings
+        was_unclean = self._broker.config.bool("unclean.leader.election.enable")
         self._use_broker_settings()
         self._broker.keep_room()
+        self.member.settings_changed(was_unclean)
         for topic in list(self._broker.metadata.topics.values()):
             self._broker.replicas.configure(topic)
         self._broker.engine.invalidate()

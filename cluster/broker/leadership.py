@@ -25,8 +25,7 @@ from pylog.types import ZERO_TOPIC_ID, TopicPartition
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker
-    from cluster.broker.isr_keeper import IsrKeeper
-    from cluster.broker.replicator import Replicator
+    from cluster.broker.replication import Replication
 
 
 class ReplicaDecision(NamedTuple):
@@ -55,10 +54,11 @@ _NO_EPOCH = -1
 
 
 class Leadership:
-    def __init__(self, broker: Broker, keeper: IsrKeeper, replicator: Replicator) -> None:
+    def __init__(self, broker: Broker, replication: Replication) -> None:
         self._broker = broker
-        self._keeper = keeper
-        self._replicator = replicator
+        self._replication = replication
+        self._keeper = replication.keeper
+        self._replicator = replication.replicator
         self._log = Logger(f"ReplicaManager broker={broker.broker_id}")
         self.controller_epoch = 0
         self.controller_id = -1
@@ -105,6 +105,7 @@ class Leadership:
             outcomes[each.partition] = ErrorCode.NONE
             if each.leader not in (self._broker.broker_id, NO_BROKER):
                 followed[each.partition] = Followed(each.leader, each.leader_epoch, hosted.number)
+        self._replication.configure_partitions(names)
         self._replicator.follow(followed)
         self._move_coordinators(each for each in fresh if outcomes[each.partition] is ErrorCode.NONE)
         return outcomes
@@ -185,6 +186,8 @@ class Leadership:
             if TopicMetadata(name, ZERO_TOPIC_ID, ()).internal:
                 self._broker.coordinators.unload(name, index)
         doomed = [each.partition for each in stopped if each.delete]
+        found = [self._broker.replicas.find(*each) for each in doomed]
+        self._replication.forget([hosted.number for hosted in found if hosted is not None])
         try:
             self._broker.replicas.delete(doomed)
         except KafkaError as error:

@@ -12,7 +12,6 @@ for ZooKeeper.
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -21,12 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from cluster.broker.controller_client import ControllerClient, shut_down_controlled
 from cluster.broker.controller_store import ControllerStore
 from cluster.broker.controller_thread import ControllerThread
-from cluster.broker.isr_keeper import TIMER as ISR_TIMER
-from cluster.broker.isr_keeper import IsrKeeper, OnAnswer
-from cluster.broker.leader_offsets import LeaderOffsets
 from cluster.broker.leadership import Leadership
 from cluster.broker.metadata_cache import BrokerMetadata, PartitionMetadata, TopicMetadata
-from cluster.broker.replicator import FetcherAddress, Replicator
+from cluster.broker.replication import Replication
 from cluster.broker.waits import WaitKey, Waits
 from cluster.controller import events
 from cluster.controller.settings import read_settings
@@ -37,11 +33,7 @@ from cluster.metadata.startup import outdated_changes, register_when_free
 from cluster.metadata.store import NoNode, StoreError, WatchEvent
 from cluster.metadata.zookeeper import ZooKeeperStore
 from cluster.model import BrokerEpoch, EndPoint
-from cluster.protocol import messages as m
-from cluster.replication.alter_partition import in_version, newest_version
-from cluster.replication.truncation import EpochEnd
-from pylog._engine import UP_FETCHER, UP_ISR, FetcherConfig
-from pylog.errors import ErrorCode, KafkaError, error_name
+from pylog.errors import ErrorCode, KafkaError
 from pylog.logger import Logger
 from pylog.typed import TYPE_CHECKING, Final
 from pylog.types import ZERO_TOPIC_ID, TopicPartition
@@ -49,13 +41,10 @@ from pylog.types import ZERO_TOPIC_ID, TopicPartition
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker
     from cluster.broker.cluster_admin import ClusterAdmin
-    from pylog._engine import Upcall
 
 _THREADS: Final = 8
 _CONTROLLER_S: Final = 10.0
 _RENEW_BACKOFF_S: Final = 1.0
-#: What brokers of inter.broker.protocol.version 3.9 ask one another with.
-_FETCH_VERSION: Final = 17
 
 
 class Member:
@@ -98,36 +87,8 @@ class Member:
         self.client = ControllerClient(
             broker.broker_id, self._controller_address, broker.loop.post, config.int("controller.socket.timeout.ms")
         )
-        self.keeper = IsrKeeper(
-            broker.broker_id,
-            config.int("replica.lag.time.max.ms"),
-            send=self._alter_partition,
-            publish=lambda name, it: broker.replicas.publish_isr(name, it.isr, it.joining),
-            replicas=broker.replicas.followers,
-            may_join=lambda broker_id: broker_id in broker.metadata.brokers,
-            broker_epoch=lambda: int(self.broker_epoch),
-            now_ms=broker.now_ms,
-            timers=broker.loop.timers,
-            post=broker.loop.post,
-        )
-        self.replicator = Replicator(
-            broker.broker_id,
-            broker.engine,
-            fetchers=config.int("num.replica.fetchers"),
-            backoff_ms=config.int("replica.fetch.backoff.ms"),
-            addresses=self.address_of,
-            logs=broker.replicas.followed_log,
-            open_fetcher=lambda address: broker.engine.open_fetcher(self._fetcher(address)),
-            configure_fetcher=lambda number, to: broker.engine.configure_fetcher(
-                number, to.host, to.port, int(self.broker_epoch)
-            ),
-            log_failed=self._log_failed,
-            leaders=lambda: LeaderOffsets(broker.broker_id, config.int("replica.socket.timeout.ms")),
-            now_ms=broker.now_ms,
-            timers=broker.loop.timers,
-            post=broker.loop.post,
-        )
-        self.leadership = Leadership(broker, self.keeper, self.replicator)
+        self.replication = Replication(broker, self)
+        self.leadership = Leadership(broker, self.replication)
         self.controller = ControllerThread(
             read_settings(broker.config, broker.broker_id),
             broker.now_ms,
@@ -167,7 +128,7 @@ class Member:
         self._stopping.set()
         self.controller.stop()
         self.client.stop()
-        self.replicator.close()
+        self.replication.close()
         self._tree.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
@@ -231,7 +192,7 @@ class Member:
             else:
                 return
             self._log.info("registered again", broker_epoch=self.broker_epoch)
-            self._broker.loop.post(self.replicator.brokers_changed)  # leaders are to know our new epoch
+            self._broker.loop.post(self.replication.brokers_changed)  # leaders are to know our new epoch
             self.controller.use(self._controller_store())
             self.controller.post(events.SessionStarted())
 
@@ -272,71 +233,20 @@ class Member:
     def is_controller(self) -> bool:
         return self.controller.machine.is_active
 
-    def _alter_partition(self, request: m.AlterPartitionRequest, on_answer: OnAnswer) -> None:
-        """In the newest version that says what is to be said, for brokers in ZooKeeper mode know all of them."""
-        version = newest_version(request)
-        self.client.ask(in_version(request, version), m.AlterPartitionResponse, on_answer, (version, version))
-
-    # ------------------------------------------------------------------------------------------------- the data plane
-
-    def _fetcher(self, address: FetcherAddress) -> FetcherConfig:
-        config = self._broker.config
-        return FetcherConfig(
-            leader_id=address.leader,
-            host=address.host,
-            port=address.port,
-            client_id=address.client_id,
-            replica_id=self._broker.broker_id,
-            broker_epoch=int(self.broker_epoch),
-            max_wait_ms=config.int("replica.fetch.wait.max.ms"),
-            min_bytes=config.int("replica.fetch.min.bytes"),
-            max_bytes=config.int("replica.fetch.response.max.bytes"),
-            partition_max_bytes=config.int("replica.fetch.max.bytes"),
-            backoff_ms=config.int("replica.fetch.backoff.ms"),
-            receive_buffer_bytes=config.int("replica.socket.receive.buffer.bytes"),
-            connect_timeout_ms=config.int("socket.connection.setup.timeout.ms"),
-            request_timeout_ms=config.int("replica.socket.timeout.ms"),
-            fetch_version=_FETCH_VERSION,
-        )
-
-    def upcall(self, upcall: Upcall) -> None:
-        """What the data plane tells about leading and following."""
-        if upcall.kind == UP_FETCHER:
-            reason = "" if upcall.a == 1 else os.strerror(upcall.error) if upcall.a == 0 else error_name(upcall.error)
-            self.replicator.told_fetcher(upcall.token, upcall.a == 1, reason)
-            return
-        hosted = self._broker.replicas.by_number(upcall.partition)
-        if hosted is None:
-            return
-        if upcall.kind == UP_ISR:
-            self.keeper.upcall(hosted.source.partition, upcall.a, upcall.b == 1)
-            return
-        diverging = EpochEnd(upcall.a, upcall.b)
-        paused = upcall.error == 0 or upcall.a == 1
-        self.replicator.told_partition(upcall.partition, upcall.token, upcall.slot, upcall.error, paused, diverging)
-
     def timer(self, key: Hashable) -> bool:
         """A timer is due. False: it is not ours."""
         if isinstance(key, WaitKey):
             self.waits.expired(key)
-        elif key == ISR_TIMER:
-            self.keeper.timer()
         else:
-            return self.replicator.timer(key)
+            return self.replication.timer(key)
         return True
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
         """Their data directory has failed."""
-        self.replicator.stop(partitions)
+        self.replication.lost(partitions)
         for name in partitions:
-            self.keeper.cease(name)
             if TopicMetadata(name.topic, ZERO_TOPIC_ID, ()).internal:
                 self._broker.coordinators.unload(name.topic, name.partition)
-
-    def _log_failed(self, partition: TopicPartition, error: Exception) -> None:
-        hosted = self._broker.replicas.find(*partition)
-        if hosted is not None and isinstance(error, OSError):
-            self._broker.logs.disk_error(hosted.source.directory, error)
 
     # ------------------------------------------------------------------------------------------------- metadata
 
@@ -355,8 +265,7 @@ class Member:
         dropped = metadata.update(topics, gone)
         if moved:
             self._publish_nodes(brokers)
-            self.replicator.brokers_changed()
-            self.keeper.brokers_changed()
+            self.replication.brokers_changed()
         broker.engine.invalidate()
         if dropped:
             for name in dropped:
@@ -458,6 +367,14 @@ class Member:
                 self.controller.post(events.UncleanElectionEnabled(topic))
 
         self._broker.loop.post(take_up)
+
+    def settings_changed(self, was_unclean: bool) -> None:
+        """The broker's settings are others now."""
+        config = self._broker.config
+        self.replication.configure()
+        self.controller.post(events.SettingsChanged(read_settings(config, self._broker.broker_id)))
+        if config.bool("unclean.leader.election.enable") and not was_unclean:
+            self.controller.post(events.UncleanElectionEnabled())
 
     # ------------------------------------------------------------------------------------------------- log directories
 

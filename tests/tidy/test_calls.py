@@ -20,7 +20,7 @@ ANY_ALLOWED = (
     "bench",
 )
 EXEC_ALLOWED = ("cluster.protocol",)
-ASYNCIO_ALLOWED = ("tests.clients", "tests.kill")
+ASYNCIO_ALLOWED = ("tests.clients", "tests.kill", "tests.support.load")
 
 
 def dotted(node: ast.expr) -> str:
