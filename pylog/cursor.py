@@ -22,7 +22,7 @@ from pylog.segment import INDEX_SUFFIX, LOG_SUFFIX, OFFSET_DIGITS, segment_file_
 from pylog.store_errors import OffsetOutOfRangeError, UnknownTopicError
 
 FIRST_BYTES = 128 << 10
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 512 << 10
 """One read. The first is small, for whoever wants one record; each that the file fills makes the next one larger."""
 
 _INDEX_ENTRY_BYTES = 8
