@@ -64,6 +64,11 @@ class Channel:
             self._queue.clear()
             self._changed.notify()
 
+    def ended(self, timeout_s: float) -> bool:
+        """Wait for the thread of a channel that was stopped; whether it has ended."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
     def _run(self) -> None:
         while True:
             with self._changed:

@@ -26,6 +26,7 @@ from pylog.logger import Logger
 from pylog.typed import Final
 
 _JOIN_S: Final = 5.0
+_CHANNEL_END_S: Final = 0.2  # one that waits for an answer ends with the process
 
 
 class ControllerThread:
@@ -82,8 +83,11 @@ class ControllerThread:
             self._wake.notify()
         if self._thread.is_alive():
             self._thread.join(_JOIN_S)
-        for channel in self._channels.values():
+        channels = list(self._channels.values())
+        for channel in channels:
             channel.stop()
+        for channel in channels:
+            channel.ended(_CHANNEL_END_S)
 
     # ------------------------------------------------------------------------------------------------- the thread
 

@@ -203,6 +203,14 @@ class LiveNode:
             data += read
         return data
 
+    def by_offset(self) -> dict[int, str]:
+        return {
+            record.offset: str(record.value, "ascii")
+            for each in batches(self.bytes())
+            for record in each.records()
+            if record.value
+        }
+
     def values(self) -> list[str]:
         return [
             str(record.value, "ascii") for each in batches(self.bytes()) for record in each.records() if record.value
@@ -318,7 +326,7 @@ class LiveCluster:
     def append(self, broker_id: int, *values: str) -> None:
         node = self.nodes[broker_id]
         for value in values:
-            node.engine.append(node.number, _batch(value), 0)
+            node.engine.append(node.number, batch(value), 0)
 
     def replicated(self, *nodes: int) -> None:
         """Wait until these have the same end, with all of it committed."""
@@ -378,7 +386,7 @@ def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-def _batch(value: str) -> bytes:
+def batch(value: str) -> bytes:
     return RecordBatchBuilder().build([NewRecord(WALL_MS, None, value.encode())])
 
 

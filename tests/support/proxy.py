@@ -42,6 +42,10 @@ class Proxy:
         self.lost.clear()
         self._lose_answers = True
 
+    def answer_again(self) -> None:
+        """To connections made from now on."""
+        self._lose_requests = self._lose_answers = False
+
     def cut(self, *, refuse: bool = False) -> None:
         """End all connections; new ones work again, unless they are to be refused."""
         with self._guard:

@@ -22,7 +22,7 @@ from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
 from tests.support.ports import free_port
-from tests.unit.cluster.cli.fake_broker import CloseConnection, FakeBroker
+from tests.support.fake_broker import CloseConnection, FakeBroker
 
 TIMEOUT_MS = 5_000
 SOON_MS = 50

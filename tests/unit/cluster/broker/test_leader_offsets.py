@@ -13,8 +13,8 @@ from cluster.protocol.message import Message
 from cluster.replication.follower import EARLIEST, LATEST
 from pylog.errors import ErrorCode
 from pylog.types import TopicPartition
+from tests.support.fake_broker import FakeBroker
 from tests.support.ports import free_port
-from tests.unit.cluster.cli.fake_broker import FakeBroker
 
 TIMEOUT_S = 5.0
 ORDERS = TopicPartition("orders", 3)

@@ -15,7 +15,7 @@ from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
 from pylog.records import RecordBatch, batches
-from tests.unit.cluster.cli.fake_broker import CloseConnection, FakeBroker, Handler
+from tests.support.fake_broker import CloseConnection, FakeBroker, Handler
 
 PRODUCER_ID = 4711
 _IDLE_S = 0.02

@@ -1,5 +1,7 @@
 """The store of a cluster on a real ZooKeeper: the contract, lost connections, and the end of sessions."""
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +10,7 @@ from queue import Empty, Queue
 import pytest
 
 from cluster.metadata import paths, startup
+from cluster.metadata import zookeeper as store_module
 from cluster.metadata.session import CannotConnect, Connect, SessionState, parse_connect
 from cluster.metadata.store import (
     CHANGED,
@@ -133,6 +136,36 @@ def test_nobody_answers() -> None:
         ZooKeeperStore(address, connection_timeout_ms=300)
 
 
+def test_a_server_whose_machine_is_off_does_not_cost_the_session(ensemble: ZooKeeper, closing: Closing) -> None:
+    """Nobody takes its connections, so whoever connects there waits for the answer to a SYN."""
+    with contextlib.ExitStack() as stack:
+        off = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = off.getsockname()
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        for _ in range(4):  # in whichever order they are tried
+            connect = f"{address[0]}:{address[1]},{ensemble.address}"
+            closing(ZooKeeperStore(connect, session_timeout_ms=600, connection_timeout_ms=2_500)).get("/")
+
+
+def test_a_server_that_takes_the_connection_and_never_answers(ensemble: ZooKeeper, closing: Closing) -> None:
+    """As ZooKeeper's does now and then while it starts."""
+    with proxy_of(ensemble.address) as proxy:
+        states: Queue[SessionState] = Queue()
+        store = closing(ZooKeeperStore(proxy.address, session_timeout_ms=3_000, on_session=states.put))
+        store.create("/e" + ensemble.fresh().rpartition("/")[2], ephemeral=True)
+        proxy.cut(refuse=True)
+        while states.get(timeout=SOON_S) != SessionState.SUSPENDED:
+            pass
+        proxy.lose_answers()
+        proxy.heal()
+        assert proxy.lost.wait(SOON_S)
+        proxy.answer_again()
+        assert states.get(timeout=SOON_S) == SessionState.CONNECTED
+
+
 def test_a_chroot_is_made_when_asked_for(ensemble: ZooKeeper, closing: Closing) -> None:
     connect = ensemble.fresh() + "/deep/er"
     reader = closing(ZooKeeperStore(connect, make_chroot=False))
@@ -205,6 +238,24 @@ def test_patience(ensemble: ZooKeeper, closing: Closing) -> None:
         proxy.cut(refuse=True)
         with pytest.raises(ConnectionLoss):
             store.get("/")
+
+
+def test_a_request_that_takes_every_connection_with_it(
+    tmp_path: Path, ensemble: ZooKeeper, closing: Closing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that is larger than this server's jute.maxbuffer."""
+    monkeypatch.setattr(store_module, "_MAX_LOSSES", 3)
+    small = ZooKeeper(tmp_path, options=["-Djute.maxbuffer=10000"])
+    small.start()
+    try:
+        store = closing(ZooKeeperStore(small.address))
+        with pytest.raises(ConnectionLoss):
+            store.create("/large", bytes(20_000))
+        store.create("/small", bytes(2_000))
+        assert store.children("/") == ["small", "zookeeper"]
+        store.close()
+    finally:
+        small.stop()
 
 
 def test_a_restart_of_the_ensemble(tmp_path: Path, ensemble: ZooKeeper, closing: Closing) -> None:

@@ -21,7 +21,7 @@ WAIT_S = 10.0
 # What a handler returns: the answer; raw bytes to send as they are; None for no answer at all.
 Handler = Callable[[Message, int], Message | bytes | None]
 
-# Kafka 3.9's ranges of what the command line uses.
+# Kafka 3.9's ranges of what the command line uses, and what brokers say to one another.
 VERSIONS: dict[ApiKey, tuple[int, int]] = {
     ApiKey.PRODUCE: (0, 11),
     ApiKey.FETCH: (0, 17),
@@ -40,6 +40,12 @@ VERSIONS: dict[ApiKey, tuple[int, int]] = {
     ApiKey.DELETE_TOPICS: (0, 6),
     ApiKey.INIT_PRODUCER_ID: (0, 5),
     ApiKey.DESCRIBE_CONFIGS: (0, 4),
+    ApiKey.LEADER_AND_ISR: (0, 7),
+    ApiKey.STOP_REPLICA: (0, 4),
+    ApiKey.UPDATE_METADATA: (0, 8),
+    ApiKey.CONTROLLED_SHUTDOWN: (0, 3),
+    ApiKey.ALTER_PARTITION: (0, 3),
+    ApiKey.ALLOCATE_PRODUCER_IDS: (0, 0),
 }
 
 
@@ -151,4 +157,10 @@ REQUESTS: dict[ApiKey, type[Message]] = {
     ApiKey.DELETE_TOPICS: m.DeleteTopicsRequest,
     ApiKey.INIT_PRODUCER_ID: m.InitProducerIdRequest,
     ApiKey.DESCRIBE_CONFIGS: m.DescribeConfigsRequest,
+    ApiKey.LEADER_AND_ISR: m.LeaderAndIsrRequest,
+    ApiKey.STOP_REPLICA: m.StopReplicaRequest,
+    ApiKey.UPDATE_METADATA: m.UpdateMetadataRequest,
+    ApiKey.CONTROLLED_SHUTDOWN: m.ControlledShutdownRequest,
+    ApiKey.ALTER_PARTITION: m.AlterPartitionRequest,
+    ApiKey.ALLOCATE_PRODUCER_IDS: m.AllocateProducerIdsRequest,
 }
