@@ -264,13 +264,13 @@ int32_t plog__partition_append_follower(plog_partition *p, const uint8_t *data, 
     if (rc) return rc;
     p->appended_bytes += (int64_t)size_bytes;
   }
-  int64_t end = plog__log_end(p->log);
-  if (leader_log_start > plog__log_start(p->log) && leader_log_start <= end) {
+  int64_t high_watermark = PLOG_MIN(leader_high_watermark, plog__log_end(p->log));
+  if (high_watermark > plog__partition_high_watermark(p)) set_high_watermark(p, high_watermark);
+  /* a leader deletes only what is committed, whatever one says that is out of its mind */
+  if (leader_log_start > plog__log_start(p->log) && leader_log_start <= plog__partition_high_watermark(p)) {
     int32_t rc = plog_log_set_start(p->log, leader_log_start);
     if (rc) return rc;
   }
-  int64_t high_watermark = PLOG_MIN(leader_high_watermark, end);
-  if (high_watermark > plog__partition_high_watermark(p)) set_high_watermark(p, high_watermark);
   refresh_last_stable(p);
   *out_last = last;
   return 0;

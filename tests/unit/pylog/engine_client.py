@@ -283,6 +283,7 @@ class Client:
         leader_epoch: int = -1,
         last_epoch: int = -1,
         log_start: int = -1,
+        rack: str = "",
     ) -> None:
         topics: dict[str, list[FetchRequest.FetchPartition]] = {}
         for (topic, index), offset in offsets.items():
@@ -312,6 +313,8 @@ class Client:
                 FetchRequest.ForgottenTopic(topic=name, topic_id=topic_id(name), partitions=[index])
                 for name, index in forget
             ]
+        if version >= 11:
+            request.rack_id = rack
         if version <= 14:
             request.replica_id = replica_id
         elif replica_id != -1:
@@ -323,7 +326,9 @@ class Client:
         assert isinstance(answer, FetchResponse)
         return answer
 
-    def fetch(self, offset: int, topic: str = "t", index: int = 0, *, version: int = 12, **settings: int) -> Message:
+    def fetch(
+        self, offset: int, topic: str = "t", index: int = 0, *, version: int = 12, **settings: int | str
+    ) -> Message:
         """The only partition of the answer."""
         self.send_fetch({(topic, index): offset}, version=version, **settings)  # type: ignore[arg-type]
         (answer,) = self.fetched(version).responses
