@@ -194,10 +194,11 @@ class Broker:
         if self._started:
             self.admin.leave()
         self.engine.stop(_DRAIN_MS if self._started else 0)
-        self.admin.stop()
         if self._started:
             self.loop.stop()
             self._control.join()
+        self.admin.stop()
+        if self._started:
             self._maintenance.stop()
             self.logs.stop_cleaning()
             self.replicas.checkpoint_high_watermarks()
@@ -209,8 +210,10 @@ class Broker:
 
     def ready_line(self) -> str:
         names = ", ".join(f"{each.name}://{each.host or '*'}:{self._ports[i]}" for i, each in self._listeners.items())
-        partitions = len(self.replicas.hosted())
-        return f"pylog {_version()} broker {self.broker_id} is ready on {names} ({partitions} partitions)"
+        what = f"{len(self.replicas.hosted())} partitions"
+        if self.clustered:  # what it hosts the controller is about to tell
+            what = f"one of {len(self.metadata.brokers)} brokers, controller {self.metadata.controller_id}"
+        return f"pylog {_version()} broker {self.broker_id} is ready on {names} ({what})"
 
     def _listen(self) -> None:
         for number, listener in enumerate(self.config.listeners):

@@ -56,6 +56,7 @@ class Member:
         self._guard = threading.Lock()
         self._stopping = threading.Event()
         self._told = threading.Event()
+        self._joined = False
         self._endpoints: tuple[EndPoint, ...] = ()
         self._last_change = ""
         self._topic_settings: dict[str, dict[str, str]] = {}
@@ -95,6 +96,7 @@ class Member:
             self._answer,
             broker.config.int("controller.socket.timeout.ms"),
         )
+        self._joined = True
         broker.replicas.checkpointed = broker.logs.read_high_watermarks()
         self._register()
         self._watch_settings()
@@ -126,6 +128,8 @@ class Member:
     def stop(self) -> None:
         """Everything but the session, which ends with `close`."""
         self._stopping.set()
+        if not self._joined:
+            return
         self.controller.stop()
         self.client.stop()
         self.replication.close()
