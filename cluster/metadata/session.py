@@ -54,6 +54,7 @@ DEFAULT_PORT: Final = 2181
 _FIRST_RETRY_S: Final = 0.05
 _LAST_RETRY_S: Final = 1.0
 _CLOSE_S: Final = 1.0
+_MIN_ENTRIES: Final = 3
 _SET_WATCHES_BYTES: Final = 128 << 10
 _DATA, _ABSENT, _CHILDREN = range(3)  # what is watched, in the order of the request that sets watches
 _KINDS: Final = {
@@ -160,9 +161,12 @@ class ZooKeeperSession:
         self._absent: dict[str, list[Watch]] = {}
         self._children: dict[str, list[Watch]] = {}
         self._unconfirmed: list[_WatchesSet] = []
-        handler = _OneThread()
+        # kazoo gives each entry its part of the session timeout for an answer to the handshake. A server that is just
+        # starting may take the connection and never answer, so there are some entries, however few servers there are.
+        entries = servers * -(-_MIN_ENTRIES // len(servers))
+        handler = _OneThread(session_timeout_ms / 1000 / len(entries))
         self._client = KazooClient(
-            ",".join(servers),
+            ",".join(entries),
             timeout=session_timeout_ms / 1000,
             handler=handler,
             connection_retry=KazooRetry(
@@ -355,16 +359,22 @@ class _Answer:
 
     def __init__(self, session: ZooKeeperSession, call: _Call, number: int, request: Request) -> None:
         self._session = session
-        self._call = call
+        self._call: _Call | None = call
         self._number = number
         self._request = request
 
     def set(self, value: object) -> None:
         self._session.remember(self._request, value)
-        self._call.answered(self._number, value)
+        self._answered(value)
 
     def set_exception(self, error: Exception) -> None:
-        self._call.answered(self._number, error)
+        self._answered(error)
+
+    def _answered(self, answer: object) -> None:
+        """Once: kazoo tells of a closed connection more than once."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.answered(self._number, answer)
 
 
 class _WatchesSet:
@@ -465,7 +475,15 @@ def _chunks(paths: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]
 
 
 class _OneThread(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
-    """kazoo's handler without its threads for callbacks: they are called where they come up."""
+    """kazoo's handler without its threads for callbacks: they are called where they come up. A server that is not there
+    (its machine is off) may take its part of the session timeout only, so that the others are tried before the end."""
+
+    def __init__(self, connect_timeout_s: float) -> None:
+        super().__init__()
+        self._connect_timeout_s = connect_timeout_s
+
+    def create_connection(self, *args: object, timeout: float, **options: object) -> object:
+        return super().create_connection(*args, timeout=min(timeout, self._connect_timeout_s), **options)
 
     def start(self) -> None:
         self._running = True

@@ -7,7 +7,7 @@ broker's registration and the controller's node are ephemeral, and each is writt
 from collections.abc import Callable, Iterable
 
 from cluster.metadata import paths
-from cluster.metadata.store import Create, Delete, NodeExists, NoNode, Op, SetData, Stat, Store
+from cluster.metadata.store import Create, Delete, NodeExists, NoNode, Op, SetData, Stat, Store, StoreError
 
 _CHANGES_KEPT_MS = 15 * 60_000
 
@@ -18,10 +18,10 @@ def prepare_tree(store: Store, cluster_id: str) -> str:
     `cluster_id`: a fresh one, used only in a tree without.
     """
     while True:
-        found = store.exists(paths.CLUSTER_ID)
-        ops: list[Op] = [Create(path) for path in (*paths.PERSISTENT, paths.CLUSTER) if store.exists(path) is None]
-        if found is None:
-            ops.append(Create(paths.CLUSTER_ID, paths.ClusterIdNode(cluster_id).encode()))
+        wanted: list[Op] = [Create(path) for path in (*paths.PERSISTENT, paths.CLUSTER)]
+        wanted.append(Create(paths.CLUSTER_ID, paths.ClusterIdNode(cluster_id).encode()))
+        found = store.get_many([(op.path, None) for op in wanted])
+        ops = [op for op, node in zip(wanted, found, strict=True) if isinstance(node, StoreError)]
         try:
             if ops:
                 store.multi(ops)

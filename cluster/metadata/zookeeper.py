@@ -3,7 +3,8 @@
 What stays true, besides what `Store` says:
 - an operation whose connection is lost is done again on the next one, unless it had been done: a write is never done
   twice, and fails only for what it met (`unsure.py`). It waits for a connection for as long as the session may live, or
-  as `patience_ms` says;
+  as `patience_ms` says; one that takes twenty connections with it, as a request does that is too large for this very
+  server, is given up with ConnectionLoss;
 - a request that ZooKeeper would answer by dropping the connection, because it is too large, is refused before;
 - when the session is over, every operation raises SessionExpired, and whoever owns the store makes another.
 
@@ -52,6 +53,7 @@ DEFAULT_SESSION_TIMEOUT_MS: Final = 18_000
 DEFAULT_MAX_IN_FLIGHT: Final = 10
 _MAX_REQUEST_BYTES: Final = 0xFFFFF - 16  # jute.maxbuffer, less the header
 _READS_PER_REQUEST: Final = 200
+_MAX_LOSSES: Final = 20
 _EPHEMERAL, _SEQUENTIAL = 1, 2
 
 _ERRORS: Final[tuple[tuple[type[Exception], type[StoreError]], ...]] = (
@@ -156,12 +158,14 @@ class ZooKeeperStore:
         """What was lost with a connection is asked again."""
         found: dict[int, T | StoreError] = {}
         todo = list(range(len(requests)))
-        while len(found) < len(requests):
+        for attempt in range(_MAX_LOSSES):
+            if not todo:
+                break
             answers = self._session.ask([requests[number] for number in todo], self._patience_ms)
             for number, answer in zip(todo, answers, strict=True):
                 if not isinstance(answer, Exception):
                     found[number] = convert(answer)
-                elif not isinstance(error := _error(answer, requests[number].path), ConnectionLoss):
+                elif _is_final(error := _error(answer, requests[number].path), attempt):
                     found[number] = error
             todo = [number for number in todo if number not in found]
         return [found[number] for number in range(len(requests))]
@@ -199,15 +203,15 @@ class ZooKeeperStore:
                 results[number] = error
         since = self._session.last_zxid
         todo = list(requests)
-        while todo:
+        for attempt in range(_MAX_LOSSES):
+            if not todo:
+                break
             answers = self._session.ask([requests[number] for number in todo], self._patience_ms)
             lost = []
             for number, answer in zip(todo, answers, strict=True):
-                outcome = self._outcome(multis[number], answer)
-                if isinstance(outcome, ConnectionLoss):
+                results[number] = outcome = self._outcome(multis[number], answer)
+                if isinstance(outcome, StoreError) and not _is_final(outcome, attempt):
                     lost.append(number)
-                else:
-                    results[number] = outcome
             if lost:
                 self._sync()
             todo = []
@@ -291,6 +295,10 @@ def _error(error: Exception, path: str, index: int | None = None) -> StoreError:
     if isinstance(error, zk.UnimplementedError):
         return StoreFailed(f"{path} (this ZooKeeper is older than 3.6)", index)
     return StoreFailed(f"{path} ({type(error).__name__})", index)
+
+
+def _is_final(error: StoreError, attempt: int) -> bool:
+    return attempt + 1 == _MAX_LOSSES or not isinstance(error, ConnectionLoss)
 
 
 def _or_raise(result: T | StoreError) -> T:

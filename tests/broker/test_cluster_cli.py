@@ -103,6 +103,13 @@ def test_what_does_not_start(directory: Path) -> None:
     assert said.endswith(f"(see {settings.with_name('broker.log')})")
 
 
+@pytest.mark.parametrize("key", ["zookeeper.ssl.client.enable", "zookeeper.set.acl"])
+def test_security_towards_zookeeper_is_not_for_this_version(tmp_path: Path, key: str) -> None:
+    """Better no broker than one that lets everybody listen, or write, against its settings."""
+    said = run("server", f"--override={key}=true", "--override=zookeeper.connect=localhost:1", code=2, cwd=tmp_path)
+    assert said.startswith(f"pylog server: {key}: ") and len(said.splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
 def test_zookeeper_is_not_installed(tmp_path: Path) -> None:
     done = subprocess.run(
         [PYLOG, "cluster", "start"],

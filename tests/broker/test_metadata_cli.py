@@ -32,7 +32,7 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeper]:
 
 
 def metadata(*words: str, stdin: str = "", code: int = 0) -> str:
-    """What it prints; what it says, when it is to fail. In this process: to start Python for each would take longest."""
+    """What it prints; what it says, when it is to fail. In this process: a start of Python each would take longest."""
     out, said = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     before = sys.stdin
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8")

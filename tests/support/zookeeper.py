@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cluster.cli.cluster import zookeeper
-from tests.support import peers
+from tests.support import peers, wire
 from tests.support.ports import free_port
 from tests.support.process import ProcessError, ServerProcess
 
@@ -36,10 +36,19 @@ class ZooKeeper:
     """One server. `stop` and `start` again: the data stay."""
 
     def __init__(
-        self, directory: Path, port: int | None = None, tick_ms: int = 100, options: Sequence[str] = ()
+        self,
+        directory: Path,
+        port: int | None = None,
+        tick_ms: int = 100,
+        options: Sequence[str] = (),
+        *,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
     ) -> None:
-        """`options`: of the Java machine."""
+        """`options`: of the Java machine. `prefix`: runs the command in the network where `host` is its own."""
         self.directory = directory
+        self.host = host
+        self._prefix = prefix
         self._options = options
         self.port = free_port() if port is None else port
         self._tick_ms = tick_ms
@@ -47,7 +56,7 @@ class ZooKeeper:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def fresh(self) -> str:
         """zookeeper.connect with a chroot that nobody has used."""
@@ -55,16 +64,20 @@ class ZooKeeper:
 
     def start(self) -> None:
         settings = zookeeper.write_settings(
-            self.directory, self.port, tickTime=str(self._tick_ms), maxSessionTimeout="60000"
+            self.directory,
+            self.port,
+            tickTime=str(self._tick_ms),
+            maxSessionTimeout="60000",
+            clientPortAddress=self.host,
         )
         jars = zookeeper.find_class_path() or f"{peers.home('kafka39') / 'libs'}/*"
         log4j = f"-Dlog4j.configuration=file:{peers.POMS / 'log4j.properties'}"
         command = zookeeper.command(
             jars, settings, "-Dzookeeper.forceSync=no", "-Dpylog.log=WARN", log4j, *self._options
         )
-        self._process = ServerProcess(command, log=self.directory / "zookeeper.log")
+        self._process = ServerProcess([*self._prefix, *command], log=self.directory / "zookeeper.log")
         deadline = time.monotonic() + _READY_S
-        while zookeeper.version(self.port) is None:
+        while not wire.zookeeper_serves(self.port, self.host):
             if not self._process.running() or time.monotonic() > deadline:
                 raise ProcessError("ZooKeeper does not answer:\n" + "\n".join(self._process.lines))
             time.sleep(_LOOK_AGAIN_S)  # sleep: it has no way to tell when it serves
@@ -93,14 +106,23 @@ def running(directory: Path) -> Iterator[ZooKeeper]:
 def end_session(address: str, session: tuple[int, bytes]) -> None:
     """Have the ensemble end a session as if it had not been heard from: `session` is its id and password.
 
-    A second connection takes it over and closes it with its first request, before the first one can take it back.
+    A second connection takes it over and closes it with its first request. Its owner may take it back before that is
+    read, so this goes on until the ensemble says that there is no such session.
     """
     from kazoo.protocol.serialization import CloseInstance, Connect, int_int_struct, int_struct
 
     host, _, port = address.rpartition(":")
     connect = bytes(Connect(0, 0, 10_000, *session, False).serialize())
     close = int_int_struct.pack(1, CloseInstance.type)
-    with socket.create_connection((host, int(port)), _READY_S) as twin:
-        twin.sendall(b"".join(int_struct.pack(len(each)) + each for each in (connect, close)))
-        while twin.recv(4096):
-            pass
+    request = b"".join(int_struct.pack(len(each)) + each for each in (connect, close))
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionError), socket.create_connection((host, int(port)), _READY_S) as twin:
+            twin.sendall(request)
+            answer = b""
+            while received := twin.recv(4096):
+                answer += received
+            # size, protocol version, session timeout: 0 when the session is over
+            if len(answer) >= 12 and int_struct.unpack_from(answer, 8)[0] == 0:
+                return
+    raise AssertionError(f"session 0x{session[0]:x} does not end")

@@ -194,28 +194,28 @@ def test_a_multi_that_no_server_would_take(ensemble: ZooKeeper, closing: Closing
 def test_the_end_of_a_session(ensemble: ZooKeeper, closing: Closing) -> None:
     states: Queue[SessionState] = Queue()
     connect = ensemble.fresh()
-    store = closing(ZooKeeperStore(connect, on_session=states.put))
     other = closing(ZooKeeperStore(connect))
-    store.create("/e", b"", ephemeral=True)
     gone: Queue[WatchEvent] = Queue()
-    lost: Queue[WatchEvent] = Queue()
-    other.exists("/e", gone.put)
-    store.children("/", lost.put)
-    session = store.session_id
-    end_session(ensemble.address, store._session._client.client_id)
-    assert gone.get(timeout=SOON_S) == WatchEvent(DELETED, "/e")
-    seen = [states.get(timeout=SOON_S)]
-    while seen[-1] != SessionState.EXPIRED:
-        seen.append(states.get(timeout=SOON_S))
-    assert seen[0] == SessionState.CONNECTED and seen.count(SessionState.EXPIRED) == 1
-    for attempt in (lambda: store.get("/"), lambda: store.create("/x"), lambda: store.get_many([("/", None)])):
-        with pytest.raises(SessionExpired):
-            attempt()
-    assert store.session_id == session and lost.empty()
-    store.close()
+    with proxy_of(ensemble.address) as proxy:
+        store = closing(ZooKeeperStore(proxy.address + below(connect), on_session=states.put))
+        store.create("/e", b"", ephemeral=True)
+        other.exists("/e", gone.put)
+        session = store._session._client.client_id
+        proxy.cut(refuse=True)
+        end_session(ensemble.address, session)
+        assert gone.get(timeout=SOON_S) == WatchEvent(DELETED, "/e")
+        waiting = Later(lambda: store.get("/"))
+        proxy.heal()
+        expected = [SessionState.CONNECTED, SessionState.SUSPENDED, SessionState.EXPIRED]
+        assert [states.get(timeout=SOON_S) for _ in range(3)] == expected
+        for attempt in (waiting.result, lambda: store.create("/x"), lambda: store.get_many([("/", None)])):
+            with pytest.raises(SessionExpired):
+                attempt()
+        assert store.session_id == session[0]
+        store.close()
     assert drained(states) == [], "no session follows on an expired one"
     again = closing(ZooKeeperStore(connect))
-    assert again.session_id != session
+    assert again.session_id != session[0]
     again.create("/e", b"", ephemeral=True)
 
 
@@ -437,20 +437,20 @@ def test_the_tree_of_a_first_broker(ensemble: ZooKeeper, closing: Closing) -> No
 
 def test_a_broker_waits_for_its_session_of_before(ensemble: ZooKeeper, closing: Closing) -> None:
     connect = ensemble.fresh()
-    killed = ZooKeeperStore(connect)
-    first, _, _ = start(killed)
-    again = closing(ZooKeeperStore(connect))
-    said: list[str] = []
-    paused = threading.Event()
+    with proxy_of(ensemble.address) as proxy:
+        killed = closing(ZooKeeperStore(proxy.address + below(connect)))
+        first, _, _ = start(killed)
+        again = closing(ZooKeeperStore(connect))
+        said: list[str] = []
+        session = killed._session._client.client_id
+        proxy.cut(refuse=True)
 
-    def pause() -> bool:
-        if not paused.is_set():
-            end_session(ensemble.address, killed._session._client.client_id)
-        paused.set()
-        return True
+        def pause() -> bool:
+            end_session(ensemble.address, session)
+            return True
 
-    registration = paths.BrokerRegistration((), None, NOW_MS)
-    assert startup.register_when_free(again, 1, registration, pause=pause, say=said.append) > first
-    assert len(said) == 1 and f"session 0x{killed.session_id & (1 << 64) - 1:x}" in said[0]
-    assert startup.become_controller(again, 1, NOW_MS) == (2, 2)
-    killed.close()
+        registration = paths.BrokerRegistration((), None, NOW_MS)
+        assert startup.register_when_free(again, 1, registration, pause=pause, say=said.append) > first
+        assert len(said) == 1 and f"session 0x{session[0] & (1 << 64) - 1:x}" in said[0]
+        assert startup.become_controller(again, 1, NOW_MS) == (2, 2)
+        killed.close()
