@@ -331,12 +331,14 @@ static void take_answer(plog_fetcher *f, const plog_bytes *data) {
     lose(f, EPROTO);
     return;
   }
+  bool in_session = !f->session.full;
   plog__follow_answered(&f->session, a->error, a->session_id);
   if (a->error && !is_about_session(a->error) && a->error != f->whole_error) tell(f, 2, a->error);
   if (!is_about_session(a->error)) f->whole_error = a->error;
   if (a->error) {
     plog__uplink_consume(&f->uplink);
-    enter(f, PLOG_FETCHER_READY, f->engine->now_ms + (is_about_session(a->error) ? 0 : f->backoff_ms));
+    bool anew = in_session && is_about_session(a->error); /* with a full request, at once */
+    enter(f, PLOG_FETCHER_READY, f->engine->now_ms + (anew ? 0 : f->backoff_ms));
     return;
   }
   enter(f, PLOG_FETCHER_APPENDING, PLOG_NEVER);
