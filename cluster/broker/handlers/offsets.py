@@ -101,16 +101,27 @@ def _find(
     if consumer:
         end = info.last_stable_offset if committed else info.high_watermark
     log = partition.log
+    epoch, epoch_start = _epochs(partition)[-1]
+    behind = consumer and epoch_start > info.high_watermark
     if timestamp == LATEST:
-        return Found(end, epoch=_epochs(partition)[-1][0])
+        if behind:
+            raise _not_yet(version)
+        return Found(end, epoch=epoch)
     if timestamp in (EARLIEST, EARLIEST_LOCAL):
         return Found(info.log_start_offset, epoch=_epoch_at(partition, info.log_start_offset))
     if timestamp in (LATEST_TIERED, EARLIEST_PENDING_UPLOAD):
         return Found()  # nothing is tiered here, which is what Kafka says without remote storage
     hit = log.max_timestamp() if timestamp == MAX_TIMESTAMP else log.offset_for_timestamp(timestamp, end)
     if hit is None or hit.offset >= end:
+        if behind:
+            raise _not_yet(version)
         return Found()
     return Found(hit.offset, hit.timestamp, hit.epoch)
+
+
+def _not_yet(version: int) -> KafkaError:
+    """A new leader does not know the high watermark of the one before, and must not tell an older one (KIP-207)."""
+    return KafkaError(ErrorCode.OFFSET_NOT_AVAILABLE if version >= 5 else ErrorCode.LEADER_NOT_AVAILABLE)
 
 
 def _refuse_list(request: Request, code: int) -> m.ListOffsetsResponse:
