@@ -1,4 +1,4 @@
-"""ListOffsets at a leader that has just been elected: it does not tell a high watermark older than its predecessor's."""
+"""ListOffsets at a leader that was just elected: it does not tell a high watermark older than its predecessor's."""
 
 from __future__ import annotations
 
