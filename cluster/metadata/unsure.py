@@ -3,6 +3,7 @@
 What stays true: yes is said only when everything that the operations leave behind is there and was done by one change
 of the tree, later than the last state that was known before; so a write is neither done twice nor given up although it
 was done. When somebody else has written over it since, no is said, and trying again tells (BadVersion, NodeExists).
+Deletions leave nothing to be recognised by, and are tried again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 
 from cluster.metadata.store import (
     ANY_VERSION,
+    Check,
     Create,
     Delete,
     NoNode,
@@ -20,6 +22,8 @@ from cluster.metadata.store import (
     SetData,
     Stat,
     Store,
+    StoreError,
+    Watch,
     parent_of,
 )
 from pylog.facts import NamedTuple
@@ -53,16 +57,20 @@ def find_out(store: Store, ops: Sequence[Op], since: int) -> list[OpResult] | No
         node = _get(store, path)
         if node is not None and (zxid is None or node[1].czxid <= zxid):
             return None
-    numbered: list[str] = []
-    for op in ops:
-        if isinstance(op, Create) and op.sequential:
-            made = _numbered(store, op, since, zxid, numbered)
-            if made is None:
-                return None
-            numbered.append(made)
-    if not (traces or gone or numbered):
-        return None  # only checks: nothing to see, and nothing lost by asking again
+    numbered = _numbered(store, [op for op in ops if isinstance(op, Create) and op.sequential], since, zxid)
+    if numbered is None:
+        return None
+    if not (traces or numbered):
+        return None  # that nodes are gone says nothing: ask again, and see what `all_gone` says of a NoNode
     return [_result(op, found, numbered) for op in ops]
+
+
+def all_gone(store: Store, ops: Sequence[Op]) -> bool:
+    """Whether deletions, and nothing but checks beside them, have nothing left to do. For a try that met NoNode after
+    one whose answer was lost: its checks held until then, and what it was to delete had been deleted before."""
+    if any(not isinstance(op, Delete | Check) for op in ops):
+        return False
+    return all(store.exists(op.path) is None for op in ops if isinstance(op, Delete))
 
 
 def _expected(ops: Sequence[Op]) -> tuple[dict[str, _Trace], set[str]]:
@@ -96,27 +104,40 @@ def _matches(store: Store, trace: _Trace, data: bytes | None, stat: Stat) -> boo
     return stat.czxid == stat.mzxid and stat.ephemeral_owner == (store.session_id if trace.ephemeral else 0)
 
 
-def _numbered(store: Store, op: Create, since: int, zxid: int | None, taken: Sequence[str]) -> str | None:
-    """The node that a sequential creation made."""
+def _numbered(store: Store, ops: Sequence[Create], since: int, zxid: int | None) -> list[str] | None:
+    """The nodes that sequential creations made, all in one change: in `zxid`, or in the first that made such nodes."""
+    made = [_made_since(store, op, since) for op in ops]
+    if zxid is not None:
+        changes = [zxid]
+    else:
+        changes = sorted(set.intersection(*(set(each.values()) for each in made))) if made else []
+    for change in changes:
+        taken: list[str] = []
+        for each in made:
+            taken += [path for path, czxid in each.items() if czxid == change and path not in taken][:1]
+        if len(taken) == len(ops):
+            return taken
+    return None if ops else []
+
+
+def _made_since(store: Store, op: Create, since: int) -> dict[str, int]:
+    """The nodes that a sequential creation may have made, with the zxids that did, in their order."""
     parent = parent_of(op.path)
     prefix = op.path[op.path.rfind("/") + 1 :]
     try:
         names = store.children(parent)
     except NoNode:
-        return None
-    for name in reversed(names):  # new ones have the highest numbers
-        path = f"{parent.rstrip('/')}/{name}"
-        if path in taken or not name.startswith(prefix) or not name[len(prefix) :].isdecimal():
+        return {}
+    numbers = [name for name in names if name.startswith(prefix) and name[len(prefix) :].isdecimal()]
+    wanted: list[tuple[str, Watch | None]] = [(f"{parent.rstrip('/')}/{name}", None) for name in numbers]
+    owner = store.session_id if op.ephemeral else 0
+    found: dict[str, int] = {}
+    for (path, _), node in zip(wanted, store.get_many(wanted), strict=True):
+        if isinstance(node, StoreError) or node[0] != op.data or node[1].ephemeral_owner != owner:
             continue
-        node = _get(store, path)
-        if node is None or node[0] != op.data:
-            continue
-        stat = node[1]
-        if stat.czxid <= since:
-            return None
-        if stat.ephemeral_owner == (store.session_id if op.ephemeral else 0) and zxid in (None, stat.czxid):
-            return path
-    return None
+        if node[1].czxid > since:
+            found[path] = node[1].czxid
+    return found
 
 
 def _result(op: Op, found: dict[str, Read], numbered: list[str]) -> OpResult:

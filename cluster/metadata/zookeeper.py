@@ -46,7 +46,7 @@ from cluster.metadata.store import (
     Watch,
     check_path,
 )
-from cluster.metadata.unsure import find_out
+from cluster.metadata.unsure import all_gone, find_out
 from pylog.typed import Final
 
 DEFAULT_SESSION_TIMEOUT_MS: Final = 18_000
@@ -209,7 +209,10 @@ class ZooKeeperStore:
             answers = self._session.ask([requests[number] for number in todo], self._patience_ms)
             lost = []
             for number, answer in zip(todo, answers, strict=True):
-                results[number] = outcome = self._outcome(multis[number], answer)
+                outcome = self._outcome(multis[number], answer)
+                if attempt > 0 and isinstance(outcome, NoNode) and all_gone(self, multis[number]):
+                    outcome = [None for _ in multis[number]]
+                results[number] = outcome
                 if isinstance(outcome, StoreError) and not _is_final(outcome, attempt):
                     lost.append(number)
             if lost:

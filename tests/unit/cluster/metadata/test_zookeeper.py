@@ -406,6 +406,9 @@ def test_what_another_did_is_not_taken_for_ours(ensemble: ZooKeeper, closing: Cl
             losing([Create("/c", b"me", True)], lambda: other.create("/c", b"me", ephemeral=True))
         with pytest.raises(BadVersion):
             losing([SetData("/epoch", b"2", 0)], lambda: other.set("/epoch", b"3"))
+        other.create("/d")
+        with pytest.raises(BadVersion):
+            losing([Check("/epoch", 0), Delete("/d")], lambda: other.delete("/d"))
         with pytest.raises(NodeExists):
             losing([Create("/c2", b"me"), SetData("/epoch", b"4")], lambda: other.create("/c2", b"me"))
         assert other.get("/epoch")[0] == b"3"
