@@ -310,12 +310,34 @@ class LiveCluster:
         assert not self.failures, self.failures
 
     def decide(self, leader: int, isr: tuple[int, ...] | None = None, to: Sequence[int] | None = None) -> None:
-        """Another leader epoch. `to`: who hears of it now; the others by `tell`."""
-        with self._guard:
-            old = self.decision
-            isr = old.isr if isr is None else isr
-            self.decision = Decision(leader, old.leader_epoch + 1, isr, old.partition_epoch + 1)
+        """Another leader epoch. isr: uncleanly, or with others gone; otherwise the leader is in sync, or soon is: on a
+        busy machine it may be behind for a moment. `to`: who hears of it now; the others by `tell`."""
+        if isr is None:
+            self.wait(lambda: self._decide_if(leader))
+        else:
+            with self._guard:
+                self._decide(leader, isr)
         self.tell(*(self.nodes if to is None else to))
+
+    def elect(self, choose: Callable[[list[int]], int]) -> bool:
+        """Another leader epoch for whom `choose` takes from those in sync that are up; they are the ISR. Nobody is told
+        yet. False: there is nobody."""
+        with self._guard:
+            candidates = [each for each in self.decision.isr if self.nodes[each].up]
+            if candidates:
+                self._decide(choose(candidates), tuple(candidates))
+            return bool(candidates)
+
+    def _decide_if(self, leader: int) -> bool:
+        with self._guard:
+            if leader in self.decision.isr:
+                self._decide(leader, self.decision.isr)
+                return True
+            return False
+
+    def _decide(self, leader: int, isr: tuple[int, ...]) -> None:
+        old = self.decision
+        self.decision = Decision(leader, old.leader_epoch + 1, isr, old.partition_epoch + 1)
 
     def tell(self, *nodes: int) -> None:
         for each in nodes:

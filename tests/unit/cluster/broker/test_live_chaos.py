@@ -50,24 +50,15 @@ class Chaos:
                     done = node.engine.append(node.number, batch(value), 0)
                     self.appended[node.state.leader_epoch, done.base_offset] = value
 
-    def candidates(self) -> list[int]:
-        return [each for each in self.cluster.decision.isr if self.cluster.nodes[each].up]
-
-    def alive_isr(self) -> tuple[int, ...]:
-        """Of the ISR who is there; all of it when nobody is."""
-        return tuple(self.candidates()) or self.cluster.decision.isr
-
     def elect(self) -> None:
-        if self.candidates():
-            self.cluster.decide(self.chance.choice(self.candidates()), self.alive_isr())
+        if self.cluster.elect(self.chance.choice):
+            self.tell()
 
     def whisper(self) -> None:
         """Another leader, of which only it and some others hear."""
-        if self.candidates():
-            leader = self.chance.choice(self.candidates())
-            self.cluster.decide(
-                leader, self.alive_isr(), to=[leader, *(x for x in self.up() if self.chance.random() < 0.5)]
-            )
+        if self.cluster.elect(self.chance.choice):
+            leader = self.cluster.decision.leader
+            self.cluster.tell(leader, *(each for each in self.up() if each != leader and self.chance.random() < 0.5))
 
     def tell(self) -> None:
         self.cluster.tell(*self.up())
@@ -77,10 +68,11 @@ class Chaos:
         broker_id = self.chance.choice(list(self.cluster.nodes))
         self.look()
         self.cluster.nodes[broker_id].stop()
-        decision = self.cluster.decision
-        if broker_id in decision.isr and self.candidates():
-            leader = decision.leader if decision.leader in self.candidates() else self.candidates()[0]
-            self.cluster.decide(leader, self.alive_isr(), to=self.up() if self.chance.random() < 0.7 else [leader])
+        leader = self.cluster.decision.leader
+        if broker_id in self.cluster.decision.isr and self.cluster.elect(
+            lambda left: leader if leader in left else left[0]
+        ):
+            self.cluster.tell(*(self.up() if self.chance.random() < 0.7 else [self.cluster.decision.leader]))
 
     def start(self) -> None:
         gone = [each for each in self.cluster.nodes if each not in self.up()]
@@ -125,7 +117,8 @@ class Chaos:
             if not node.up:
                 node.start()
         everybody = tuple(self.cluster.nodes)
-        self.cluster.decide(self.candidates()[0], self.alive_isr())
+        assert self.cluster.elect(self.chance.choice)
+        self.tell()
         self.cluster.replicated(*everybody)
         self.cluster.wait(lambda: set(self.cluster.decision.isr) == set(everybody))
         self.cluster.replicated(*everybody)
