@@ -18,7 +18,7 @@ from cluster.controller import events, steps
 from cluster.controller.events import Event
 from cluster.controller.steps import ControllerMoved, Elected, Notices, ProducerIdBlockRead, StatesWritten, Step
 from cluster.metadata import paths
-from cluster.metadata.startup import become_controller
+from cluster.metadata.startup import become_controller, feature_ops
 from cluster.metadata.store import (
     BadVersion,
     Check,
@@ -63,6 +63,7 @@ class ControllerStore:
         post: Callable[[Event], None],
         *,
         controller_version: int = 2,
+        feature_version: int = 2,
     ) -> None:
         self._store = store
         self._broker_id = broker_id
@@ -70,6 +71,7 @@ class ControllerStore:
         self._new_topic_id = new_topic_id
         self._post = post
         self._controller_version = controller_version
+        self._feature_version = feature_version
         self._watched: set[tuple[str, str]] = set()
         self._log = Logger(f"Controller id={broker_id}")
 
@@ -159,16 +161,9 @@ class ControllerStore:
             pass
 
     def _set_up_features(self, step: steps.SetUpFeatures) -> None:
-        try:
-            data, stat = self._store.get(paths.FEATURE)
-        except NoNode:
-            node = paths.FeatureNode(1, 2) if step.enabled else paths.FeatureNode(0, 1)
-            self._multi(step.fence, [Create(paths.FEATURE, node.encode())])
-            return
-        known = paths.FeatureNode.decode(data)
-        wanted = known._replace(status=1) if step.enabled else paths.FeatureNode(0, known.version)
-        if wanted != known:
-            self._multi(step.fence, [SetData(paths.FEATURE, wanted.encode(), stat.version)])
+        ops = feature_ops(self._store, paths.FeatureNode(int(step.enabled), self._feature_version))
+        if ops:
+            self._multi(step.fence, ops)
 
     # ------------------------------------------------------------------------------------------------- reading
 

@@ -164,9 +164,15 @@ class Member:
         from cluster.broker.admin import new_topic_id
 
         broker = self._broker
-        version = forms_of(broker.config.str("inter.broker.protocol.version")).controller
+        forms = forms_of(broker.config.str("inter.broker.protocol.version"))
         return ControllerStore(
-            self.store, broker.broker_id, broker.now_ms, new_topic_id, self.controller.post, controller_version=version
+            self.store,
+            broker.broker_id,
+            broker.now_ms,
+            new_topic_id,
+            self.controller.post,
+            controller_version=forms.controller,
+            feature_version=forms.feature.version,
         )
 
     def _session_changed(self, state: SessionState) -> None:

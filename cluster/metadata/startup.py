@@ -95,26 +95,26 @@ def become_controller(store: Store, broker_id: int, now_ms: int, *, version: int
     return epoch, changed.version
 
 
-def tidy_up(store: Store, feature: paths.FeatureNode | None = None) -> None:
-    """What a new controller does first: the feature node, and notifications that were for a controller before it.
-
-    `feature`: the form that inter.broker.protocol.version asks for; finalized features that stand there stay.
-    """
-    wanted = feature or paths.FeatureNode()
-    ops: list[Op] = []
-    try:
-        data, stat = store.get(paths.FEATURE)
-        known = paths.FeatureNode.decode(data)
-        if wanted.status and known.status:
-            wanted = wanted._replace(features=known.features_in(wanted.version))
-        if wanted != known:
-            ops.append(SetData(paths.FEATURE, wanted.encode(), stat.version))
-    except NoNode:
-        ops.append(Create(paths.FEATURE, wanted.encode()))
+def tidy_up(store: Store) -> None:
+    """What a new controller does first: the feature node, and notifications that were for a controller before it."""
+    ops = feature_ops(store, paths.FeatureNode())
     for parent in (paths.ISR_CHANGES, paths.LOG_DIR_EVENTS):
         ops += [Delete(f"{parent}/{name}") for name in store.children(parent)]
     if ops:
         store.multi(ops)
+
+
+def feature_ops(store: Store, wanted: paths.FeatureNode) -> list[Op]:
+    """What makes /feature as inter.broker.protocol.version wants it; nothing where it is so. Finalized features that
+    stand there stay, in the form that is wanted."""
+    try:
+        data, stat = store.get(paths.FEATURE)
+    except NoNode:
+        return [Create(paths.FEATURE, wanted.encode())]
+    known = paths.FeatureNode.decode(data)
+    if wanted.status and known.status:
+        wanted = wanted._replace(features=known.features_in(wanted.version))
+    return [SetData(paths.FEATURE, wanted.encode(), stat.version)] if wanted != known else []
 
 
 def outdated_changes(store: Store, names: Iterable[str], now_ms: int) -> list[Op]:

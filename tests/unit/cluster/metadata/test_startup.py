@@ -120,7 +120,7 @@ def test_what_protocol_2_6_writes() -> None:
     there = paths.BrokerRegistration.decode(kafkas["/brokers/ids/1"])
     startup.register_broker(store, 1, there._replace(version=forms.broker))
     startup.become_controller(store, 1, NOW_MS, version=forms.controller)
-    startup.tidy_up(store, forms.feature)
+    store.multi(startup.feature_ops(store, forms.feature))
     for path in ("/brokers/ids/1", "/feature"):
         assert store.get(path)[0] == kafkas[path], path
     # Kafka before 3.4 wrote this form; 3.9 writes the later one whatever the protocol is.
@@ -134,11 +134,10 @@ def test_the_feature_node_follows_the_protocol() -> None:
     store.create(paths.FEATURE, old)
     startup.tidy_up(store)
     assert store.get(paths.FEATURE)[0] == b'{"features":{"f":{"max_version_level":3}},"version":2,"status":1}'
-    startup.tidy_up(store)
-    assert store.get(paths.FEATURE)[1].version == 1, "what is right is not written again"
-    startup.tidy_up(store, forms_of("3.2").feature)
+    assert startup.feature_ops(store, paths.FeatureNode()) == [], "what is right is not written again"
+    store.multi(startup.feature_ops(store, forms_of("3.2").feature))
     assert store.get(paths.FEATURE)[0] == old
-    startup.tidy_up(store, forms_of("2.6").feature)
+    store.multi(startup.feature_ops(store, forms_of("2.6").feature))
     assert store.get(paths.FEATURE)[0] == b'{"features":{},"version":1,"status":0}'
 
 
