@@ -2,6 +2,9 @@
  * test_fetcher.c: following a leader: engines in one process over loopback, whose logs become equal byte for byte, through restarts,
  * lost connections, cuts and refusals.
  */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "cluster_fixture.h"
 
 static node one, two;
@@ -401,6 +404,59 @@ static void at_random(void) {
   end_both();
 }
 
+/* ------------------------------------------------------------------------------------------------ threads */
+
+static _Atomic bool over;
+
+/* Whatever Python may say of following, at any time. */
+static void *govern(void *argument) {
+  (void)argument;
+  uint64_t random = 11;
+  plog_partition_state follows = node_state(PLOG_ROLE_FOLLOWER, 1, 1, 2, 2);
+  plog_partition_state leads = node_state(PLOG_ROLE_LEADER, 1, 1, 2, 2);
+  int64_t fetchers[2] = {node_fetcher(&two, &one), node_fetcher(&two, &one)};
+  for (int32_t turn = 0; !atomic_load(&over); turn++) {
+    int64_t fetcher = fetchers[test_random(&random) % 2];
+    uint64_t what = test_random(&random) % 8;
+    plog_replica_info replicas[2];
+    int32_t count;
+    if (what < 3) node_follow(&two, fetcher);
+    if (what == 3) plog_engine_unfollow(two.engine, two.partitions, 1);
+    if (what == 4) node_publish(&two, &follows);
+    if (what == 5) node_publish(&one, &leads);
+    if (what == 6) {
+      const char *host = turn % 2 ? "127.0.0.1" : "localhost";
+      CHECK_EQ(plog_engine_configure_fetcher(two.engine, fetcher, host, one.port, 102), 0);
+    }
+    if (what == 7) {
+      CHECK_EQ(plog_engine_replicas(one.engine, one.partitions[0], replicas, 2, &count), 0);
+      plog_engine_mark_throttled(two.engine, two.partitions, 2, turn % 4);
+      CHECK_EQ(plog_engine_close_fetcher(two.engine, fetcher), 0);
+      fetchers[fetcher == fetchers[1]] = node_fetcher(&two, &one);
+    }
+  }
+  node_follow(&two, fetchers[0]);
+  return NULL;
+}
+
+static void threads(void) {
+  start_both(2, 1, 2);
+  atomic_store(&over, false);
+  pthread_t governor;
+  CHECK_EQ(pthread_create(&governor, NULL, govern, NULL), 0);
+  int64_t ends[2] = {0, 0};
+  for (int i = 0; i < 60; i++)
+    for (int32_t index = 0; index < 2; index++) ends[index] = node_append(&one, index, 5, 4, 1000);
+  atomic_store(&over, true);
+  CHECK_EQ(pthread_join(governor, NULL), 0);
+  for (int32_t index = 0; index < 2; index++) {
+    node_await(&two, index, ends[index]);
+    node_await(&one, index, ends[index]);
+    CHECK(nodes_equal(&one, &two, index, 0));
+  }
+  end_both();
+}
+
 int main(void) {
   RUN(many_records);
   RUN(follower_restarts);
@@ -417,5 +473,6 @@ int main(void) {
   RUN(sizes);
   RUN(gaps);
   RUN(at_random);
+  RUN(threads);
   return 0;
 }
