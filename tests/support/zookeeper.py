@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cluster.cli.cluster import zookeeper
 from tests.support import peers, wire
-from tests.support.ports import free_port
+from tests.support.ports import free_port, free_ports
 from tests.support.process import ProcessError, ServerProcess
 
 _READY_S = 30.0
@@ -53,6 +53,7 @@ class ZooKeeper:
         self.port = free_port() if port is None else port
         self._tick_ms = tick_ms
         self._process: ServerProcess | None = None
+        self.ensemble: dict[str, str] = {}
 
     @property
     def address(self) -> str:
@@ -63,12 +64,18 @@ class ZooKeeper:
         return f"{self.address}/test-{next(_chroots)}"
 
     def start(self) -> None:
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start it and do not wait for it."""
         settings = zookeeper.write_settings(
             self.directory,
             self.port,
             tickTime=str(self._tick_ms),
             maxSessionTimeout="60000",
             clientPortAddress=self.host,
+            **self.ensemble,
         )
         jars = zookeeper.find_class_path() or f"{peers.home('kafka39') / 'libs'}/*"
         log4j = f"-Dlog4j.configuration=file:{peers.POMS / 'log4j.properties'}"
@@ -76,10 +83,12 @@ class ZooKeeper:
             jars, settings, "-Dzookeeper.forceSync=no", "-Dpylog.log=WARN", log4j, *self._options
         )
         self._process = ServerProcess([*self._prefix, *command], log=self.directory / "zookeeper.log")
+
+    def wait_ready(self) -> None:
         deadline = time.monotonic() + _READY_S
         while not wire.zookeeper_serves(self.port, self.host):
-            if not self._process.running() or time.monotonic() > deadline:
-                raise ProcessError("ZooKeeper does not answer:\n" + "\n".join(self._process.lines))
+            if not self.process.running() or time.monotonic() > deadline:
+                raise ProcessError("ZooKeeper does not answer:\n" + "\n".join(self.process.lines))
             time.sleep(_LOOK_AGAIN_S)  # sleep: it has no way to tell when it serves
 
     @property
@@ -91,6 +100,43 @@ class ZooKeeper:
         if self._process is not None:
             self._process.kill()
             self._process = None
+
+
+class Quorum:
+    """Three servers that elect a leader."""
+
+    def __init__(self, directory: Path) -> None:
+        ports = free_ports(9)
+        self.servers = [ZooKeeper(directory / str(number), ports[number]) for number in range(3)]
+        members = {f"server.{n + 1}": f"127.0.0.1:{ports[3 + n]}:{ports[6 + n]}" for n in range(3)}
+        for number, server in enumerate(self.servers):
+            server.ensemble = {**members, "initLimit": "50", "syncLimit": "20"}
+            (server.directory / "data").mkdir(parents=True)
+            (server.directory / "data" / "myid").write_text(str(number + 1))
+
+    @property
+    def address(self) -> str:
+        return ",".join(server.address for server in self.servers)
+
+    def __enter__(self) -> "Quorum":
+        for server in self.servers:
+            server.launch()
+        for server in self.servers:
+            server.wait_ready()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            server.stop()
+
+    def leader(self) -> ZooKeeper:
+        """Whichever says that it is."""
+        for server in self.servers:
+            with contextlib.suppress(OSError), socket.create_connection((server.host, server.port), _READY_S) as asked:
+                asked.sendall(b"srvr")
+                if "Mode: leader" in asked.makefile().read():
+                    return server
+        raise AssertionError("there is no leader")
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ from tests.support import zookeeper
 from tests.support.closing import Closing
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy, proxy_of
-from tests.support.zookeeper import ZooKeeper, end_session
+from tests.support.zookeeper import Quorum, ZooKeeper, end_session
 from tests.unit.cluster.metadata.snapshots import snapshots
 from tests.unit.cluster.metadata.store_contract import StoreContract
 from tests.unit.cluster.metadata.test_startup import NOW_MS, everything, start
@@ -412,6 +412,27 @@ def test_what_another_did_is_not_taken_for_ours(ensemble: ZooKeeper, closing: Cl
         with pytest.raises(NodeExists):
             losing([Create("/c2", b"me"), SetData("/epoch", b"4")], lambda: other.create("/c2", b"me"))
         assert other.get("/epoch")[0] == b"3"
+
+
+def test_a_quorum_that_loses_its_leader(tmp_path: Path, ensemble: ZooKeeper, closing: Closing) -> None:
+    """Every write is done once, whatever the servers had heard of it."""
+    with Quorum(tmp_path) as quorum:
+        states: Queue[SessionState] = Queue()
+        store = closing(ZooKeeperStore(quorum.address, on_session=states.put))
+        store.create("/c")
+        store.create("/e", ephemeral=True)
+        done, after = 0, 0
+        while after < 20:
+            if done == 50:
+                quorum.leader().stop()
+            assert store.set("/c", b"%d" % done, done).version == done + 1
+            done += 1
+            assert store.create("/c/s_", b"%d" % done, sequential=True) == f"/c/s_{done - 1:010d}"
+            assert store.multi([Check("/c", done), Delete(f"/c/s_{done - 1:010d}")]) == [None, None]
+            after += done > 50
+        assert store.children("/c") == [] and store.get("/e")[1].ephemeral_owner == store.session_id
+        assert SessionState.EXPIRED not in drained(states)
+        store.close()
 
 
 def test_reads_go_on_after_a_cut(ensemble: ZooKeeper, closing: Closing) -> None:
