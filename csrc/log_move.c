@@ -16,12 +16,40 @@ plog_sys *plog__log_sys(const plog_log *log) {
   return log->sys;
 }
 
+static int32_t latest_epoch(plog_log *log) {
+  plog_log_info info;
+  plog_log_info_read(log, &info);
+  return info.latest_epoch;
+}
+
+/*
+ * Where the copy's log parts from the other one, as far as its last epoch tells: a follower's log is cut, and goes on in another
+ * epoch, perhaps above where it was. A leader writes an epoch once, so the two are the same up to where the largest epoch that both
+ * have ends in the one where it ends first.
+ */
+static int64_t parting_offset(plog_log *from, plog_log *to) {
+  int64_t end = PLOG_MIN(plog__log_end(to), plog__log_end(from));
+  int32_t epoch = PLOG_MIN(latest_epoch(to), latest_epoch(from));
+  if (epoch < 0) return end;
+  int32_t there, here;
+  int64_t there_end, here_end;
+  plog__log_end_of_epoch(from, -1, epoch, &there, &there_end);
+  if (there < 0) return end;
+  plog__log_end_of_epoch(to, -1, there, &here, &here_end);
+  if (here == there) end = PLOG_MIN(end, there_end);
+  return here < 0 ? end : PLOG_MIN(end, here_end);
+}
+
 /* Bring the copy's end into what the other log holds: that may have been cut, or have lost its beginning. */
 static int32_t meet(plog_log *from, plog_log *to, int64_t now_ms) {
-  int64_t end = plog__log_end(to);
-  if (end > plog__log_end(from)) return plog_log_truncate(to, plog__log_end(from), now_ms);
-  if (end < plog__log_start(from)) return plog_log_truncate_fully(to, plog__log_start(from), now_ms);
-  return 0;
+  int32_t rc = 0;
+  int64_t offset;
+  while (rc == 0 && (offset = parting_offset(from, to)) < plog__log_end(to)) {
+    if (offset <= plog__log_start(to)) return plog_log_truncate_fully(to, plog__log_start(from), now_ms);
+    rc = plog_log_truncate(to, offset, now_ms);
+  }
+  if (rc == 0 && plog__log_end(to) < plog__log_start(from)) rc = plog_log_truncate_fully(to, plog__log_start(from), now_ms);
+  return rc;
 }
 
 /* Whole batches from the copy's end on. Free *out. */

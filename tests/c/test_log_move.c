@@ -111,6 +111,59 @@ static void a_log_that_is_cut_cuts_its_copy(void) {
   end_pair(&from, &to);
 }
 
+/* As a follower does: cut where its leader's log differs, and go on with what that one wrote in its epoch. */
+static void fill_in_epoch(fixture *f, int32_t epoch, int batches) {
+  for (int i = 0; i < batches; i++) {
+    stamped s;
+    int64_t end = plog__log_end(f->log);
+    stamp(&s, end, 3, epoch, 5000 + end, 150 + epoch, -1, -1, 0);
+    CHECK_EQ(fixture_append(f, &s), 0);
+  }
+}
+
+static void a_log_that_is_cut_and_goes_on_cuts_its_copy_too(void) {
+  fixture from, to;
+  begin_pair(&from, &to);
+  fill_in_epoch(&from, 1, 50);
+  fill_in_epoch(&from, 3, 50);
+  copy_all(&from, &to, 70000);
+  CHECK_EQ(plog_log_truncate(from.log, 210, 0), 0);
+  fill_in_epoch(&from, 4, 60); /* ends above the copy */
+  copy_all(&from, &to, 70000);
+  check_equal(&from, &to);
+  CHECK_EQ(plog_log_truncate(from.log, 120, 0), 0); /* epochs 3 and 4 are gone */
+  fill_in_epoch(&from, 5, 200);
+  CHECK_EQ(plog__log_catch_up(from.log, to.log, 1 << 20, 0), 0);
+  check_equal(&from, &to);
+  CHECK_EQ(plog_log_truncate(from.log, 90, 0), 0);
+  copy_all(&from, &to, 70000);
+  fill_in_epoch(&from, 2, 3); /* an epoch that the copy never had, below one that it has no more */
+  copy_all(&from, &to, 70000);
+  check_equal(&from, &to);
+  end_pair(&from, &to);
+}
+
+static void a_copy_that_has_taken_what_was_being_cut_gives_it_back(void) {
+  fixture from, to;
+  begin_pair(&from, &to);
+  fill_in_epoch(&from, 1, 20);
+  copy_all(&from, &to, 70000);
+  fill_in_epoch(&to, 1, 10); /* read before the cut, written after it */
+  fill_in_epoch(&to, 2, 10);
+  fill_in_epoch(&from, 3, 5); /* ends below the copy */
+  copy_all(&from, &to, 70000);
+  check_equal(&from, &to);
+  CHECK_EQ(plog_log_truncate_fully(from.log, 400, 0), 0);
+  fill_in_epoch(&from, 6, 5);
+  copy_all(&from, &to, 70000);
+  check_equal(&from, &to);
+  CHECK_EQ(plog_log_truncate_fully(from.log, 10, 0), 0); /* an unclean election: all below is somebody else's */
+  fill_in_epoch(&from, 7, 300);
+  copy_all(&from, &to, 70000);
+  check_equal(&from, &to);
+  end_pair(&from, &to);
+}
+
 static void who_failed_is_told(void) {
   fixture from, to;
   begin_pair(&from, &to);
@@ -159,6 +212,8 @@ int main(void) {
   RUN(too_much_is_left_for_the_next_time);
   RUN(deleted_records_are_not_in_the_copy);
   RUN(a_log_that_is_cut_cuts_its_copy);
+  RUN(a_log_that_is_cut_and_goes_on_cuts_its_copy_too);
+  RUN(a_copy_that_has_taken_what_was_being_cut_gives_it_back);
   RUN(who_failed_is_told);
   RUN(a_renamed_log_goes_on);
   return 0;
