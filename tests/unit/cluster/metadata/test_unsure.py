@@ -47,7 +47,7 @@ def leaves_a_trace(ops: list[Op]) -> bool:
     return any(isinstance(op, Create | SetData) and op.path not in deleted for op in ops)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(operations, min_size=1, max_size=5))
 def test_what_was_done_is_found_and_what_was_not_is_not(ops: list[Op]) -> None:
     ours, _, since = tree_with(BEFORE)
@@ -71,7 +71,7 @@ def test_what_was_done_is_found_and_what_was_not_is_not(ops: list[Op]) -> None:
             break
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(operations, min_size=1, max_size=5))
 def test_what_was_never_sent_is_not_found(ops: list[Op]) -> None:
     ours, _, since = tree_with(BEFORE)
