@@ -320,8 +320,10 @@ void plog__partition_fire(plog_partition *p, int64_t now_ms) {
   plog__sync_group_wants(p);
   plog__partition_advance(p, now_ms);
   refresh_last_stable(p);
-  plog__watches_fire_upto(&p->staged_watches, plog__log_end(p->log), now_ms);
-  plog__watches_fire_all(&p->staged_watches, PLOG_KAFKA_STORAGE_ERROR, now_ms);
+  int64_t end = plog__log_end(p->log);
+  plog__watches_fire_upto(&p->staged_watches, end, now_ms);
+  /* what is neither written nor staged any more is lost; the rest of the turn's batches are about to be written */
+  if (plog__log_staged_end(p->log) == end) plog__watches_fire_all(&p->staged_watches, PLOG_KAFKA_STORAGE_ERROR, now_ms);
   plog__watches_fire_upto(&p->offset_watches, plog__partition_high_watermark(p), now_ms);
   plog__watches_fire_all(&p->fetch_watches, 0, now_ms);
 }

@@ -126,8 +126,9 @@ int64_t plog__partition_durable_end(const plog_partition *p);
 /* Raise the high watermark if the replicas allow it; false: it stayed. */
 bool plog__partition_advance(plog_partition *p, int64_t now_ms);
 /*
- * Fire what waits, after a commit or when the high watermark may have moved: staged watches with 0, or with
- * KAFKA_STORAGE_ERROR when the written end has not come to their offset; those that wait for the high watermark; fetches.
+ * Fire what waits, after a commit or when the high watermark may have moved: staged watches with 0 when they are written, with
+ * KAFKA_STORAGE_ERROR when they will not be, and not at all while they are staged; those that wait for the high watermark;
+ * fetches.
  */
 void plog__partition_fire(plog_partition *p, int64_t now_ms);
 /* After acks=all passed: 0 | PLOG_NOT_ENOUGH_REPLICAS_AFTER_APPEND */

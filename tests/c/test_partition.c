@@ -387,6 +387,30 @@ static void watches_by_offset(void) {
   close_partition(p);
 }
 
+/* A follower's fetch in the turn in which a batch is staged moves the high watermark, and says nothing about the batch. */
+static void a_staged_batch_waits_for_its_write(void) {
+  plog_partition_state s = state_of(PLOG_ROLE_LEADER, 0, ids, 2, ids, 2);
+  plog_partition *p = open_partition(&s, 0);
+  CHECK_EQ(append(p, 2, 1, 0), 0);
+  size_t size;
+  uint8_t *data = make_batch(3, &size);
+  plog_append staged;
+  CHECK_EQ(plog__partition_append(p, data, size, 1, true, WALL_MS, &staged), 0);
+  probe w = {.fired = 0};
+  plog__watch_init(&w.watch, fire);
+  plog__watch_offset(&p->staged_watches, &w.watch, staged.last_offset + 1);
+  CHECK(fetched(p, 2, 2, 0));
+  plog__partition_fire(p, 0);
+  CHECK_EQ(high_watermark(p), 2);
+  CHECK_EQ(w.fired, 0);
+  CHECK_EQ(plog__partition_commit(p, WALL_MS, 0), 0);
+  plog__partition_fire(p, 0);
+  CHECK_EQ(w.fired, 1);
+  CHECK_EQ(w.error, 0);
+  free(data);
+  close_partition(p);
+}
+
 /* Invariants of the header, whatever happens. */
 static void random_cluster(void) {
   for (uint64_t round = 1; round <= 20; round++) {
@@ -455,6 +479,7 @@ int main(void) {
   RUN(cuts);
   RUN(failed_writes);
   RUN(watches_by_offset);
+  RUN(a_staged_batch_waits_for_its_write);
   RUN(random_cluster);
   plog_sys_close(sys);
   clean();
