@@ -574,6 +574,7 @@ static int32_t act_delete_segments(plog_engine *e, void *arguments) {
   if (!p) return PLOG_E_CLOSED;
   int32_t rc = plog_log_delete_segments(p->log, a->offset, &a->count);
   plog__fetcher_log_changed(p);
+  plog__watches_fire_all(&p->fetch_watches, PLOG_E_AGAIN, e->now_ms);
   return rc;
 }
 

@@ -518,7 +518,10 @@ static void select_told(plog_fetch *fetch, plog_fetch_set *set) {
 }
 
 static void clear_reads(plog_fetch_set *set) {
-  for (plog_link *at = set->order.next; at != &set->order; at = at->next) plog__fetch_read_clear(&PART_OF(at)->read);
+  for (plog_link *at = set->order.next; at != &set->order; at = at->next) {
+    plog__fetch_read_clear(&PART_OF(at)->read);
+    PART_OF(at)->settled = false;
+  }
 }
 
 static void finish(plog_fetch *fetch, int32_t rc) {
@@ -584,7 +587,8 @@ static bool park(plog_fetch *fetch, const plog_fetch_pass *pass) {
   plog_fetch_set *set = set_of(fetch);
   for (plog_link *at = set->order.next; at != &set->order; at = at->next) {
     plog_fetch_partition *part = PART_OF(at);
-    plog__fetch_read_clear(&part->read);
+    part->settled = part->partition && part->read.slice.size_bytes == 0;
+    if (!part->settled) plog__fetch_read_clear(&part->read);
     if (!part->partition) continue;
     part->fetch = fetch;
     part->watch.fire = fired;
@@ -596,12 +600,24 @@ static bool park(plog_fetch *fetch, const plog_fetch_pass *pass) {
   return true;
 }
 
+/* Of a fetch that was parked only what has moved is read again: sessions of followers have thousands of partitions that have not. */
+static void read_set(plog_fetch *fetch, plog_fetch_set *set, plog_fetch_pass *pass) {
+  int64_t generation = fetch->engine->topics.generation;
+  for (plog_link *at = set->order.next; at != &set->order; at = at->next) {
+    plog_fetch_partition *part = PART_OF(at);
+    if (fetch->has_waited && part->settled && part->generation == generation)
+      pass->hosted_count++;
+    else
+      read_partition(fetch, part, pass);
+  }
+}
+
 static void attempt(plog_fetch *fetch, bool last_time) {
   plog_engine *e = fetch->engine;
   int64_t most = PLOG_MIN(PLOG_MIN((int64_t)fetch->max_bytes, e->config.fetch_max_bytes), ANSWER_BYTES_MAX);
   plog_fetch_pass pass = {.budget_bytes = PLOG_MAX(most, 0), .at_least_one = true};
   plog_fetch_set *set = set_of(fetch);
-  for (plog_link *at = set->order.next; at != &set->order; at = at->next) read_partition(fetch, PART_OF(at), &pass);
+  read_set(fetch, set, &pass);
   bool enough = pass.total_bytes >= PLOG_MIN(fetch->min_bytes, most);
   if (fetch->checks_count > 0)
     clear_reads(set); /* it reads anew when they are done */
@@ -615,6 +631,7 @@ static void fired(plog_watch *watch, int32_t error, int64_t now_ms) {
   plog_fetch_partition *part = PLOG_CONTAINER_OF(watch, plog_fetch_partition, watch);
   plog_fetch *fetch = part->fetch;
   plog_partition *p = part->partition;
+  part->settled = false;
   if (error == 0) {
     fetch->bound_bytes += p->appended_bytes - part->watched_bytes;
     part->watched_bytes = p->appended_bytes;

@@ -73,6 +73,7 @@ struct plog_fetch_partition {
   plog_watch watch;
   int64_t watched_bytes; /* partition's appended_bytes when the watch was set */
   int32_t forced_error;  /* the partition went away while the fetch was parked */
+  bool settled;          /* parked with nothing to give, and nothing has moved since: what was read still holds */
   bool told;             /* is in the answer */
   struct plog_fetch *fetch;
   plog_fetch_read read;
