@@ -75,15 +75,21 @@ int64_t plog__log_draw_jitter(plog_log *log) {
   return (int64_t)((z ^ z >> 31) % (uint64_t)most);
 }
 
-static int32_t rename_files(plog_log *log, const plog_segment *s, const char *from_end, const char *to_end) {
+/* *files: a bit for each kind of file that is to be renamed; on return, that was. */
+static int32_t rename_files(plog_log *log, const plog_segment *s, const char *from_end, const char *to_end,
+                            uint32_t *files) {
   static const char *const suffixes[] = {".log", ".index", ".timeindex", ".txnindex", ".snapshot"};
+  uint32_t wanted = *files;
+  *files = 0;
   for (size_t i = 0; i < PLOG_COUNT_OF(suffixes); i++) {
+    if (!(wanted & 1u << i)) continue;
     char from_suffix[32], to_suffix[32], from[PLOG_PATH_BYTES], to[PLOG_PATH_BYTES];
     (void)snprintf(from_suffix, sizeof from_suffix, "%s%s", suffixes[i], from_end);
     (void)snprintf(to_suffix, sizeof to_suffix, "%s%s", suffixes[i], to_end);
     int32_t rc = plog__segment_path(log->dir, s->base_offset, from_suffix, from);
     if (rc == 0) rc = plog__segment_path(log->dir, s->base_offset, to_suffix, to);
     if (rc == 0) rc = plog__sys_rename(log->sys, from, to);
+    if (rc == 0) *files |= 1u << i;
     /* with the .log the segment goes; the rest, when it stays behind, is removed at the next listing */
     if (rc != 0 && i == 0) return rc;
   }
@@ -91,7 +97,8 @@ static int32_t rename_files(plog_log *log, const plog_segment *s, const char *fr
 }
 
 int32_t plog__log_set_aside(plog_log *log, const plog_segment *s) {
-  return rename_files(log, s, "", ".deleted");
+  uint32_t files = UINT32_MAX;
+  return rename_files(log, s, "", ".deleted", &files);
 }
 
 int32_t plog__log_sync_names(plog_log *log) {
@@ -148,29 +155,37 @@ int32_t plog__log_write_snapshot(plog_log *log, int64_t offset) {
 
 /* ---------------------------------------------------------------------------------------------- rolling */
 
-/* Remove what a segment that could not be started left. */
-static int32_t remove_leftover(plog_log *log) {
+/* Remove the files of a segment that could not be started. */
+static int32_t unlink_leftover(plog_log *log) {
   static const char *const suffixes[] = {".log", ".index", ".timeindex"};
-  if (log->leftover_base < 0) return 0;
   for (size_t i = 0; i < PLOG_COUNT_OF(suffixes); i++) {
     char path[PLOG_PATH_BYTES];
     int32_t rc = plog__segment_path(log->dir, log->leftover_base, suffixes[i], path);
     if (rc == 0) rc = plog__sys_unlink(log->sys, path);
     if (rc != 0 && rc != -ENOENT) return rc;
   }
-  log->leftover_base = -1;
   return 0;
+}
+
+int32_t plog__log_settle_leftover(plog_log *log) {
+  if (log->leftover_base < 0) return 0;
+  int32_t rc = unlink_leftover(log);
+  if (rc == 0) rc = plog__log_sync_names(log);
+  if (rc == 0) log->leftover_base = -1;
+  return rc;
 }
 
 /* Make the files of a segment that begins at base. */
 static int32_t create_segment(plog_log *log, int64_t base, int64_t now_ms, plog_segment **out) {
-  int32_t rc = remove_leftover(log);
+  /* one that is tried again needs no sync: on a full disk that would be one for every append */
+  int32_t rc = log->leftover_base == base ? unlink_leftover(log) : plog__log_settle_leftover(log);
   if (rc == 0) rc = plog__segment_create(log->sys, log->dir, base, &log->config, now_ms, out);
   if (rc != 0) {
     if (log->leftover_base < 0) log->leftover_base = base;
-    (void)remove_leftover(log); /* else before the next write */
+    (void)unlink_leftover(log); /* else before the next change */
     return rc;
   }
+  log->leftover_base = -1;
   (*out)->jitter_ms = plog__log_draw_jitter(log);
   return 0;
 }
@@ -205,7 +220,7 @@ int32_t plog__log_start_segment(plog_log *log, int64_t base, int64_t now_ms) {
   if (rc != 0) {
     plog__segment_drop(fresh);
     log->leftover_base = base;
-    (void)remove_leftover(log);
+    (void)unlink_leftover(log);
     return rc;
   }
   log->staged_end = base; /* a follower may leave a gap where its leader compacted */
@@ -474,7 +489,7 @@ static int32_t write_staged(plog_log *log, plog_segment *s) {
   plog__log_lock(log);
   int32_t rc = plog__segment_reserve(s, (uint32_t)log->staged_count);
   plog__log_unlock(log);
-  if (rc == 0) rc = remove_leftover(log);
+  if (rc == 0) rc = plog__log_settle_leftover(log);
   if (rc == 0 && log->tail_dirty) rc = plog__segment_cut_tail(s);
   if (rc != 0) return rc;
   log->tail_dirty = false;
@@ -683,9 +698,11 @@ int32_t plog_log_truncate(plog_log *log, int64_t offset, int64_t now_ms) {
   plog__log_abort(log);
   if (offset >= plog__log_end(log)) return 0;
   if (offset < log->segments[0]->base_offset) return plog_log_truncate_fully(log, offset, now_ms);
+  int32_t rc = plog__log_settle_leftover(log);
+  if (rc != 0) return rc;
   plog__log_forget_recent(log);
   int32_t keep = plog__log_find_segment(log, offset) + 1;
-  int32_t rc = drop_segments(log, keep);
+  rc = drop_segments(log, keep);
   plog_segment *s = plog__log_active(log);
   int64_t end = 0;
   if (rc == 0) rc = cut_segment(log, s, offset, &end);
@@ -704,10 +721,11 @@ static int32_t replace_segment(plog_log *log, int64_t offset, int64_t now_ms) {
   }
   plog__log_lock(log);
   /* the old one goes first: with both there, a start after a crash would see one log with a hole */
-  int32_t rc = plog__log_set_aside(log, old);
+  uint32_t files = UINT32_MAX;
+  int32_t rc = rename_files(log, old, "", ".deleted", &files);
   if (rc == 0) {
     rc = create_segment(log, offset, now_ms, &fresh);
-    if (rc != 0) (void)rename_files(log, old, ".deleted", "");
+    if (rc != 0) (void)rename_files(log, old, ".deleted", "", &files);
   }
   if (rc == 0) {
     log->segments[0] = fresh;
@@ -720,8 +738,10 @@ static int32_t replace_segment(plog_log *log, int64_t offset, int64_t now_ms) {
 
 int32_t plog_log_truncate_fully(plog_log *log, int64_t offset, int64_t now_ms) {
   plog__log_abort(log);
+  int32_t rc = plog__log_settle_leftover(log);
+  if (rc != 0) return rc;
   plog__log_forget_recent(log);
-  int32_t rc = drop_segments(log, 1);
+  rc = drop_segments(log, 1);
   if (rc == 0) rc = replace_segment(log, offset, now_ms);
   if (rc != 0) {
     (void)settle_after_cut(log, PLOG_MIN(plog__log_active(log)->next_offset, plog__log_end(log)));

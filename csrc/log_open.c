@@ -3,9 +3,10 @@
  *
  * After a clean stop nothing is read but the end of the last segment and a snapshot. Otherwise every batch from the segment of
  * the recovery point on is checked; the first one that is cut or wrong ends the log: its segment is cut there, and segments
- * behind it are set aside as .deleted, newest first, so that a crash in the middle leaves no hole. Indexes, transaction
- * indexes, producer state and leader epochs of what was checked are built anew. A read that fails is no damage: opening fails
- * and nothing is cut.
+ * behind it are set aside as .deleted, newest first, so that a crash in the middle leaves no hole. So does a batch that reaches
+ * into the next segment, unless there is nothing in that one: then the segment goes, for it was there before the batch. Indexes,
+ * transaction indexes, producer state and leader epochs of what was checked are built anew. A read that fails is no damage:
+ * opening fails and nothing is cut.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +30,7 @@ typedef struct {
   plog_log *log;
   plog_segment *segment;
   int64_t file_bytes;
+  int64_t limit;     /* the offset that no batch reaches */
   int64_t position;  /* of the next batch */
   uint8_t *buffer;   /* READ_BYTES of it */
   int64_t buffer_at; /* position in the file of its first byte */
@@ -102,7 +104,7 @@ static int32_t check_next(checker *c, plog_batch_header *header) {
   if ((rc != 0 && rc != PLOG_E_SHORT) || header->size_bytes == 0 || header->size_bytes > left) return PLOG_CORRUPT_MESSAGE;
   int64_t relative = header->base_offset - c->segment->base_offset;
   if (header->last_offset_delta < 0 || header->base_offset < c->segment->next_offset || relative > INT32_MAX ||
-      relative + header->last_offset_delta > INT32_MAX)
+      relative + header->last_offset_delta > INT32_MAX || plog__batch_last_offset(header) >= c->limit)
     return PLOG_CORRUPT_MESSAGE;
   uint32_t crc = 0;
   rc = check_crc(c, c->position + PLOG_BATCH_AT_ATTRIBUTES, (int64_t)header->size_bytes - PLOG_BATCH_AT_ATTRIBUTES, &crc);
@@ -265,12 +267,12 @@ static int32_t take_up(plog_log *log, plog_segment *s, const plog_batch_header *
 }
 
 /* Check all of a segment, whose files are open. *cut: bytes behind its last good batch. */
-static int32_t check_segment(plog_log *log, plog_segment *s, int64_t *cut) {
+static int32_t check_segment(plog_log *log, plog_segment *s, int64_t limit, int64_t *cut) {
   struct stat st;
   int32_t rc = plog__sys_fstat(s->sys, s->fd, &st);
   if (rc == 0) rc = plog__segment_reset_indexes(s); /* good or bad, they are not wanted */
   if (rc != 0) return rc;
-  checker c = {log, s, st.st_size, 0, plog__pages_alloc(READ_BYTES), 0, 0, 0};
+  checker c = {log, s, st.st_size, limit, 0, plog__pages_alloc(READ_BYTES), 0, 0, 0};
   if (!c.buffer) return -ENOMEM;
   plog_batch_header header = {0};
   for (;;) {
@@ -298,19 +300,36 @@ static int32_t settle_segment(plog_log *log, plog_segment *s, int64_t cut, bool 
   return rc;
 }
 
-/* Set aside the segments behind index i, newest first; durably, for they would hide what is appended before them. */
-static int32_t set_aside_behind(plog_log *log, int32_t i, plog_log_open_report *report) {
-  if (log->segments_count <= i + 1) return 0;
-  while (log->segments_count > i + 1) {
-    plog_segment *s = plog__log_active(log);
+/* Set aside the segments from index `from` to below `upto`, newest first; durably, for they would hide what is appended before
+   them. */
+static int32_t set_aside(plog_log *log, int32_t from, int32_t upto, plog_log_open_report *report) {
+  if (upto <= from) return 0;
+  while (upto-- > from) {
+    plog_segment *s = log->segments[upto];
     int32_t rc = plog__log_set_aside(log, s);
     if (rc != 0) return rc;
     report->truncated_bytes += s->size_bytes;
     report->deleted_segments++;
     log->segments_count--;
+    memmove(log->segments + upto, log->segments + upto + 1, (size_t)(log->segments_count - upto) * sizeof(plog_segment *));
     plog__segment_drop(s);
   }
   return plog__log_sync_names(log);
+}
+
+/* Where segment i must have ended: the next one with a batch in it begins there. */
+static int64_t limit_of(const plog_log *log, int32_t i) {
+  while (++i < log->segments_count)
+    if (log->segments[i]->size_bytes > 0) return log->segments[i]->base_offset;
+  return INT64_MAX;
+}
+
+/* The index behind the segments after i, empty ones, that begin below the end of it: what is left of rolls that failed, whereupon
+   its records were written into segment i. */
+static int32_t passed_by(const plog_log *log, int32_t i) {
+  int32_t upto = i + 1;
+  while (upto < log->segments_count && log->segments[upto]->base_offset < log->segments[i]->next_offset) upto++;
+  return upto;
 }
 
 /* Check segment i, and cut the log where it is damaged. */
@@ -319,8 +338,8 @@ static int32_t recover_segment(plog_log *log, int32_t i, plog_log_open_report *r
   int64_t cut;
   int32_t rc = plog__segment_acquire_bare(s);
   if (rc != 0) return rc;
-  rc = check_segment(log, s, &cut);
-  if (rc == 0 && cut > 0) rc = set_aside_behind(log, i, report);
+  rc = check_segment(log, s, limit_of(log, i), &cut);
+  if (rc == 0) rc = set_aside(log, i + 1, cut > 0 ? log->segments_count : passed_by(log, i), report);
   if (rc == 0) rc = settle_segment(log, s, cut, i + 1 == log->segments_count);
   plog__segment_release(s);
   if (rc != 0) return rc;
@@ -380,6 +399,17 @@ static int32_t find_end(plog_segment *s) {
   plog__segment_release(s);
   if (rc == PLOG_E_NOT_FOUND) return 0;
   return rc == PLOG_E_SHORT ? PLOG_CORRUPT_MESSAGE : rc;
+}
+
+/* Has a closed segment records at or above an offset, as far as can be seen without reading it? Then the empty one that begins
+   there is what a failed roll left, and also below the recovery point it takes a check to put that right. */
+static int32_t reaches(plog_segment *s, int64_t offset, bool *out) {
+  int64_t next_offset = s->next_offset;
+  int32_t rc = find_end(s);
+  *out = rc == PLOG_CORRUPT_MESSAGE || s->next_offset > offset;
+  s->next_offset = next_offset;
+  s->max_known = false; /* this was by indexes that may have to be made anew */
+  return rc == PLOG_CORRUPT_MESSAGE ? 0 : rc;
 }
 
 /* Leader epochs from the headers of all batches in segments below `upto`. */
@@ -533,7 +563,7 @@ static bool same_epochs(const plog_epochs *found, const int64_t *epochs, int32_t
 
 /* The log ends below where it is said to begin (its records were deleted, then a crash took the end): begin there, empty. */
 static int32_t start_over(plog_log *log, int64_t log_start, int64_t now_ms, plog_log_open_report *report) {
-  int32_t rc = set_aside_behind(log, 0, report);
+  int32_t rc = set_aside(log, 1, log->segments_count, report);
   plog_segment *old = log->segments[0], *fresh;
   if (rc == 0) rc = plog__log_set_aside(log, old);
   if (rc == 0) rc = plog__segment_create(log->sys, log->dir, log_start, &log->config, now_ms, &fresh);
@@ -578,8 +608,14 @@ static int32_t open_log(plog_sys *sys, const char *dir, const plog_log_config *c
       }
     } else {
       first_checked = plog__log_find_segment(log, recovery_point);
+      while (rc == 0 && first_checked > 0 && log->segments[first_checked]->size_bytes == 0) {
+        bool passes;
+        rc = reaches(log->segments[first_checked - 1], log->segments[first_checked]->base_offset, &passes);
+        if (!passes) break;
+        first_checked--;
+      }
       /* the one before may have been closed after the recovery point was taken: who reads there builds its indexes anew */
-      if (first_checked > 0 && log->segments[first_checked]->base_offset == recovery_point)
+      if (rc == 0 && first_checked > 0 && log->segments[first_checked]->base_offset == recovery_point)
         plog__segment_distrust(log->segments[first_checked - 1]);
     }
   }
@@ -650,7 +686,8 @@ int32_t plog_log_open_directory(plog_sys *sys, const char *dir, const plog_log_c
 static int32_t close_clean(plog_log *log) {
   plog__log_abort(log);
   plog_segment *active = plog__log_active(log);
-  int32_t rc = log->tail_dirty ? plog__segment_cut_tail(active) : 0;
+  int32_t rc = plog__log_settle_leftover(log);
+  if (rc == 0 && log->tail_dirty) rc = plog__segment_cut_tail(active);
   if (rc == 0) {
     plog__log_lock(log);
     rc = plog__segment_seal(active);

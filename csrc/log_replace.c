@@ -75,9 +75,12 @@ static int32_t old_files(int32_t i) {
   return i == 0 ? FILE_SNAPSHOT : FILE_LOG + 1;
 }
 
-static int32_t set_aside(plog_log *log, const plog_replacement *r, int32_t i) {
+/* *moved: a bit for each kind of file that was. Others of that name may lie there from an earlier pass, not removed yet. */
+static int32_t set_aside(plog_log *log, const plog_replacement *r, int32_t i, uint32_t *moved) {
+  *moved = 0;
   for (int32_t file = FILE_LOG; file < old_files(i); file++) {
     int32_t rc = rename_file(log, r->base_offsets[i], file, "", ".deleted");
+    if (rc == 0) *moved |= 1u << file;
     if (rc != 0 && (rc != -ENOENT || file == FILE_LOG)) return rc;
   }
   return 0;
@@ -95,14 +98,16 @@ static int32_t withdraw(plog_log *log, const plog_replacement *r) {
 }
 
 /*
- * Give up with `cause` after the new segment counted: `touched` old segments may be set aside. -EIO when that fails too: then
- * the next opening will complete what this process does not know of, and nobody may write here before.
+ * Give up with `cause` after the new segment counted: of the first old segment the files in `moved` are set aside, and the .log
+ * of those behind it up to `count`. -EIO when that fails too: then the next opening will complete what this process does not
+ * know of, and nobody may write here before.
  */
-static int32_t take_back(plog_log *log, const plog_replacement *r, int32_t touched, int32_t cause) {
-  for (int32_t i = 0; i < touched; i++)
+static int32_t take_back(plog_log *log, const plog_replacement *r, uint32_t moved, int32_t count, int32_t cause) {
+  for (int32_t i = 0; i < count; i++)
     for (int32_t file = FILE_LOG; file < old_files(i); file++) {
+      if (i == 0 && !(moved & 1u << file)) continue;
       int32_t rc = rename_file(log, r->base_offsets[i], file, ".deleted", "");
-      if (rc != 0 && rc != -ENOENT && file == FILE_LOG) return -EIO;
+      if (rc != 0 && file == FILE_LOG) return -EIO;
     }
   if (withdraw(log, r) != 0) return -EIO;
   for (int32_t file = FILE_INDEX; file < new_files(r); file++) (void)remove_file(log, r->base_offsets[0], file, ".swap");
@@ -110,13 +115,14 @@ static int32_t take_back(plog_log *log, const plog_replacement *r, int32_t touch
 }
 
 static int32_t put_in_place(plog_log *log, const plog_replacement *r) {
-  for (int32_t i = 0; i < r->count; i++) {
-    int32_t rc = set_aside(log, r, i);
-    if (rc == 0) continue;
-    return take_back(log, r, i + 1, rc);
+  uint32_t moved, its_log;
+  int32_t rc = set_aside(log, r, 0, &moved), count = 1;
+  while (rc == 0 && count < r->count) {
+    rc = set_aside(log, r, count, &its_log);
+    if (rc == 0) count++;
   }
-  int32_t rc = rename_file(log, r->base_offsets[0], FILE_LOG, ".swap", "");
-  if (rc != 0) return take_back(log, r, r->count, rc);
+  if (rc == 0) rc = rename_file(log, r->base_offsets[0], FILE_LOG, ".swap", "");
+  if (rc != 0) return take_back(log, r, moved, count, rc);
   for (int32_t file = FILE_INDEX; file < new_files(r); file++)
     if (rename_file(log, r->base_offsets[0], file, ".swap", "") != 0)
       (void)remove_file(log, r->base_offsets[0], file, ".swap");

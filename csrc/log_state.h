@@ -64,13 +64,15 @@ struct plog_log {
   int32_t ended_capacity;
   plog_epochs epochs_before; /* when epochs_changed: what epochs was before the first staged batch */
   bool epochs_changed;
-  int32_t turn_error;    /* a commit that a roll made failed: what the turn's own commit will say */
-  bool pristine;         /* made by us, at offset 0, and never written to: a start that finds none of it makes it again */
-  bool tail_dirty;       /* the active file may be longer than its size_bytes: cut it before writing */
-  bool tail_unsynced;    /* something was cut off the active file, and that may not be on the disk: sync it before another
+  int32_t turn_error; /* a commit that a roll made failed: what the turn's own commit will say */
+  bool pristine;      /* made by us, at offset 0, and never written to: a start that finds none of it makes it again */
+  bool tail_dirty;    /* the active file may be longer than its size_bytes: cut it before writing */
+  bool tail_unsynced; /* something was cut off the active file, and that may not be on the disk: sync it before another
                             segment follows */
-  int64_t leftover_base; /* files of a segment that could not be started, nor be removed, are there: nothing may be written
-                            before they are gone, for a start would take them for the end of the log; -1 none */
+  int64_t
+      leftover_base; /* files of a segment that could not be started are there, or would be after a power cut: nothing may
+                            be written or cut before they are gone for good, for a start would take them for the end of the
+                            log; -1 none */
   plog_log_facts facts;
   int64_t flushed_end; /* end at the last flush that was asked for, for flush.messages */
   uint64_t jitter_state;
@@ -102,6 +104,10 @@ void plog__log_segments_changed(plog_log *log, int32_t from);
 void plog__log_forget_recent(plog_log *log);
 /* Seal the active segment and start one at base. Nothing is staged. owner */
 int32_t plog__log_start_segment(plog_log *log, int64_t base, int64_t now_ms);
+/* Remove what a segment that could not be started left, durably, before the log is changed in any other way: what a power cut
+   brought back would hide records that were appended before it meanwhile, or stand for an end above the one the log was cut to.
+   owner */
+int32_t plog__log_settle_leftover(plog_log *log);
 /* Rename the files of a segment, its snapshot included, to .deleted. */
 int32_t plog__log_set_aside(plog_log *log, const plog_segment *s);
 /* Make the names in the log's directory durable: created, renamed and removed ones. */

@@ -502,6 +502,42 @@ static void every_call_fails_once(void) {
   }
 }
 
+/* What an earlier pass set aside is still there, under the very names that the next one gives: when a rename of that one fails,
+   it takes back what it moved itself, and nothing else. */
+static void only_its_own_files_are_taken_back(void) {
+  int64_t nth = 1;
+  for (bool struck = true; struck; nth++) {
+    model m;
+    uint64_t seed = 8;
+    begin_log(&m, &seed, 0);
+    append_txn(4, 0, 3);
+    append_marker(4, 1);
+    CHECK_EQ(plog_log_expire_producers(f.log, INT64_MAX, &(int32_t){0}), 0); /* or its last batch would stay */
+    for (int i = 0; i < 30; i++) append_keys(&m, &seed, 5, 0, -1, -1);
+    pass p = usual_pass();
+    for (int i = 0; i < 3; i++) { /* the records of the transaction go, then its index, then its marker */
+      CHECK_EQ(clean(&p, i == 0 ? 0 : p.next_dirty), 0);
+      p.now_ms += 2 * p.delete_retention_ms;
+    }
+    int64_t txnindex_bytes = fixture_size(&f, 0, ".txnindex");
+    CHECK(fixture_size(&f, 0, ".log.deleted") > 0 && fixture_size(&f, 0, ".txnindex.deleted") > 0 && txnindex_bytes < 0);
+    for (int i = 0; i < 30; i++) append_keys(&m, &seed, 5, 0, -1, -1);
+    int64_t made = plog_sys_count(f.sys, PLOG_SYS_RENAME), end = plog__log_end(f.log);
+    CHECK_EQ(plog_sys_fault(f.sys, PLOG_SYS_RENAME, nth, EIO, 0, 1), 0);
+    int32_t rc = clean(&p, p.next_dirty);
+    struck = plog_sys_count(f.sys, PLOG_SYS_RENAME) - made >= nth;
+    CHECK_EQ(plog_sys_fault(f.sys, -1, 1, 0, 0, 0), 0);
+    CHECK(rc == 0 || (struck && rc == -EIO));
+    CHECK_EQ(fixture_size(&f, 0, ".txnindex"), txnindex_bytes);
+    fixture_close(&f, 0); /* open files hide what the names lead to */
+    fixture_open(&f, 0, 0, 0);
+    CHECK(plog__log_end(f.log) == end && f.report.truncated_bytes == 0);
+    check_state(&m);
+    fixture_end(&f);
+  }
+  CHECK(nth > 10);
+}
+
 /* ---------------------------------------------------------------------------------------------- threads */
 
 static _Atomic bool stop_reading;
@@ -631,6 +667,7 @@ int main(void) {
   RUN(refused_when_the_log_changed);
   RUN(damage_ends_a_pass);
   RUN(every_call_fails_once);
+  RUN(only_its_own_files_are_taken_back);
   RUN(readers_a_writer_and_a_cleaner);
   return 0;
 }

@@ -329,9 +329,108 @@ static void leftovers_do_not_come_back(void) {
   fixture_end(&f);
 }
 
+/* A roll fails, and so does removing what it left: then nothing is cut either, for a start would take the left file for the end
+   of the log, and with it for a log with a hole. */
+static void a_leftover_does_not_survive_a_cut(void) {
+  for (int fully = 0; fully <= 1; fully++) {
+    fixture_begin(&f);
+    fixture_open(&f, 0, 0, 1);
+    fixture_fill(&f, 6, 1, 10);
+    CHECK_EQ(plog_sys_fault(f.sys, PLOG_SYS_UNLINK, 1, EIO, 0, -1), 0);
+    CHECK_EQ(plog_log_roll(f.log, 0), -EIO);
+    CHECK_EQ(fixture_size(&f, 6, ".log"), 0);
+    CHECK_EQ(fully ? plog_log_truncate_fully(f.log, 2, 0) : plog_log_truncate(f.log, 2, 0), -EIO);
+    CHECK_EQ(plog__log_end(f.log), 6);
+    CHECK_EQ(plog_sys_fault(f.sys, -1, 1, 0, 0, 0), 0);
+    CHECK_EQ(fully ? plog_log_truncate_fully(f.log, 2, 0) : plog_log_truncate(f.log, 2, 0), 0);
+    CHECK_EQ(fixture_size(&f, 6, ".log"), -1);
+    fixture_close(&f, 0);
+    fixture_open(&f, 0, 0, 0);
+    CHECK_EQ(plog__log_end(f.log), 2);
+    CHECK_EQ(fixture_info(&f).segment_count, 1);
+    fixture_end(&f);
+  }
+}
+
+static void rename_segment(int64_t from_base, int64_t to_base) {
+  static const char *const suffixes[] = {".log", ".index", ".timeindex", ".snapshot"};
+  for (size_t i = 0; i < PLOG_COUNT_OF(suffixes); i++) {
+    char from[512], to[512];
+    (void)snprintf(from, sizeof from, "%s/%020" PRId64 "%s", f.dir, from_base, suffixes[i]);
+    (void)snprintf(to, sizeof to, "%s/%020" PRId64 "%s", f.dir, to_base, suffixes[i]);
+    CHECK(rename(from, to) == 0 || (i == 3 && from_base == 0));
+  }
+}
+
+/* Segments of 4, 4 and 4 batches of one record. */
+static void begin_three_segments(void) {
+  fixture_begin(&f);
+  fixture_open(&f, 0, 0, 1);
+  for (int i = 0; i < 3; i++) {
+    if (i > 0) CHECK_EQ(plog_log_roll(f.log, 0), 0);
+    fixture_fill(&f, 4, 1, 10);
+  }
+  fixture_close(&f, 0);
+}
+
+/* Read from the start: the offsets are 0, 1, .. up to the end, each once. */
+static void check_whole(int64_t end) {
+  static uint8_t out[1 << 16];
+  CHECK_EQ(plog__log_end(f.log), end);
+  int64_t offset = 0;
+  while (offset < end) {
+    size_t n;
+    plog_batch_header header;
+    CHECK_EQ(plog_log_read(f.log, offset, INT64_MAX, 1, out, sizeof out, &n), 0);
+    CHECK(n > 0);
+    for (size_t at = 0; at < n; at += header.size_bytes) {
+      CHECK_EQ(plog_batch_check(out + at, n - at, &header), 0);
+      CHECK_EQ(header.base_offset, offset++);
+    }
+  }
+  CHECK_EQ(offset, end);
+}
+
+/* An empty segment that begins where the one before it has records is older than they are, and goes; whatever the recovery point
+   says, for they may have been flushed. */
+static void empty_segments_hide_no_records(void) {
+  for (int32_t base = 6; base <= 10; base += 4) /* in the second segment, and in the last one */
+    for (int64_t point = 0; point < base + 2; point++) {
+      begin_three_segments();
+      char path[512];
+      (void)snprintf(path, sizeof path, "%s/%020d.log", f.dir, base);
+      int fd = open(path, O_CREAT | O_WRONLY, 0644);
+      CHECK(fd >= 0 && close(fd) == 0);
+      fixture_open(&f, 0, point, 0);
+      check_whole(12);
+      CHECK(f.report.deleted_segments == 1 && f.report.truncated_bytes == 0);
+      CHECK_EQ(fixture_info(&f).segment_count, 3);
+      CHECK_EQ(fixture_size(&f, base, ".log"), -1);
+      fixture_end(&f);
+    }
+}
+
+/* A segment with records that reaches into one with records: one of them has the wrong name. The log ends before they meet. */
+static void segments_do_not_overlap(void) {
+  begin_three_segments();
+  rename_segment(4, 3);
+  fixture_open(&f, 0, 0, 0);
+  check_whole(3);
+  CHECK(f.report.deleted_segments == 2 && f.report.truncated_bytes > 0);
+  CHECK_EQ(fixture_info(&f).segment_count, 1);
+  fixture_fill(&f, 4, 1, 10);
+  fixture_close(&f, 0);
+  fixture_open(&f, 0, 0, 0);
+  check_whole(7);
+  fixture_end(&f);
+}
+
 int main(void) {
   RUN(every_call_once);
   RUN(for_good);
   RUN(leftovers_do_not_come_back);
+  RUN(a_leftover_does_not_survive_a_cut);
+  RUN(empty_segments_hide_no_records);
+  RUN(segments_do_not_overlap);
   return 0;
 }
