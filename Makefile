@@ -5,6 +5,7 @@
 #   make build                  the virtual environment in .venv and the C extension in place
 #   make test-c asan tsan       the C tests: plain, with address and undefined behaviour sanitizers, with thread sanitizer
 #   make tidy fault fuzz clients kill    one folder of tests/
+#   make chaos                  a cluster under load, struck by faults at random: MINUTES=10 SEED=7 (root, for the cuts)
 #   make differential           the same odd requests to ours and to Apache Kafka: SEED=7 SESSIONS=100 ORACLE=kafka4
 #   make lint fmt fix           check; format; repair what a tool can
 #   make bench bench-record     compare with Apache Kafka; the same, and keep the figures in bench/history
@@ -30,7 +31,7 @@ C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/SOURCES csrc/ffi_build.py)
 CC ?= cc
 
 .PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro \
-  bench-library bench-record peers differential wheel clean
+  bench-library bench-record peers differential chaos wheel clean
 
 run: build
 	@exec $(BIN)/pylog server $(ARGS)
@@ -121,6 +122,11 @@ clients: build $(STAMP)/test
 
 kill: build $(STAMP)/test
 	$(BIN)/pytest tests/kill $(PYTEST_ARGS)
+
+# Real processes, real clients; a seed is printed when none is given. Brokers can be cut off from one another by root only.
+MINUTES ?= 5
+chaos: build $(STAMP)/test
+	$(BIN)/python -m tests.clustered.chaos --minutes $(MINUTES) $(if $(filter file,$(origin SEED)),,--seed $(SEED))
 
 # ------------------------------------------------------------------------------------------------------------- lint
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -37,7 +37,8 @@ TEST_SETTINGS = {
 
 
 class Broker(ABC):
-    """One broker on 127.0.0.1. `data` is its only log directory. Not running after construction: call `start`."""
+    """One broker on 127.0.0.1, unless `host` and `prefix`, which runs its command, say another network. `data` is its
+    only log directory. Not running after construction: call `start`."""
 
     kind: str
     ready_line: str
@@ -47,12 +48,14 @@ class Broker(ABC):
         self.data = directory / "data"
         self.port = port or free_port()
         self.settings = {**TEST_SETTINGS, **(settings or {})}
+        self.host = "127.0.0.1"
+        self.prefix: Sequence[str] = ()
         self._process: ServerProcess | None = None
         directory.mkdir(parents=True, exist_ok=True)
 
     @property
     def bootstrap(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def log(self) -> Path:
@@ -72,7 +75,7 @@ class Broker(ABC):
     def _command(self) -> list[str]: ...
 
     def _settings(self) -> dict[str, str]:
-        listener = f"PLAINTEXT://127.0.0.1:{self.port}"
+        listener = f"PLAINTEXT://{self.host}:{self.port}"
         # the tests' timestamps are of any year: by default nothing of theirs grows too old while they run
         kept = {"log.retention.ms": "-1"}
         return {"broker.id": "0", "listeners": listener, "log.dirs": str(self.data), **kept, **self.settings}
@@ -84,7 +87,7 @@ class Broker(ABC):
 
     def launch(self) -> ServerProcess:
         """Start the process and do not wait for it."""
-        self._process = ServerProcess(self._command(), log=self.log, cwd=self.directory)
+        self._process = ServerProcess([*self.prefix, *self._command()], log=self.log, cwd=self.directory)
         return self._process
 
     def start(self) -> Self:
@@ -107,7 +110,7 @@ class Broker(ABC):
         """Ask for metadata until the condition holds."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
-            cluster = wire.metadata(self.port, topics)
+            cluster = wire.metadata(self.port, topics, self.host)
             if condition(cluster):
                 return cluster
             if time.monotonic() > deadline:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.support import wire
 from tests.support.brokers import START_TIMEOUT_S, Broker, Kafka39Broker, PylogBroker
+from tests.support.network import Network
 from tests.support.process import ProcessError
 
 #: What every cluster of tests has, unless a test says otherwise.
@@ -45,8 +46,16 @@ class ClusterKafka(Kafka39Broker):
 class Cluster:
     """Brokers by id."""
 
-    def __init__(self, directory: Path, connect: str, kinds: tuple[str, ...], settings: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        connect: str,
+        kinds: tuple[str, ...],
+        settings: Mapping[str, str],
+        network: Network | None = None,
+    ) -> None:
         self.connect = connect
+        self._network = network
         self.brokers: dict[int, Broker] = {}
         self._directory = directory
         self._settings = {**SETTINGS, **settings, "zookeeper.connect": connect}
@@ -58,9 +67,15 @@ class Cluster:
         settings = {**self._settings, "broker.id": str(broker_id)}
         directory = self._directory / f"broker-{broker_id}"
         port = self.brokers[broker_id].port if broker_id in self.brokers else None
+        made: Broker
         if kind == "kafka39":
-            return ClusterKafka(directory, settings, port=port, heap="256M")
-        return PylogBroker(directory, settings, port=port)
+            made = ClusterKafka(directory, settings, port=port, heap="256M")
+        else:
+            made = PylogBroker(directory, settings, port=port)
+        if self._network is not None:
+            made.host = self._network.address(str(broker_id))
+            made.prefix = self._network.prefix(str(broker_id))
+        return made
 
     def __getitem__(self, broker_id: int) -> Broker:
         return self.brokers[broker_id]
@@ -110,7 +125,8 @@ class Cluster:
         seen: wire.Cluster | None = None
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
-                seen = wire.metadata((asked or self.anybody()).port, topics or [])
+                broker = asked or self.anybody()
+                seen = wire.metadata(broker.port, topics or [], broker.host)
                 if condition(seen):
                     return seen
             time.sleep(_LOOK_AGAIN_S)  # sleep: brokers cannot tell when others hear of something
@@ -147,9 +163,18 @@ def _leader(seen: wire.Cluster, topic: str, partition: int) -> int:
 
 
 @contextlib.contextmanager
-def cluster(directory: Path, connect: str, *kinds: str, first: int | None = None, **settings: str) -> Iterator[Cluster]:
-    """Brokers of these kinds, started; `settings` with `_` for `.` in their names. first: the controller."""
-    made = Cluster(directory, connect, kinds, {name.replace("_", "."): value for name, value in settings.items()})
+def cluster(
+    directory: Path,
+    connect: str,
+    *kinds: str,
+    first: int | None = None,
+    network: Network | None = None,
+    **settings: str,
+) -> Iterator[Cluster]:
+    """Brokers of these kinds, started; `settings` with `_` for `.` in their names. first: the controller. network: each
+    broker is the machine there that has its id for a name."""
+    overrides = {name.replace("_", "."): value for name, value in settings.items()}
+    made = Cluster(directory, connect, kinds, overrides, network)
     try:
         made.start(first)
         yield made

@@ -67,10 +67,10 @@ class Cluster(NamedTuple):
     isrs: dict[str, dict[int, list[int]]]
 
 
-def metadata(port: int, topics: list[str]) -> Cluster:
+def metadata(port: int, topics: list[str], host: str = "127.0.0.1") -> Cluster:
     """Metadata version 1, about the named topics; creates them where the broker is set so."""
     body = struct.pack(">i", len(topics)) + b"".join(struct.pack(">h", len(name)) + name.encode() for name in topics)
-    with Connection(port) as connection:
+    with Connection(port, host=host) as connection:
         reader = _Reader(connection.ask(3, 1, body))
     brokers = []
     for _ in range(reader.i32()):
@@ -106,10 +106,10 @@ def seconds_to_first_answer(port: int, *, since: float, timeout_s: float = 60) -
                 raise
 
 
-def zookeeper_serves(port: int) -> bool:
+def zookeeper_serves(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a ZooKeeper answers its `srvr` word with more than that it does not serve yet."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        with socket.create_connection((host, port), 5) as connection:
             connection.sendall(b"srvr")
             return connection.recv(100).startswith(b"Zookeeper version")
     except OSError:

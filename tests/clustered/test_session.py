@@ -1,0 +1,110 @@
+"""What becomes of brokers when ZooKeeper goes, comes back, or was never there."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.clustered.chaos import BROKERS, TOPIC, Chaos
+from tests.support import zookeeper
+from tests.support.brokers import PylogBroker
+from tests.support.cluster import cluster
+from tests.support.ports import free_port
+from tests.support.zookeeper import ZooKeeper
+
+OVER = "session with ZooKeeper is over"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> ZooKeeper:  # type: ignore[misc]
+    """A ZooKeeper that a test may do anything to."""
+    reason = zookeeper.unavailable()
+    if reason is not None:
+        pytest.skip(reason)
+    with zookeeper.running(tmp_path / "own") as server:
+        yield server  # type: ignore[misc]
+
+
+def pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def how_often(chaos: Chaos, said: str) -> list[int]:
+    """How many lines of each broker's log have these words."""
+    return [chaos.cluster[broker_id].log.read_text().count(said) for broker_id in BROKERS]
+
+
+def leaders(chaos: Chaos) -> list[int]:
+    return [chaos.cluster.leader(TOPIC, partition) for partition in range(4)]
+
+
+@pytest.mark.timeout(180)
+def test_an_ensemble_that_restarts_is_hardly_noticed(tmp_path: Path, own: ZooKeeper) -> None:
+    """Its sessions live on, and so do the controller and all leaders."""
+    with Chaos(tmp_path, own, None, session_timeout_ms=10_000) as chaos:
+        before = chaos.cluster.controller_id(), leaders(chaos)
+        own.stop()
+        chaos.go_on()
+        pause(2)
+        own.start()
+        chaos.recover()
+        assert (chaos.cluster.controller_id(), leaders(chaos)) == before
+        assert how_often(chaos, OVER) == [0, 0, 0]
+        chaos.check()
+
+
+@pytest.mark.timeout(180)
+def test_an_outage_longer_than_sessions(tmp_path: Path, own: ZooKeeper) -> None:
+    """Leaders go on serving while it lasts; then all brokers register anew."""
+    with Chaos(tmp_path, own, None, session_timeout_ms=3000) as chaos:
+        os.kill(own.process.pid, signal.SIGSTOP)
+        try:
+            for _ in range(4):
+                pause(2)
+                chaos.go_on()
+            assert how_often(chaos, "Resigned") == [0, 0, 0]
+        finally:
+            os.kill(own.process.pid, signal.SIGCONT)
+        chaos.recover()
+        assert how_often(chaos, OVER) == [1, 1, 1]
+        chaos.check()
+
+
+@pytest.mark.timeout(180)
+def test_an_ensemble_that_comes_and_goes(tmp_path: Path, own: ZooKeeper) -> None:
+    """Sessions end while brokers are about to register anew."""
+    with Chaos(tmp_path, own, None, session_timeout_ms=1000) as chaos:
+        for seconds in (0.05, 0.1, 0.2, 0.4, 0.8):
+            os.kill(own.process.pid, signal.SIGSTOP)
+            pause(1.5)
+            os.kill(own.process.pid, signal.SIGCONT)
+            pause(seconds)
+        chaos.recover()
+        chaos.check()
+
+
+@pytest.mark.timeout(120)
+def test_a_broker_is_back_before_its_old_session_has_ended(tmp_path: Path, ensemble: ZooKeeper) -> None:
+    """It waits, where Kafka 3.9 dies, and is one of the cluster again."""
+    connect = ensemble.fresh()
+    with cluster(tmp_path, connect, "pylog", "pylog", "pylog", zookeeper_session_timeout_ms="6000") as brokers:
+        victim = brokers.controller_id()
+        brokers[victim].kill()
+        brokers[victim].start()
+        assert "belongs to session" in brokers[victim].log.read_text()
+        brokers.wait(lambda seen: sorted(seen.brokers) == [1, 2, 3] and seen.controller > 0, asked=brokers[victim])
+
+
+def test_no_zookeeper_to_start_with(tmp_path: Path) -> None:
+    """One line that says where nobody answered, and no broker."""
+    address = f"127.0.0.1:{free_port()}"
+    settings = {"zookeeper.connect": f"{address}/away", "zookeeper.connection.timeout.ms": "600"}
+    with PylogBroker(tmp_path, settings) as broker:
+        process = broker.launch()
+        assert process.wait(20) == 1
+        assert list(process.lines) == [
+            f"pylog server: zookeeper.connect: {address}/away: no ZooKeeper server answered within 0.6 s "
+            "(connection refused); is ZooKeeper running there?"
+        ]
