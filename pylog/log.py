@@ -70,6 +70,7 @@ class Log:
 
     __slots__ = (
         "_closed",
+        "_cut_bound",
         "_entry_synced",
         "_epochs_on_disk",
         "_guard",
@@ -120,6 +121,7 @@ class Log:
         self._rolled = False
         self._segment_count = max(segment_count - open_report.deleted_segments, 1)
         self._closed = False
+        self._cut_bound: int | None = None
         self._guard = threading.RLock()
         self._on_change: Callable[[Log], None] | None = None
 
@@ -131,12 +133,29 @@ class Log:
 
     def durable_ends(self) -> tuple[int, int, int] | None:
         """Log start offset, base offset of the first segment, recovery point: what checkpoints say. None when
-        closed."""
+        closed.
+
+        The recovery point is not above the beginning of a leader epoch that is not in its file: a start would not look
+        for it. While a cut is announced, none of them is above what will be left.
+        """
         with self._guard:
             if self._closed:
                 return None
             info = self.native.info()
-            return info.log_start_offset, info.first_base_offset, info.recovery_point
+            ends = info.log_start_offset, info.first_base_offset, min(info.recovery_point, self._epochs_known_to())
+            if self._cut_bound is None:
+                return ends
+            start, first, recovery_point = ends
+            return min(start, self._cut_bound), min(first, self._cut_bound), min(recovery_point, self._cut_bound)
+
+    def _epochs_known_to(self) -> int:
+        """Where the first leader epoch begins that leader-epoch-checkpoint does not know; FOREVER: it knows all."""
+        known = self._epochs_on_disk or ()
+        epochs = self.native.epochs()
+        if tuple(epochs) == known:
+            return FOREVER
+        begins = dict(known)
+        return min((start for epoch, start in epochs if begins.get(epoch, FOREVER) > start), default=FOREVER)
 
     def first_offset(self) -> int:
         """The base offset of its first segment, at or below the log start offset."""
@@ -298,7 +317,7 @@ class Log:
     def flush(self, now_ms: int) -> None:
         """Make everything up to the present end durable, and the recovery point with it; nothing when it is closed.
 
-        The leader epochs go first: a recovery point must not pass an epoch that only memory knows. Raises OSError;
+        The leader epochs go first: what checkpoints say does not pass an epoch that only memory knows. Raises OSError;
         FlushError when the kernel could not write, and then what was to be flushed may be lost and is not tried again.
         """
         with self._guard:
@@ -390,17 +409,41 @@ class Log:
             self._write_epochs_if_room()
             return start
 
-    def truncate(self, offset: int, wall_ms: int) -> None:
-        """Cut everything at and above offset, as a follower does. The recovery point must be checkpointed
-        afterwards."""
+    def announce_cut(self, offset: int, fully: bool) -> bool:
+        """Until it is cut, or that is called off, `durable_ends` says no more than will be left when it is cut at
+        offset. Says whether a checkpoint may say more, and has to be written before."""
         with self._guard:
-            self.owner.truncate(offset, wall_ms)
+            ends = self.durable_ends()
+            if ends is None or (ends[2] <= offset and ends[0] <= min(ends[1], offset)):
+                return False
+            # the batch that holds offset goes as a whole; it is in one segment
+            bases = () if fully else (segment.base_offset for segment in self.segments())
+            self._cut_bound = max((base for base in bases if base <= offset), default=offset)
+            return max(ends[0], ends[2]) > self._cut_bound
+
+    def call_off_cut(self) -> None:
+        """It is not cut."""
+        with self._guard:
+            self._cut_bound = None
+
+    def truncate(self, offset: int, wall_ms: int) -> None:
+        """Cut everything at and above offset, as a follower does. Checkpoints that say more are lowered before, see
+        `announce_cut`."""
+        with self._guard:
+            try:
+                self.owner.truncate(offset, wall_ms)
+            finally:
+                self._cut_bound = None
             self.write_epochs()
 
     def truncate_fully(self, offset: int, wall_ms: int) -> None:
-        """Drop everything and start empty at offset. The recovery point must be checkpointed afterwards."""
+        """Drop everything and start empty at offset. Checkpoints that say more are lowered before, see
+        `announce_cut`."""
         with self._guard:
-            self.owner.truncate_fully(offset, wall_ms)
+            try:
+                self.owner.truncate_fully(offset, wall_ms)
+            finally:
+                self._cut_bound = None
             self.write_epochs()
 
     def roll(self, wall_ms: int) -> None:

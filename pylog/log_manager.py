@@ -476,27 +476,33 @@ class LogManager:
     def truncate(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Cut logs back, as a follower does."""
         wall_ms = self._clock.wall_ms()
-        self._cut(offsets, lambda log: log.truncate(offsets[log.partition], wall_ms))
+        self._cut(offsets, False, lambda log: log.truncate(offsets[log.partition], wall_ms))
 
     def truncate_fully(self, partition: TopicPartition, offset: int) -> None:
         """Empty a log and let it start at offset."""
         wall_ms = self._clock.wall_ms()
-        self._cut((partition,), lambda log: log.truncate_fully(offset, wall_ms))
+        self._cut({partition: offset}, True, lambda log: log.truncate_fully(offset, wall_ms))
 
-    def _cut(self, partitions: Iterable[TopicPartition], action: Callable[[Log], None]) -> None:
-        """Cut logs and note their recovery points and starts at once: stale recovery points above the new ends would
-        keep what is written there next from being checked after a crash."""
-        logs = [self._logs[partition] for partition in partitions]
+    def _cut(self, offsets: Mapping[TopicPartition, int], fully: bool, action: Callable[[Log], None]) -> None:
+        """Cut logs, where checkpoints say no more than will be left: with a recovery point or a start above the end,
+        what is written there next would not be checked after a crash, or be dropped. Where they cannot be lowered, on a
+        full disk, nothing is cut: KAFKA_STORAGE_ERROR."""
+        logs = [self._logs[partition] for partition in offsets]
         held = self._compaction.pause(log.partition for log in logs)
         try:
+            too_high = {log.directory for log in logs if log.announce_cut(offsets[log.partition], fully)}
+            refused = {path for path in too_high if not self._write_ends(path)}
             for log in logs:
-                if self._on_disk(log, action) and self._on_disk(log, self._compaction.cut):
+                if log.directory in refused:
+                    log.call_off_cut()
+                elif self._on_disk(log, action) and self._on_disk(log, self._compaction.cut):
                     self._removal.unlink(log.deleted_files(), log.config.file_delete_delay_ms)
         finally:
             self._compaction.resume(held)
-        for path in {log.directory for log in logs}:
-            self._checkpoint(path, self._write_recovery_points)
-            self._checkpoint(path, self._write_log_starts)
+        for path in {log.directory for log in logs} - refused:
+            self._write_ends(path)
+        if refused:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"not cut, for checkpoints cannot be written: {refused}")
 
     # ---------------------------------------------------------------------------------- moving
     # One thread at a time, the one that creates and deletes.
@@ -541,6 +547,9 @@ class LogManager:
         if epoch >= 0:
             end = min(end, max(log.end_offset_for_epoch(epoch)[1], 0))
         if end < copy.info().log_end_offset:
+            if copy.announce_cut(end, False) and not self._write_ends(copy.directory):
+                copy.call_off_cut()
+                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "not cut, for checkpoints cannot be written")
             copy.truncate(end, self._clock.wall_ms())
 
     def cancel_move_elsewhere(self, partition: TopicPartition, directory: str | None) -> None:
@@ -607,11 +616,9 @@ class LogManager:
         if new is not None:
             self._on_disk(new, lambda one: sync_directory(one.directory))
             self._on_disk(new, lambda one: self._compaction.moved(old, one))
-            self._checkpoint(new.directory, self._write_recovery_points)
-            self._checkpoint(new.directory, self._write_log_starts)
+            self._write_ends(new.directory)
         self._discard(old, "moved")
-        self._checkpoint(old.directory, self._write_recovery_points)
-        self._checkpoint(old.directory, self._write_log_starts)
+        self._write_ends(old.directory)
         if new is not None:
             self._withdraw(new)
             _log.info("moved", partition=new.partition, source=old.directory, destination=new.directory)
@@ -783,14 +790,20 @@ class LogManager:
     def _write_log_starts(self, directory: DataDirectory) -> None:
         directory.write(directory.log_starts, lambda: _log_starts(self._ends_in(directory)))
 
-    def _checkpoint(self, path: str, write: Callable[[DataDirectory], None]) -> None:
+    def _write_ends(self, path: str) -> bool:
+        recovery_points_written = self._checkpoint(path, self._write_recovery_points)
+        return self._checkpoint(path, self._write_log_starts) and recovery_points_written
+
+    def _checkpoint(self, path: str, write: Callable[[DataDirectory], None]) -> bool:
         directory = self._directories.get(path)
         if directory is None:
-            return
+            return False
         try:
             write(directory)
         except OSError as e:
             self.disk_error(path, e)
+            return False
+        return True
 
     # ---------------------------------------------------------------------------------- soon
 

@@ -5,11 +5,12 @@ Whatever fails, the next start finds every acknowledged record that was neither 
 on.
 """
 
+import contextlib
 import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -18,7 +19,7 @@ from pylog._native import Sys
 from pylog.checkpoint import RECOVERY_POINT_FILE, OffsetCheckpoint
 from pylog.clock import ManualClock
 from pylog.config import LogConfig
-from pylog.errors import KafkaError
+from pylog.errors import ErrorCode, KafkaError
 from pylog.log import Log
 from pylog.log_manager import LogManager, LogManagerConfig
 from pylog.records import NewRecord, RecordBatchBuilder, batches
@@ -168,7 +169,8 @@ class Life:
         target = found.info().log_end_offset - 4
         promised.end = min(promised.end, target)
         promised.start = min(promised.start, target)
-        manager.truncate({partition: target})
+        with contextlib.suppress(KafkaError):  # the checkpoints cannot be lowered, and nothing is cut
+            manager.truncate({partition: target})
         found = manager.get(partition)
         if found is not None:
             end = found.info().log_end_offset
@@ -253,3 +255,100 @@ def test_the_nth_call_of_c_fails(root: str, code: int, times: int) -> None:
     while one_life(root, None, (nth, code, times))[0]:
         nth += 1 + nth // 25
     assert nth > 100
+
+
+def filled(life: Life, system: Sys) -> tuple[LogManager, Log]:
+    """Two segments and more, all below the recovery point in the checkpoint; the log start is in the second one."""
+    manager = life.open(system)
+    log = manager.create(ONE, TOPIC_ID)
+    for _ in range(4):
+        life.append(manager, ONE)
+    log.flush(0)
+    segments = log.segments()
+    assert len(segments) > 3
+    log.set_start(segments[1].base_offset + 2)
+    manager.checkpoint_recovery_points()
+    manager.checkpoint_log_starts()
+    return manager, log
+
+
+def flip_a_byte(log: Log, offset: int, position: int) -> None:
+    base = max(segment.base_offset for segment in log.segments() if segment.base_offset <= offset)
+    with open(os.path.join(log.path, f"{base:020d}.log"), "r+b") as file:
+        file.seek(position)
+        byte = file.read(1)[0]
+        file.seek(position)
+        file.write(bytes([byte ^ 1]))
+
+
+@pytest.mark.parametrize("fully", [False, True])
+def test_what_follows_a_cut_is_checked_whatever_could_be_written(root: str, fully: bool) -> None:
+    """The disk is full from the nth call on. Where the log is cut at all, the next start compares what was written
+    behind the cut, though it lies below the old recovery point and, emptied, below the old log start."""
+    refused = cut = 0
+    for nth in range(1, 40):
+        life = Life(tempfile.mkdtemp(dir=root))
+        system = Sys()
+        manager, log = filled(life, system)
+        end = log.info().log_end_offset
+        target = 2 if fully else end - 4
+        disk = FaultyOs(life.path)
+        disk.fail(nth, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), FOR_EVER)
+        with replaced_in(disk, *MODULES):
+            try:
+                manager.truncate_fully(ONE, target) if fully else manager.truncate({ONE: target})
+            except KafkaError as e:
+                assert e.code == ErrorCode.KAFKA_STORAGE_ERROR
+                assert log.info().log_end_offset == end
+                refused += 1
+            else:
+                assert log.info().log_end_offset == target
+                cut += 1
+                position = log.segments()[-1].size_bytes
+                while log.info().log_end_offset < end + 10:
+                    life.append(manager, ONE)
+                flip_a_byte(log, target, position + 80)
+        manager.shutdown(clean=False)
+        manager = life.open(system)
+        found = manager.get(ONE)
+        assert found is not None and found.info().log_end_offset in ((target,) if cut else (end,))
+        manager.shutdown(clean=False)
+        system.close()
+        life.builder.close()
+        if disk.calls < nth:
+            break
+    assert refused > 3 and cut > 3
+
+
+def test_a_recovery_point_does_not_pass_an_epoch_that_the_file_does_not_know(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch begins while the file of epochs is written, and its first records are flushed with the rest."""
+    life = Life(root)
+    system = Sys()
+    manager = life.open(system)
+    log_file = manager.create(ONE, TOPIC_ID)
+    life.append(manager, ONE)
+    begun = log_file.info().log_end_offset
+    write = log.write_leader_epochs
+
+    def write_and_begin(path: str, epochs: Sequence[tuple[int, int]]) -> None:
+        write(path, epochs)
+        data = life.builder.build([NewRecord(0, None, b"x")], base_offset=begun, leader_epoch=3)
+        log_file.append(data, 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "write_leader_epochs", write_and_begin)
+        log_file.flush(0)
+    assert log_file.info().recovery_point == begun + 1
+    assert log_file.durable_ends() == (0, 0, begun)
+    manager.checkpoint_recovery_points()
+    manager.shutdown(clean=False)
+    manager = life.open(system)
+    found = manager.get(ONE)
+    assert found is not None and [entry.epoch for entry in found.epochs()] == [0, 3]
+    found.flush(0)
+    assert found.durable_ends() == (0, 0, begun + 1)
+    manager.shutdown(clean=False)
+    system.close()
+    life.builder.close()
