@@ -228,15 +228,14 @@ static plog_partition *find(const plog_engine *e, const plog_partition_arguments
   return find_number(e, a->partition);
 }
 
-static int32_t act_publish(plog_engine *e, void *arguments) {
-  const plog_partition_arguments *a = arguments;
-  plog_partition *p = find(e, a);
+static int32_t publish(plog_engine *e, int64_t number, const plog_partition_state *state) {
+  plog_partition *p = find_number(e, number);
   if (!p) return PLOG_E_CLOSED;
   if (!plog_list_empty(&p->dirty)) (void)plog__reactor_commit(e, p);
   bool ceased;
-  int32_t rc = plog__partition_publish(p, a->state, e->now_ms, &ceased);
+  int32_t rc = plog__partition_publish(p, state, e->now_ms, &ceased);
   if (rc) return rc;
-  if (a->state->role != PLOG_ROLE_FOLLOWER)
+  if (state->role != PLOG_ROLE_FOLLOWER)
     plog__fetcher_unfollow(p);
   else
     plog__fetcher_log_changed(p); /* it is asked for with its leader epoch */
@@ -250,9 +249,31 @@ static int32_t act_publish(plog_engine *e, void *arguments) {
   return 0;
 }
 
+typedef struct {
+  plog_publication *publications;
+  int32_t count;
+} plog_publish_arguments;
+
+static int32_t act_publish(plog_engine *e, void *arguments) {
+  const plog_publish_arguments *a = arguments;
+  for (int32_t i = 0; i < a->count; i++) {
+    plog_publication *each = &a->publications[i];
+    each->rc = publish(e, each->partition, each->state);
+  }
+  return 0;
+}
+
+void plog_engine_publish_all(plog_engine *e, plog_publication *publications, int32_t count) {
+  for (int32_t at = 0; at < count; at += PARTITIONS_PER_COMMAND) {
+    plog_publish_arguments a = {publications + at, PLOG_MIN(count - at, PARTITIONS_PER_COMMAND)};
+    (void)plog__command_run(e, act_publish, &a);
+  }
+}
+
 int32_t plog_engine_publish(plog_engine *e, int64_t partition, const plog_partition_state *state) {
-  plog_partition_arguments a = {.partition = partition, .state = state};
-  return plog__command_run(e, act_publish, &a);
+  plog_publication publication = {.partition = partition, .state = state};
+  plog_engine_publish_all(e, &publication, 1);
+  return publication.rc;
 }
 
 typedef struct {

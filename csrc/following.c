@@ -116,9 +116,7 @@ void plog_engine_unfollow(plog_engine *e, const int64_t *partitions, int32_t cou
 /* ------------------------------------------------------------------------------------------------ followers */
 
 typedef struct {
-  int64_t partition;
-  plog_replica_info *out;
-  int32_t capacity;
+  plog_replica_list *lists;
   int32_t count;
 } plog_replicas_arguments;
 
@@ -136,21 +134,34 @@ static void describe_replica(const plog_engine *e, const plog_partition *p, cons
                              .broker_epoch = r->broker_epoch};
 }
 
-static int32_t act_replicas(plog_engine *e, void *arguments) {
-  plog_replicas_arguments *a = arguments;
-  const plog_partition *p = find_partition(e, a->partition);
+static int32_t list_replicas(const plog_engine *e, plog_replica_list *list) {
+  const plog_partition *p = find_partition(e, list->partition);
   if (!p) return PLOG_E_CLOSED;
   if (plog__partition_role(p) != PLOG_ROLE_LEADER) return PLOG_NOT_LEADER_OR_FOLLOWER;
-  a->count = p->replicas_count;
-  for (int32_t i = 0; i < PLOG_MIN(a->count, a->capacity); i++) describe_replica(e, p, &p->replicas[i], &a->out[i]);
+  list->count = p->replicas_count;
+  for (int32_t i = 0; i < PLOG_MIN(list->count, list->capacity); i++)
+    describe_replica(e, p, &p->replicas[i], &list->out[i]);
   return 0;
 }
 
+static int32_t act_replicas(plog_engine *e, void *arguments) {
+  const plog_replicas_arguments *a = arguments;
+  for (int32_t i = 0; i < a->count; i++) a->lists[i].rc = list_replicas(e, &a->lists[i]);
+  return 0;
+}
+
+void plog_engine_replicas_of(plog_engine *e, plog_replica_list *lists, int32_t count) {
+  for (int32_t at = 0; at < count; at += PARTITIONS_PER_COMMAND) {
+    plog_replicas_arguments a = {lists + at, PLOG_MIN(count - at, PARTITIONS_PER_COMMAND)};
+    (void)plog__command_run(e, act_replicas, &a);
+  }
+}
+
 int32_t plog_engine_replicas(plog_engine *e, int64_t partition, plog_replica_info *out, int32_t capacity, int32_t *count) {
-  plog_replicas_arguments a = {partition, out, capacity, 0};
-  int32_t rc = plog__command_run(e, act_replicas, &a);
-  if (rc == 0) *count = a.count;
-  return rc;
+  plog_replica_list list = {.partition = partition, .out = out, .capacity = capacity};
+  plog_engine_replicas_of(e, &list, 1);
+  if (list.rc == 0) *count = list.count;
+  return list.rc;
 }
 
 static int32_t act_mark_throttled(plog_engine *e, void *arguments) {

@@ -722,6 +722,17 @@ typedef struct {
 void plog_engine_add_partitions(plog_engine *e, plog_hosting *hostings, int32_t count);
 /** any; returns when the reactor has taken it up */
 int32_t plog_engine_publish(plog_engine *e, int64_t partition, const plog_partition_state *state);
+
+/** What is true of one of many partitions. */
+typedef struct {
+  int64_t partition;
+  const plog_partition_state *state;
+  int32_t rc; /* out: what plog_engine_publish says */
+  int32_t reserved;
+} plog_publication;
+
+/** The same for many, each for itself: requests that wait for some of them look again once per some hundreds. any */
+void plog_engine_publish_all(plog_engine *e, plog_publication *publications, int32_t count);
 /**
  * Stop hosting: parked requests are answered with `error`, later ones get UNKNOWN_TOPIC_OR_PARTITION (or UNKNOWN_TOPIC_ID),
  * slices in flight are finished from files still open. *out_log: the caller's again. any
@@ -908,6 +919,18 @@ typedef struct {
 /** The replicas of a partition that is led here, as many as fit; *count: how many there are. Its own entry has the log's ends.
     PLOG_NOT_LEADER_OR_FOLLOWER. any */
 int32_t plog_engine_replicas(plog_engine *e, int64_t partition, plog_replica_info *out, int32_t capacity, int32_t *count);
+
+/** The replicas of one of many partitions: what plog_engine_replicas takes, and what it says. */
+typedef struct {
+  int64_t partition;
+  plog_replica_info *out;
+  int32_t capacity;
+  int32_t count; /* out */
+  int32_t rc;    /* out */
+  int32_t reserved;
+} plog_replica_list;
+/** any */
+void plog_engine_replicas_of(plog_engine *e, plog_replica_list *lists, int32_t count);
 
 #define PLOG_THROTTLED_LEADING 1   /* leader.replication.throttled.replicas names this replica */
 #define PLOG_THROTTLED_FOLLOWING 2 /* follower.replication.throttled.replicas does */

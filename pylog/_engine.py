@@ -320,8 +320,19 @@ class Engine:
 
     def publish(self, partition: int, state: PartitionState) -> None:
         """Tell the engine what is true of a partition now; in force when this returns."""
+        self.publish_all([(partition, state)])
+
+    def publish_all(self, states: Sequence[tuple[int, PartitionState]]) -> None:
+        """The same for many partitions. Raises for the first that is not taken up, when all others are."""
+        publications = ffi.new("plog_publication[]", len(states))
         structs = _StateStructs()
-        _check_partition(lib.plog_engine_publish(self.pointer, partition, structs.of(state)), partition)
+        for publication, (partition, state) in zip(publications, states, strict=True):
+            publication.partition = partition
+            publication.state = structs.of(state)
+        lib.plog_engine_publish_all(self.pointer, publications, len(states))
+        for publication in publications:
+            if publication.rc:
+                _check_partition(publication.rc, publication.partition)
 
     def remove_partition(self, partition: int, error: int) -> Log:
         """Stop hosting: whoever waits gets error. The log is the caller's again."""
@@ -577,17 +588,27 @@ class Engine:
 
     def replicas(self, partition: int) -> list[ReplicaInfo]:
         """All replicas of a partition that is led here, its own included. NOT_LEADER_OR_FOLLOWER."""
-        capacity, count = 8, ffi.new("int32_t *")
+        (found,) = self.replicas_of([partition])
+        if found is None:
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        return found
+
+    def replicas_of(self, partitions: Sequence[int]) -> list[list[ReplicaInfo] | None]:
+        """The replicas of many partitions, their own included; None for one that is not led here, or not
+        hosted any more."""
+        capacity = 8
         while True:
-            out = ffi.new("plog_replica_info[]", capacity)
-            _check_partition(lib.plog_engine_replicas(self.pointer, partition, out, capacity, count), partition)
-            if count[0] <= capacity:
-                break
-            capacity = count[0]
-        return [
-            ReplicaInfo(r.broker_id, r.in_isr != 0, r.joining != 0, r.log_end, r.log_start, r.lag_ms, r.broker_epoch)
-            for r in out[0 : count[0]]
-        ]
+            lists = ffi.new("plog_replica_list[]", len(partitions))
+            room = ffi.new("plog_replica_info[]", capacity * len(partitions))
+            for at, partition in enumerate(partitions):
+                lists[at].partition = partition
+                lists[at].out = room + at * capacity
+                lists[at].capacity = capacity
+            lib.plog_engine_replicas_of(self.pointer, lists, len(partitions))
+            most = max([each.count for each in lists], default=0)
+            if most <= capacity:
+                return [_replicas(each) for each in lists]
+            capacity = most
 
     def mark_throttled(self, partitions: Sequence[int], *, leading: bool, following: bool) -> None:
         """Which of the replication rates bind these partitions from now on."""
@@ -656,6 +677,15 @@ class _StateStructs:
         struct = ffi.new("plog_partition_state *", fields)
         self._alive += (replicas, isr, joining, struct)
         return struct
+
+
+def _replicas(told: Any) -> list[ReplicaInfo] | None:
+    if told.rc:
+        return None
+    return [
+        ReplicaInfo(r.broker_id, r.in_isr != 0, r.joining != 0, r.log_end, r.log_start, r.lag_ms, r.broker_epoch)
+        for r in told.out[0 : told.count]
+    ]
 
 
 def _take(engine: Any, up: Any) -> Upcall:

@@ -54,8 +54,8 @@ class PublishedIsr(NamedTuple):
 class IsrKeeper:
     """lag_max_ms: replica.lag.time.max.ms. send: pass a request on to the controller, in a version that it knows
     (`alter_partition.newest_version`, `in_version`), and call `on_answer` once, with None when there will be no answer.
-    publish: tell the data plane, also when nothing has changed. replicas: as the data plane sees them; none when the
-    partition is not led there. may_join: the broker is alive as far as we know."""
+    publish: tell the data plane, also when nothing has changed. replicas: of each partition as the data plane sees
+    them; none when it is not led there. may_join: the broker is alive as far as we know."""
 
     def __init__(
         self,
@@ -63,8 +63,8 @@ class IsrKeeper:
         lag_max_ms: int,
         *,
         send: Callable[[m.AlterPartitionRequest, OnAnswer], None],
-        publish: Callable[[TopicPartition, PublishedIsr], None],
-        replicas: Callable[[TopicPartition], Sequence[Replica]],
+        publish: Callable[[Sequence[tuple[TopicPartition, PublishedIsr]]], None],
+        replicas: Callable[[Sequence[TopicPartition]], Sequence[Sequence[Replica]]],
         may_join: Callable[[int], bool],
         broker_epoch: Callable[[], int],
         now_ms: Callable[[], int],
@@ -74,7 +74,7 @@ class IsrKeeper:
         self._broker_id = broker_id
         self._lag_max_ms = lag_max_ms
         self._send = send
-        self._publish_isr = publish
+        self._publish_all = publish
         self._replicas = replicas
         self._may_join = may_join
         self._broker_epoch = broker_epoch
@@ -85,6 +85,9 @@ class IsrKeeper:
         self._led: dict[TopicPartition, Isr] = {}
         self._told_behind: dict[TopicPartition, set[int]] = {}  # of all partitions to be looked at this turn
         self._recheck: dict[TopicPartition, int] = {}
+        self._unpublished: dict[
+            TopicPartition, PublishedIsr
+        ] = {}  # nothing is asked for, and no turn ends, before they are
         self._requests = 0
         self._log = Logger(f"IsrKeeper broker={broker_id}")
         self._lines = GroupedLog(f"IsrKeeper broker={broker_id}", post)
@@ -107,6 +110,7 @@ class IsrKeeper:
         self._led.pop(partition, None)
         self._told_behind.pop(partition, None)
         self._recheck.pop(partition, None)
+        self._unpublished.pop(partition, None)
         self._changes.drop(partition)
 
     def published(self, partition: TopicPartition) -> PublishedIsr | None:
@@ -135,6 +139,7 @@ class IsrKeeper:
         """Brokers came or went: those that could not join may be able to now."""
         for partition in list(self._recheck):
             self._tell_anew(partition)
+        self._publish_changed()
         self._arm()
 
     def timer(self) -> None:
@@ -147,15 +152,15 @@ class IsrKeeper:
     def _look(self) -> None:
         """At all that this turn has told of."""
         told, self._told_behind = self._told_behind, {}
-        for partition, behind in told.items():
-            isr = self._led.get(partition)
-            if isr is not None and isr.pending is None:
-                self._look_at(isr, behind)
+        led = [self._led[partition] for partition in told if partition in self._led]
+        free = [isr for isr in led if isr.pending is None]
+        all_replicas = self._replicas([isr.state.partition for isr in free])
+        for isr, replicas in zip(free, all_replicas, strict=True):
+            self._look_at(isr, replicas, told[isr.state.partition])
         self._send_changes()
 
-    def _look_at(self, isr: Isr, told_behind: set[int]) -> None:
+    def _look_at(self, isr: Isr, replicas: Sequence[Replica], told_behind: set[int]) -> None:
         partition = isr.state.partition
-        replicas = self._replicas(partition)
         change = isr.shrink(replicas, told_behind, self._now_ms()) or isr.expand(replicas, self._may_join)
         if change is None:
             self._recheck.setdefault(partition, self._now_ms() + RECHECK_MS)
@@ -169,6 +174,7 @@ class IsrKeeper:
     # ------------------------------------------------------------------------------------------------- answers
 
     def _send_changes(self) -> None:
+        self._publish_changed()
         request = self._changes.request(self._broker_epoch(), self._now_ms())
         if request is not None:
             self._requests += 1
@@ -216,7 +222,12 @@ class IsrKeeper:
             self._publish(isr)
 
     def _publish(self, isr: Isr) -> None:
-        self._publish_isr(isr.state.partition, PublishedIsr(isr.committed, isr.joining))
+        self._unpublished[isr.state.partition] = PublishedIsr(isr.committed, isr.joining)
+
+    def _publish_changed(self) -> None:
+        changed, self._unpublished = self._unpublished, {}
+        if changed:
+            self._publish_all(list(changed.items()))
 
     def _arm(self) -> None:
         due_ms = self._changes.due_ms()

@@ -29,6 +29,7 @@ from pylog.typed import TYPE_CHECKING, Final
 from pylog.types import TopicPartition
 
 if TYPE_CHECKING:
+    from cluster.broker.isr_keeper import PublishedIsr
     from pylog._engine import Engine, EnginePartitionInfo, ReplicaInfo
     from pylog._native import NativeError, ProducerInfo
     from pylog.config import LogConfig
@@ -194,6 +195,7 @@ class ReplicaManager:
         """
         failed: list[tuple[TopicPartition, KafkaError]] = []
         fresh: list[tuple[Hosting, Log]] = []
+        changed: list[tuple[HostedPartition, PartitionState]] = []
         for topic in topics:
             states = _States(self._broker_id, topic, self._config_of(topic.name), high_watermarks or {})
             missing = []
@@ -201,7 +203,7 @@ class ReplicaManager:
                 hosted = self._hosted.get((topic.name, partition.partition))
                 if hosted is not None:
                     if hosted.state != states.of(partition):
-                        self._publish(hosted, states.of(partition))
+                        changed.append((hosted, states.of(partition)))
                 elif self._broker_id in partition.replicas and (topic.name, partition.partition) not in self._offline:
                     missing.append(partition)
             if known and missing and self._logs.offline_directories():
@@ -213,6 +215,7 @@ class ReplicaManager:
                     continue
                 hosting = Hosting(topic.name, topic.topic_id, partition.partition, log.native, states.of(partition))
                 fresh.append((hosting, log))
+        self._publish(changed)
         numbers = self._engine.add_partitions([hosting for hosting, _ in fresh])
         for (hosting, log), number in zip(fresh, numbers, strict=True):
             if isinstance(number, int):
@@ -252,9 +255,11 @@ class ReplicaManager:
         )
         return topic._replace(partitions=partitions)
 
-    def _publish(self, hosted: HostedPartition, state: PartitionState) -> None:
-        self._engine.publish(hosted.number, state)
-        hosted.state = state
+    def _publish(self, changed: Sequence[tuple[HostedPartition, PartitionState]]) -> None:
+        """Together: who waits for any of them looks again once, not once for each."""
+        self._engine.publish_all([(hosted.number, state) for hosted, state in changed])
+        for hosted, state in changed:
+            hosted.state = state
 
     def _take_in(self, log: Log, number: int, state: PartitionState) -> None:
         log.host(HostedOwner(self._engine, number))
@@ -267,17 +272,18 @@ class ReplicaManager:
         """The topic's settings changed: logs and data plane take them up."""
         self._logs.configure_topic(topic.name)
         states = _States(self._broker_id, topic, self._config_of(topic.name), {})
-        for partition in topic.partitions:
-            hosted = self._hosted.get((topic.name, partition.partition))
-            if hosted is not None:
-                self._publish(hosted, states.configured(hosted.state))
+        found = [self._hosted.get((topic.name, partition.partition)) for partition in topic.partitions]
+        self._publish([(hosted, states.configured(hosted.state)) for hosted in found if hosted is not None])
 
-    def publish_isr(self, partition: TopicPartition, isr: Sequence[int], joining: Sequence[int]) -> None:
-        """The ISR of a partition that we lead is this now, and these are asked to be taken in."""
-        hosted = self._hosted.get((partition.topic, partition.partition))
-        if hosted is not None and hosted.leads:
-            state = hosted.state._replace(isr=tuple(isr), joining=tuple(joining), high_watermark=_FROM_THE_LOG)
-            self._publish(hosted, state)
+    def publish_isrs(self, isrs: Sequence[tuple[TopicPartition, PublishedIsr]]) -> None:
+        """The ISRs of partitions that we lead are these now, and these are asked to be taken in."""
+        changed: list[tuple[HostedPartition, PartitionState]] = []
+        for partition, (isr, joining) in isrs:
+            hosted = self._hosted.get((partition.topic, partition.partition))
+            if hosted is not None and hosted.leads:
+                state = hosted.state._replace(isr=isr, joining=joining, high_watermark=_FROM_THE_LOG)
+                changed.append((hosted, state))
+        self._publish(changed)
 
     def delete(self, partitions: Sequence[TopicPartition]) -> None:
         """Delete logs, hosted or not: a deletion that was cut short is finished before anything is hosted. Raises
@@ -344,15 +350,15 @@ class ReplicaManager:
         """Its data directory has failed."""
         return (partition.topic, partition.partition) in self._offline
 
-    def followers(self, partition: TopicPartition) -> Sequence[ReplicaInfo]:
-        """The replicas of a partition that we lead, as they are now; nothing when we do not lead it."""
-        hosted = self._hosted.get((partition.topic, partition.partition))
-        if hosted is None or not hosted.leads:
-            return ()
-        try:
-            return self._engine.replicas(hosted.number)
-        except KafkaError:
-            return ()  # it ceases to lead in this turn
+    def followers(self, partitions: Sequence[TopicPartition]) -> list[Sequence[ReplicaInfo]]:
+        """The replicas of partitions that we lead, as they are now; nothing where we do not lead."""
+        led = [
+            None if hosted is None or not hosted.leads else hosted.number
+            for hosted in [self._hosted.get((partition.topic, partition.partition)) for partition in partitions]
+        ]
+        numbers = [number for number in led if number is not None]
+        told = dict(zip(numbers, self._engine.replicas_of(numbers), strict=True))
+        return [(number is not None and told[number]) or () for number in led]  # None: it ceases to lead in this turn
 
     def followed_log(self, partition: TopicPartition) -> FollowedLog | None:
         """The log of a partition that we host, as whoever follows cuts it."""

@@ -58,7 +58,7 @@ class Replication:
             broker.broker_id,
             config.int("replica.lag.time.max.ms"),
             send=self._alter_partition,
-            publish=lambda name, it: broker.replicas.publish_isr(name, it.isr, it.joining),
+            publish=broker.replicas.publish_isrs,
             replicas=broker.replicas.followers,
             may_join=lambda broker_id: broker_id in broker.metadata.brokers,
             broker_epoch=lambda: int(member.broker_epoch),

@@ -47,7 +47,7 @@ from pylog._engine import (
     Upcall,
 )
 from pylog._native import INT64_MAX, Log, LogSettings, Sys
-from pylog.errors import ErrorCode, KafkaError
+from pylog.errors import ErrorCode
 from pylog.records import NewRecord, RecordBatchBuilder, batches
 from pylog.types import TopicPartition
 
@@ -112,7 +112,7 @@ class LiveNode:
             self.id,
             LAG_MS,
             send=self._cluster.alter_partition,
-            publish=self._publish_isr,
+            publish=self._publish_isrs,
             replicas=self._replicas,
             may_join=lambda broker_id: self._cluster.nodes[broker_id].up,
             broker_epoch=lambda: self.id,
@@ -245,14 +245,12 @@ class LiveNode:
         self.state = state
         self.engine.publish(self.number, state)
 
-    def _publish_isr(self, _: TopicPartition, isr: PublishedIsr) -> None:
-        self._publish(self.state._replace(isr=isr.isr, joining=isr.joining))
+    def _publish_isrs(self, isrs: Sequence[tuple[TopicPartition, PublishedIsr]]) -> None:
+        for _, isr in isrs:
+            self._publish(self.state._replace(isr=isr.isr, joining=isr.joining))
 
-    def _replicas(self, _: TopicPartition) -> list[ReplicaInfo]:
-        try:
-            return self.engine.replicas(self.number)
-        except KafkaError:
-            return []
+    def _replicas(self, partitions: Sequence[TopicPartition]) -> list[list[ReplicaInfo]]:
+        return [found or [] for found in self.engine.replicas_of([self.number] * len(partitions))]
 
     def _open_fetcher(self, address: FetcherAddress) -> int:
         return self.engine.open_fetcher(
