@@ -186,7 +186,7 @@ static plog_followed *find_followed(const plog_fetcher *f, const plog_fetch_answ
                                          : plog__topics_by_name(topics, in->topic_name.data, in->topic_name.size_bytes);
   plog_partition *p = plog__topic_partition(topic, in->index);
   plog_followed *followed = p ? p->followed : NULL;
-  return followed && followed->fetcher == f && followed->in_session ? followed : NULL;
+  return followed && followed->fetcher == f ? followed : NULL;
 }
 
 static void pause(plog_followed *followed, int32_t error, int64_t a, int64_t b) {
@@ -283,13 +283,20 @@ static void take_records(plog_fetcher *f, plog_followed *followed, const plog_fe
     pause(followed, error == PLOG_OFFSET_OUT_OF_RANGE ? PLOG_INVALID_RECORD : error, 1, 0);
 }
 
+/* What comes for it is about the log as it is: what was asked would be asked again. */
+static bool is_answer_to(const plog_followed *followed) {
+  const plog_partition *p = followed->partition;
+  return followed->in_session && followed->state == PLOG_FOLLOW_ASKED &&
+         followed->asked.leader_epoch == plog__partition_leader_epoch(p) && followed->asked.offset == plog__log_end(p->log);
+}
+
 static void take_partition(plog_fetcher *f, const plog_fetch_answer_partition *in) {
   plog_followed *followed = find_followed(f, in);
-  if (!followed || followed->state != PLOG_FOLLOW_ASKED) return;
-  const plog_partition *p = followed->partition;
-  bool same_epoch = followed->asked.leader_epoch == plog__partition_leader_epoch(p);
-  if (!same_epoch || followed->asked.offset != plog__log_end(p->log)) {
-    plog__follow_changed(&f->session, followed); /* things have moved on since it was asked */
+  if (!followed) return;
+  if (!is_answer_to(followed)) {
+    /* things have moved on since it was asked; what the leader has told now it would not tell again in this session */
+    plog__follow_doubt(&f->session);
+    plog__follow_changed(&f->session, followed);
     return;
   }
   if (in->error == PLOG_OFFSET_OUT_OF_RANGE || in->error == PLOG_FENCED_LEADER_EPOCH)

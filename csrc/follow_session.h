@@ -4,7 +4,7 @@
  * A full request names every partition that can be asked for; when the leader makes a session of it, later ones name only what is
  * different, and what is to be forgotten. What stays true while a session stands: the partitions marked in_session, with what was
  * asked last, are those that the leader has in it. Whatever leaves that in doubt (an error of the whole request, a connection that
- * was lost) makes the next request a full one, which ends the old session.
+ * was lost, news that came too late to be taken) makes the next request a full one, which ends the old session.
  */
 #ifndef PLOG_FOLLOW_SESSION_H
 #define PLOG_FOLLOW_SESSION_H

@@ -513,6 +513,30 @@ static void too_late(void) {
   end();
 }
 
+/* News for a partition that was followed anew meanwhile is not taken; so that it is told again, the session begins anew. */
+static void news_that_are_lost(void) {
+  begin(2, 30000);
+  request q = receive_request();
+  batch b = make_batch(0, 3, 1);
+  told list[] = {of_batch(&b, 0), {.index = 1}};
+  answer(&q, 0, 77, list, 2);
+  q = receive_request();
+  CHECK_EQ(q.session_epoch, 1);
+  plog_engine_unfollow(two.engine, two.partitions, 1);
+  node_follow(&two, fetcher);
+  told moved = {.high_watermark = 3};
+  answer(&q, 0, 77, &moved, 1);
+  q = receive_request();
+  CHECK_EQ(q.session_id, 77);
+  CHECK_EQ(q.session_epoch, 0);
+  CHECK_EQ(q.count, 2);
+  CHECK_EQ(node_info(&two, 0).high_watermark, 0);
+  told all[] = {moved, {.index = 1}};
+  answer(&q, 0, 78, all, 2);
+  node_await(&two, 0, 3);
+  end();
+}
+
 int main(void) {
   RUN(sessions);
   RUN(errors);
@@ -523,5 +547,6 @@ int main(void) {
   RUN(uninvited);
   RUN(silence);
   RUN(too_late);
+  RUN(news_that_are_lost);
   return 0;
 }
