@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from cluster.broker.peer import Peer, PeerError
+from cluster.broker.peer import CONNECT_AGAIN_MS, Peer, PeerError
 from cluster.model import Broker
 from cluster.protocol.errors import EncodeError
 from cluster.protocol.message import Message
@@ -42,7 +42,7 @@ class Channel:
     def __init__(self, host: str, port: int, broker: Broker, own_id: int, timeout_ms: int, answered: Answered) -> None:
         """`answered`: told each request with its answer, on the channel's thread."""
         self._broker = broker
-        self._peer = Peer(host, port, str(own_id), timeout_ms)
+        self._peer = Peer(host, port, str(own_id), timeout_ms, connect_timeout_ms=min(timeout_ms, CONNECT_AGAIN_MS))
         self._answered = answered
         self._queue: deque[tuple[int, Message]] = deque()
         self._changed = threading.Condition()

@@ -2,16 +2,19 @@
 
 What stays true: one request is under way at a time, in the order in which they were asked; one that got no answer, or
 from a broker that is not the controller any more, is sent again to whoever is, until it is answered or the client is
-stopped. Answers are given to their askers on the control thread.
+stopped. A controller that hangs is waited for only while it is the controller as far as we know. Answers are given to
+their askers on the control thread.
 """
 
 from __future__ import annotations
 
+import select
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
-from cluster.broker.peer import Peer, PeerError
+from cluster.broker.peer import CONNECT_AGAIN_MS, Peer, PeerError
 from cluster.protocol.message import Message
 from cluster.protocol.messages import ControlledShutdownRequest, ControlledShutdownResponse
 from pylog.errors import ErrorCode
@@ -22,6 +25,7 @@ from pylog.types import TopicPartition
 
 Address = tuple[str, int]
 _BACKOFF_S: Final = 0.05
+_LOOK_MS: Final = 100  # how often to look, while an answer is awaited, whether it may still come
 
 
 class _Asked(NamedTuple):
@@ -89,8 +93,8 @@ class ControllerClient:
             try:
                 peer = self._connect()
                 if peer is not None:
-                    response = peer.request(asked.message, asked.answer, versions=asked.versions)
-                    if getattr(response, "error_code", None) != ErrorCode.NOT_CONTROLLER:
+                    response = self._request(peer, asked)
+                    if response is not None and getattr(response, "error_code", None) != ErrorCode.NOT_CONTROLLER:
                         return response
                     self._let_go()
             except (PeerError, OSError) as error:
@@ -103,13 +107,29 @@ class ControllerClient:
                     self._changed.wait(_BACKOFF_S)
         return None
 
+    def _request(self, peer: Peer, asked: _Asked) -> Message | None:
+        """The answer; None when somebody else is the controller before it has come. Raises PeerError."""
+        pending = peer.send(asked.message, asked.answer, versions=asked.versions)
+        deadline = time.monotonic() + self._timeout_ms / 1000
+        poll = select.poll()
+        poll.register(peer, select.POLLIN)
+        while not poll.poll(_LOOK_MS) and time.monotonic() < deadline:
+            if self._stopping or self._find() not in (None, self._address):
+                return None
+        return peer.receive(pending, timeout_ms=max(0, int((deadline - time.monotonic()) * 1000)))
+
     def _connect(self) -> Peer | None:
         """A connection to who is the controller now; None while nobody is known to be."""
         address = self._find()
         if address != self._address:
             self._let_go()
         if address is not None and self._peer is None:
-            self._peer = Peer(*address, f"broker-{self._own_id}-to-controller", self._timeout_ms)
+            self._peer = Peer(
+                *address,
+                f"broker-{self._own_id}-to-controller",
+                self._timeout_ms,
+                connect_timeout_ms=min(self._timeout_ms, CONNECT_AGAIN_MS),
+            )
             self._address = address
             self._peer.connect()
         return self._peer

@@ -3,7 +3,8 @@
 What stays true: an event is handled to its end before the next begins; a step that fails because another controller was
 elected, or because the session is over, is thrown into the machine, which then forgets what it knows; after an
 exception that nobody expected the machine has given up its office, so that another broker (or this one) begins afresh.
-Every broker of a cluster has this thread; where it is not the controller it waits for /controller to go.
+A machine that had to forget its term while the session lives still holds the office in the tree, so that session is to
+end. Every broker of a cluster has this thread; where it is not the controller it waits for /controller to go.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cluster.controller.controller import Controller
 from cluster.controller.events import Answered, Event, SessionExpired, ShuttingDown, Startup, TimerFired
 from cluster.controller.settings import Settings
 from cluster.effects import CancelTimer, Note, Reply, SetTimer
+from cluster.metadata.store import SessionExpired as Over
 from cluster.model import Broker, EndPoint
 from cluster.protocol.message import Message
 from pylog.logger import Logger
@@ -30,7 +32,8 @@ _CHANNEL_END_S: Final = 0.2  # one that waits for an answer ends with the proces
 
 
 class ControllerThread:
-    """`reply`: where answers to requests go; called on this thread."""
+    """`reply`: where answers to requests go; `session_failed`: the tree cannot be used, though the session is not over.
+    Both are called on this thread."""
 
     def __init__(
         self,
@@ -38,12 +41,14 @@ class ControllerThread:
         now_ms: Callable[[], int],
         reply: Callable[[Hashable, object], None],
         socket_timeout_ms: int,
+        session_failed: Callable[[], None],
     ) -> None:
         self.machine = Controller(settings)
         self._settings = settings
         self._now_ms = now_ms
         self._reply = reply
         self._socket_timeout_ms = socket_timeout_ms
+        self._session_failed = session_failed
         self._store: ControllerStore | None = None
         self._channels: dict[int, Channel] = {}
         self._events: deque[Event] = deque()
@@ -119,16 +124,20 @@ class ControllerThread:
         run = self.machine.handle(event, self._now_ms())
         result: object = None
         failure: Exception | None = None
+        useless = False
         while True:
             try:
                 step = run.send(result) if failure is None else run.throw(failure)
             except StopIteration:
-                return
+                break
             result, failure = None, None
             try:
                 result = self._carry_out(step)
             except (steps.ControllerMoved, steps.StoreUnavailable) as error:
                 failure = error
+                useless |= isinstance(error, steps.StoreUnavailable) and not isinstance(error.__cause__, Over)
+        if useless:
+            self._session_failed()
 
     # ------------------------------------------------------------------------------------------------- steps
 

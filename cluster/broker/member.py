@@ -2,7 +2,8 @@
 
 What stays true:
 - there is one session at a time; when it is over, all that hung on it (registration, controller's place, watches) is
-  given up here before a new one is opened, and the broker registers again under a new broker epoch;
+  given up here before a new one is opened, and the broker registers again under a new broker epoch; this is tried until
+  it is done, whatever is met, and a session that was not enough for it is closed before the next one;
 - while no session can be had the broker goes on as it is: what it leads it serves, what it follows it fetches;
 - what the tree says of settings is taken up on the control thread, read before that on another one.
 
@@ -16,6 +17,7 @@ import socket
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from cluster.broker.controller_client import ControllerClient, shut_down_controlled
 from cluster.broker.controller_store import ControllerStore
@@ -60,6 +62,7 @@ class Member:
         self._endpoints: tuple[EndPoint, ...] = ()
         self._last_change = ""
         self._topic_settings: dict[str, dict[str, str]] = {}
+        self._sessions = 0
         self.broker_epoch = BrokerEpoch(-1)
         self.store = self._connect()
 
@@ -69,12 +72,13 @@ class Member:
         connect = config.str("zookeeper.connect")
         session_timeout_ms = config.int("zookeeper.session.timeout.ms")
         connection_timeout_ms = config.optional_int("zookeeper.connection.timeout.ms")
+        self._sessions += 1
         return ZooKeeperStore(
             connect,
             session_timeout_ms=session_timeout_ms,
             connection_timeout_ms=session_timeout_ms if connection_timeout_ms is None else connection_timeout_ms,
             max_in_flight=config.int("zookeeper.max.in.flight.requests"),
-            on_session=self._session_changed,
+            on_session=partial(self._session_changed, self._sessions),
         )
 
     # ------------------------------------------------------------------------------------------------- life
@@ -95,12 +99,14 @@ class Member:
             broker.now_ms,
             self._answer,
             broker.config.int("controller.socket.timeout.ms"),
+            self._session_failed,
         )
         self._joined = True
         broker.replicas.checkpointed = broker.logs.read_high_watermarks()
-        self._register()
-        self._watch_settings()
-        self.controller.start(self._controller_store())
+        with self._guard:  # whoever finds the session to be over waits until there is something to renew
+            self._register()
+            self._watch_settings()
+            self.controller.start(self._controller_store())
 
     def wait_for_controller(self) -> None:
         """Until a controller has told us of the cluster, as long as that takes no longer than an election should."""
@@ -175,22 +181,32 @@ class Member:
             feature_version=forms.feature.version,
         )
 
-    def _session_changed(self, state: SessionState) -> None:
+    def _session_changed(self, session: int, state: SessionState) -> None:
         """On the store's thread."""
         if state is SessionState.EXPIRED and not self._stopping.is_set():
             self._log.warn("session with ZooKeeper is over, opening another one")
-            self.on_tree(self._renew)
+            self.on_tree(partial(self._renew, session))
         elif state is SessionState.SUSPENDED:
             self._log.warn("connection to ZooKeeper is lost")
         elif state is SessionState.CONNECTED:
             self._log.info("connected to ZooKeeper")
 
-    def _renew(self) -> None:
-        """Another session, another registration. A thread of the tree."""
+    def _session_failed(self) -> None:
+        """It lives, and the controller could not do its work with it: the next one, of whichever broker, may be better.
+        The controller's thread."""
+        self._log.warn("session with ZooKeeper is of no use to the controller, opening another one")
+        self.on_tree(partial(self._renew, self._sessions))
+
+    def _renew(self, session: int) -> None:
+        """Another session in place of this one, another registration. A thread of the tree."""
         with self._guard:
+            if session != self._sessions:
+                return  # it ended while it was being taken up, and was replaced then
             self.controller.post(events.SessionExpired())
-            self.store.close()
-            while not self._stopping.is_set():
+            while True:
+                self.store.close()
+                if self._stopping.is_set():
+                    return
                 try:
                     self.store = self._connect()
                     self._register()
@@ -198,9 +214,10 @@ class Member:
                     break
                 except (StoreError, OSError) as error:
                     self._log.warn("no session with ZooKeeper yet, trying again", why=error)
-                    self._stopping.wait(_RENEW_BACKOFF_S)
-            else:
-                return
+                except Exception:  # without a registration we are nobody: nothing is worth to stay so
+                    self._broker.loop.failures += 1
+                    self._log.exception("not registered again, trying once more")
+                self._stopping.wait(_RENEW_BACKOFF_S)
             self._log.info("registered again", broker_epoch=self.broker_epoch)
             self._broker.loop.post(self.replication.brokers_changed)  # leaders are to know our new epoch
             self.controller.use(self._controller_store())

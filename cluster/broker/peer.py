@@ -34,6 +34,9 @@ from cluster.protocol.wire import skip_tags
 from pylog.errors import ErrorCode
 
 DEFAULT_MAX_ANSWER_BYTES = 256 << 20
+#: For `connect_timeout_ms` of one who tries until it is answered: a try that hangs, because the other machine was cut
+#: off, is to be given up soon, for the next one may come through, or go to somebody else.
+CONNECT_AGAIN_MS = 2000
 
 # The newest version whose refusal every broker since 0.10 words in a way we can read.
 _API_VERSIONS_VERSION = 3
@@ -88,7 +91,8 @@ class Pending(Generic[R]):
 
 
 class Peer:
-    """One connection. `timeout_ms`: for connecting, and for each request that names no time of its own."""
+    """One connection. `timeout_ms`: for connecting, unless that has a time of its own, and for each request that names
+    none."""
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class Peer:
         client_id: str,
         timeout_ms: int,
         *,
+        connect_timeout_ms: int | None = None,
         max_answer_bytes: int = DEFAULT_MAX_ANSWER_BYTES,
     ) -> None:
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -106,6 +111,7 @@ class Peer:
         encoded_id = client_id.encode()
         self._client_id = struct.pack(">h", len(encoded_id)) + encoded_id
         self._timeout_ms = timeout_ms
+        self._connect_timeout_ms = timeout_ms if connect_timeout_ms is None else connect_timeout_ms
         self._socket: socket.socket | None = None
         self._versions: dict[int, tuple[int, int]] = {}
         self._pending: deque[int] = deque()
@@ -139,11 +145,11 @@ class Peer:
         if self._socket is not None:
             return
         try:
-            sock = socket.create_connection((self._host, self._port), self._timeout_ms / 1000)
+            sock = socket.create_connection((self._host, self._port), self._connect_timeout_ms / 1000)
         except socket.gaierror as error:
             raise UnreachableError(self.address, f"unknown host ({error.strerror})") from error
         except TimeoutError as error:
-            raise UnreachableError(self.address, f"no connection within {self._timeout_ms} ms") from error
+            raise UnreachableError(self.address, f"no connection within {self._connect_timeout_ms} ms") from error
         except OSError as error:
             raise UnreachableError(self.address, _phrase(error)) from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -238,7 +244,12 @@ class Peer:
         api_key = int(ApiKey.API_VERSIONS)
         self._versions = {api_key: (0, _API_VERSIONS_VERSION)}
         try:
-            answer = self.request(request, m.ApiVersionsResponse, versions=(0, _API_VERSIONS_VERSION))
+            answer = self.request(
+                request,
+                m.ApiVersionsResponse,
+                versions=(0, _API_VERSIONS_VERSION),
+                timeout_ms=self._connect_timeout_ms,
+            )
         except DisconnectedError as error:
             raise UnreachableError(
                 self.address, "the broker closes the connection at once; does it expect TLS or SASL on this port"
@@ -246,7 +257,9 @@ class Peer:
         except MalformedAnswerError as error:
             raise UnreachableError(self.address, "what answers there does not speak Kafka's protocol") from error
         except PeerTimeoutError as error:
-            raise UnreachableError(self.address, f"connected, but no answer within {self._timeout_ms} ms") from error
+            raise UnreachableError(
+                self.address, f"connected, but no answer within {self._connect_timeout_ms} ms"
+            ) from error
         if answer.error_code == ErrorCode.UNSUPPORTED_VERSION:
             known = [entry.max_version for entry in answer.api_keys if entry.api_key == api_key]
             newest = min(known[0] if known else 0, _API_VERSIONS_VERSION - 1)

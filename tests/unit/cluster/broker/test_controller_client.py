@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -85,6 +87,26 @@ def test_a_lost_connection_is_made_again(client: Callable[[Found], ControllerCli
 
     with FakeBroker({ApiKey.ALLOCATE_PRODUCER_IDS: sometimes}) as broker:
         assert isinstance(ask(client(Found(broker))), m.AllocateProducerIdsResponse)
+
+
+def test_a_controller_that_hangs_is_left_when_there_is_another(client: Callable[[Found], ControllerClient]) -> None:
+    """Long before its answer would be late: as many partitions as it was asked about wait for that."""
+    awake = threading.Event()
+
+    def hang(request: Message, version: int) -> Message:
+        awake.wait(WAIT_S)
+        raise CloseConnection
+
+    began = time.monotonic()
+    with (
+        FakeBroker({ApiKey.ALLOCATE_PRODUCER_IDS: hang}) as old,
+        FakeBroker({ApiKey.ALLOCATE_PRODUCER_IDS: producer_ids(5000)}) as new,
+    ):
+        answer = ask(client(Found(old, new)))
+        awake.set()
+    assert isinstance(answer, m.AllocateProducerIdsResponse)
+    assert answer.producer_id_start == 5000
+    assert time.monotonic() - began < TIMEOUT_MS / 1000
 
 
 # ------------------------------------------------------------------------------------------------ controlled shutdown
