@@ -222,6 +222,7 @@ class Member:
             self._broker.loop.post(self.replication.brokers_changed)  # leaders are to know our new epoch
             self.controller.use(self._controller_store())
             self.controller.post(events.SessionStarted())
+        self._read_settings_again()
 
     def on_tree(self, task: Callable[[], None]) -> None:
         """Run a task that may wait for ZooKeeper. Any thread."""
@@ -355,6 +356,14 @@ class Member:
         names = self.store.children(paths.CONFIG_CHANGES, self._settings_changed)
         self._last_change = max(names, default=self._last_change)
 
+    def _read_settings_again(self) -> None:
+        """Nobody told us of what changed while there was no session. A thread of the tree."""
+        for topic, known in list(self._topic_settings.items()):
+            settings = self._read_config("topics", topic)
+            if settings != known:
+                self._take_up_topic(topic, settings)
+        self._take_up_broker()
+
     def _settings_changed(self, _: WatchEvent) -> None:
         self.on_tree(self._read_changes)
 
@@ -378,8 +387,7 @@ class Member:
                 self._take_up_topic(entity, self._read_config(kind, entity))
         own = str(self._broker.broker_id)
         if ("brokers", own) in changed or ("brokers", paths.DEFAULT_ENTITY) in changed:
-            settings = self.broker_settings()
-            self._broker.loop.post(lambda: self._admin.take_up_broker_settings(settings))
+            self._take_up_broker()
         if fresh:
             old = outdated_changes(self.store, names, self._broker.now_ms())
             if old:
@@ -394,6 +402,10 @@ class Member:
                 self.controller.post(events.UncleanElectionEnabled(topic))
 
         self._broker.loop.post(take_up)
+
+    def _take_up_broker(self) -> None:
+        settings = self.broker_settings()
+        self._broker.loop.post(lambda: self._admin.take_up_broker_settings(settings))
 
     def settings_changed(self, was_unclean: bool) -> None:
         """The broker's settings are others now."""

@@ -6,9 +6,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from confluent_kafka import ElectionType, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from tests.clustered.chaos import BROKERS, TOPIC, Chaos
-from tests.support import zookeeper
+from tests.clustered.test_replication import create
+from tests.support import confluent, zookeeper
 from tests.support.brokers import PylogBroker
 from tests.support.cluster import cluster
 from tests.support.ports import free_port
@@ -95,6 +98,28 @@ def test_a_broker_is_back_before_its_old_session_has_ended(tmp_path: Path, ensem
         brokers[victim].start()
         assert "belongs to session" in brokers[victim].log.read_text()
         brokers.wait(lambda seen: sorted(seen.brokers) == [1, 2, 3] and seen.controller > 0, asked=brokers[victim])
+
+
+@pytest.mark.timeout(120)
+def test_settings_that_changed_while_a_broker_had_no_session(tmp_path: Path, ensemble: ZooKeeper) -> None:
+    """Its watches went with the session that is over, so nobody tells it of them."""
+    with cluster(tmp_path, ensemble.fresh(), "pylog", "pylog", "pylog", replica_lag_time_max_ms="30000") as brokers:
+        create(brokers, "orders", partitions=1)
+        victim = brokers.leader("orders")
+        admin = AdminClient({"bootstrap.servers": brokers.bootstrap})
+        os.kill(brokers[victim].pid, signal.SIGSTOP)
+        try:
+            brokers.wait(lambda seen: victim not in seen.brokers, asked=brokers[victim % 3 + 1])
+            small = ConfigEntry("max.message.bytes", "300", incremental_operation=AlterConfigOpType.SET)
+            resource = ConfigResource(ResourceType.TOPIC, "orders", incremental_configs=[small])
+            admin.incremental_alter_configs([resource])[resource].result(30)
+        finally:
+            os.kill(brokers[victim].pid, signal.SIGCONT)
+        brokers.wait_in_sync("orders")
+        admin.elect_leaders(ElectionType.PREFERRED, [TopicPartition("orders", 0)]).result(30)
+        brokers.wait(lambda seen: seen.topics["orders"] == (0, {0: victim}), ["orders"], asked=brokers[victim])
+        with pytest.raises(AssertionError, match="MSG_SIZE_TOO_LARGE"):
+            confluent.produce_all(brokers.bootstrap, "orders", 0, [b"x" * 1000])
 
 
 def test_no_zookeeper_to_start_with(tmp_path: Path) -> None:
