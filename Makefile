@@ -6,9 +6,11 @@
 #   make test-c asan tsan       the C tests: plain, with address and undefined behaviour sanitizers, with thread sanitizer
 #   make tidy fault fuzz clients kill    one folder of tests/
 #   make chaos                  a cluster under load, struck by faults at random: MINUTES=10 SEED=7 (root, for the cuts)
+#   make sim                    simulated clusters from seeds: SEEDS=1000 FROM=1; the story of one: SEED=7
 #   make differential           the same odd requests to ours and to Apache Kafka: SEED=7 SESSIONS=100 ORACLE=kafka4
 #   make lint fmt fix           check; format; repair what a tool can
 #   make bench bench-record     compare with Apache Kafka; the same, and keep the figures in bench/history
+#   make bench-cluster          three brokers against three of Kafka's: BENCH_ARGS='--partitions 10000 --record'
 #   make bench-library          the library against LMDB, SQLite, RocksDB, LevelDB, ...: BENCH_ARGS='--rows read --record'
 #   make wheel clean
 #
@@ -30,8 +32,8 @@ STAMP := build/.stamp
 C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/SOURCES csrc/ffi_build.py)
 CC ?= cc
 
-.PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro \
-  bench-library bench-record peers differential chaos wheel clean
+.PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro bench-cluster \
+  bench-library bench-record peers differential sim chaos wheel clean
 
 run: build
 	@exec $(BIN)/pylog server $(ARGS)
@@ -117,6 +119,12 @@ fault: build $(STAMP)/test
 	$(call ctest,asan,-DPLOG_SANITIZE=address,-R 'fault|power_cut',PLOG_FAULT_SCRIPTS=$(FAULT_SCRIPTS))
 	$(BIN)/pytest tests/fault $(PYTEST_ARGS)
 
+# A cluster on one thread with virtual time; about 0.15 s a seed.
+SEEDS ?= 1000
+FROM ?= 1
+sim: build $(STAMP)/test
+	PYTHONHASHSEED=0 $(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--from $(FROM) --seeds $(SEEDS) --jobs $(JOBS))
+
 clients: build $(STAMP)/test
 	$(BIN)/pytest tests/clients -rs $(PYTEST_ARGS)
 
@@ -140,7 +148,7 @@ $(STAMP)/lint: $(STAMP)/test
 lint: build $(STAMP)/lint
 	$(BIN)/ruff check $(PY_DIRS)
 	$(BIN)/ruff format --check $(PY_DIRS)
-	$(BIN)/mypy --strict -p pylog -p cluster -p tests.support -p bench
+	$(BIN)/mypy --strict -p pylog -p cluster -p tests.support -p tests.sim -p bench
 	clang-format --dry-run --Werror $(C_SOURCES)
 	clang-tidy --quiet --warnings-as-errors='*' $(filter csrc/%.c,$(C_SOURCES)) -- -std=c11 -D_GNU_SOURCE -Icsrc
 
@@ -175,6 +183,9 @@ bench-micro: build $(STAMP)/test
 
 bench-macro: build $(STAMP)/test $(STAMP)/load $(STAMP)/rdkafka
 	$(BIN)/python -m bench.macro.run $(BENCH_ARGS)
+
+bench-cluster: build $(STAMP)/test $(STAMP)/load
+	$(BIN)/python -m bench.cluster.run $(BENCH_ARGS)
 
 # The stores it is compared with; nothing else wants them.
 $(STAMP)/stores: pyproject.toml $(STAMP)/test

@@ -1,0 +1,1 @@
+"""The C side of the simulation: one replica of a partition on a disk in memory."""
