@@ -222,6 +222,7 @@ _MESSAGES: dict[int, str] = {
         "was sent to an incompatible broker. See the broker logs for more details."
     ),
     43: "The message format version on the broker does not support the request.",
+    41: "This is not the correct controller for this cluster.",
     44: "Request parameters do not satisfy the configured policy.",
     47: "Producer attempted to produce with an old epoch.",
     50: (

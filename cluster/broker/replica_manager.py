@@ -337,8 +337,10 @@ class ReplicaManager:
         """The partition, which we lead (or host, with any_replica). Raises the error that a client is to get."""
         hosted = self._hosted.get((topic, index))
         if hosted is None:
-            offline = (topic, index) in self._offline
-            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR if offline else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+            if (topic, index) in self._offline:
+                raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+            elsewhere = self._is_known(TopicPartition(topic, index))
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER if elsewhere else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         if not hosted.leads and not any_replica:
             raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
         return hosted

@@ -104,7 +104,7 @@ class Reassignment:
 
     def _refusal(self, partition: TopicPartition, replicas: tuple[int, ...]) -> Outcome | None:
         image = self._image
-        listed = f"[{', '.join(map(str, replicas))}]"
+        listed = f"ArrayBuffer({', '.join(map(str, replicas))})"
         if not replicas:
             reason = "Empty replica list specified in partition reassignment."
         elif len(set(replicas)) < len(replicas):
@@ -116,8 +116,9 @@ class Reassignment:
             if image.live.issuperset(adding):
                 return None
             reason = (
-                f"Replica assignment has brokers that are not alive. Replica list: [{', '.join(map(str, adding))}], "
-                f"live broker list: [{', '.join(map(str, sorted(image.live)))}]"
+                f"Replica assignment has brokers that are not alive. Replica list: "
+                f"ArrayBuffer({', '.join(map(str, adding))}), live broker list: "
+                f"Set({', '.join(map(str, sorted(image.live)))})"
             )
         return Outcome(ErrorCode.INVALID_REPLICA_ASSIGNMENT, reason)
 

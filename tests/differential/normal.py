@@ -46,6 +46,9 @@ _SETS = {
     "members": ("member_id", "group_instance_id"),
     "active_producers": ("producer_id",),
     "coordinators": ("key",),
+    "brokers": ("node_id", "broker_id"),
+    "replica_election_results": ("topic",),
+    "partition_result": ("partition_id",),
 }
 
 

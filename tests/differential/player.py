@@ -29,9 +29,10 @@ CHANGES = frozenset(
 
 
 class Player:
-    """One broker. settle_s: how long a change takes until other requests see it."""
+    """One broker. settle_s: how long a change takes until other requests see it. names: those that it shares with the
+    players of other brokers of a cluster."""
 
-    def __init__(self, port: int, settle_s: float = 0.0) -> None:
+    def __init__(self, port: int, settle_s: float = 0.0, names: Names | None = None) -> None:
         self._port = port
         self._settle_s = settle_s
         self._sockets: dict[int, socket.socket] = {}
@@ -39,7 +40,7 @@ class Player:
         self._correlation = 0
         self._saved: dict[str, dict[str, Any]] = {}
         self._topic_ids: dict[str, bytes] = {}
-        self._names = Names(port, "")
+        self._names = Names(port, "") if names is None else names
 
     def play(self, session: Session, prefix: str) -> list[Tree]:
         """The outcome of each step. Labels, ids and connections are of this session only."""

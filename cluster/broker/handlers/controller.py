@@ -14,7 +14,7 @@ from cluster.controller import events
 from cluster.controller.events import Event, LeadersElected, Outcome, PartitionResults, ReassignmentsListed
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
-from pylog.errors import ErrorCode
+from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
 from pylog.typed import TYPE_CHECKING
 from pylog.types import TopicPartition
@@ -36,6 +36,11 @@ class Asked(NamedTuple):
 
 def _post(broker: Broker, event: Event) -> None:
     broker.joined().controller.post(event)
+
+
+def _words(error: ErrorCode, text: str | None) -> str | None:
+    """The general ones where there are none of its own."""
+    return None if error is ErrorCode.NONE else text or error.message
 
 
 def _as_it_is(message: Message) -> Message:
@@ -79,6 +84,8 @@ def _elect_leaders(broker: Broker, request: Request) -> None:
     if message.topic_partitions is not None:
         partitions = [TopicPartition(t.topic, index) for t in message.topic_partitions for index in t.partitions]
     kind = message.election_type if request.api_version >= 1 else events.PREFERRED
+    if kind not in (events.PREFERRED, events.UNCLEAN):
+        raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR)
 
     def build(elected: LeadersElected) -> Message | Held:
         return _elected(broker, message, elected, partitions is None)
@@ -91,7 +98,9 @@ def _elected(
 ) -> m.ElectLeadersResponse | Held:
     """Answered when the brokers know their leaders. Whoever asked for all is not told of those that needed none."""
     if elected.outcome.error is not ErrorCode.NONE:
-        return m.ElectLeadersResponse(error_code=int(elected.outcome.error))
+        # Kafka says nothing to who asked for all, which a client would take for done.
+        code = int(elected.outcome.error)
+        return m.ElectLeadersResponse(error_code=code) if asked_all else _refused_elections(message, 0, code)
     outcomes = dict.fromkeys(elected.leaders, Outcome())
     for name, outcome in elected.failed.items():
         if not (asked_all and outcome.error is ErrorCode.ELECTION_NOT_NEEDED):
@@ -122,14 +131,29 @@ def _election_results(
     entry = m.ElectLeadersResponse.PartitionResult
     by_topic: dict[str, list[m.ElectLeadersResponse.PartitionResult]] = {}
     for (topic, index), (error, text) in outcomes.items():
-        result = entry(partition_id=index, error_code=int(error), error_message=text)
+        result = entry(partition_id=index, error_code=int(error), error_message=_words(error, text))
         by_topic.setdefault(topic, []).append(result)
     topic_entry = m.ElectLeadersResponse.ReplicaElectionResult
     return [topic_entry(topic=topic, partition_result=results) for topic, results in by_topic.items()]
 
 
 def _refuse_elect_leaders(request: Request, code: int) -> m.ElectLeadersResponse:
-    return m.ElectLeadersResponse(error_code=code)
+    return _refused_elections(request.message, code, code)
+
+
+def _refused_elections(message: m.ElectLeadersRequest, code: int, code_of_each: int) -> m.ElectLeadersResponse:
+    topic_entry = m.ElectLeadersResponse.ReplicaElectionResult
+    entry = m.ElectLeadersResponse.PartitionResult
+    results = [
+        topic_entry(
+            topic=topic.topic,
+            partition_result=[
+                entry(partition_id=each, error_code=code_of_each, error_message=None) for each in topic.partitions
+            ],
+        )
+        for topic in message.topic_partitions or []
+    ]
+    return m.ElectLeadersResponse(error_code=code, replica_election_results=results)
 
 
 # ------------------------------------------------------------------------------------------------ reassignments
@@ -151,7 +175,7 @@ def alter_reassignments(broker: Broker, request: Request) -> None:
         part_entry = m.AlterPartitionReassignmentsResponse.ReassignablePartitionResponse
         by_topic: dict[str, list[m.AlterPartitionReassignmentsResponse.ReassignablePartitionResponse]] = {}
         for (name, index), (error, text) in results.partitions.items():
-            part = part_entry(partition_index=index, error_code=int(error), error_message=text)
+            part = part_entry(partition_index=index, error_code=int(error), error_message=_words(error, text))
             by_topic.setdefault(name, []).append(part)
         topic_entry = m.AlterPartitionReassignmentsResponse.ReassignableTopicResponse
         return m.AlterPartitionReassignmentsResponse(

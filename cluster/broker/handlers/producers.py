@@ -50,7 +50,7 @@ def _describe_producers(broker: Broker, request: Request) -> m.DescribeProducers
                 partitions.append(entry(partition_index=index, error_code=code, error_message=refused.message))
                 continue
             try:
-                producers = broker.replicas.leader(topic.name, index).log.producers()
+                producers = broker.replicas.leader(topic.name, index, any_replica=True).log.producers()
             except KafkaError as error:
                 partitions.append(entry(partition_index=index, error_code=int(error.code)))
                 continue

@@ -39,18 +39,19 @@ def _create(broker: Broker, request: Request) -> m.CreateTopicsResponse | Held:
             results.append(_failed(topic.name, ErrorCode.INVALID_REQUEST, _TWICE))
         elif isinstance(made, KafkaError):
             results.append(_failed(topic.name, made.code, made.message))
-        elif message.timeout_ms <= 0 and not message.validate_only:
-            results.append(_failed(topic.name, ErrorCode.REQUEST_TIMED_OUT))
         else:
             results.append(_made(made, described))
     answer = m.CreateTopicsResponse(topics=results)
     sizes = {name: made.partitions for name, made in outcomes.items() if not isinstance(made, KafkaError)}
-    if message.validate_only or message.timeout_ms <= 0 or not sizes:
+    if message.validate_only or not sizes:
         return answer
 
     def late(names: list[str]) -> None:
-        answer.topics = [_failed(r.name, ErrorCode.REQUEST_TIMED_OUT) if r.name in names else r for r in answer.topics]
+        answer.topics = [_timed_out(r) if r.name in names and not r.error_code else r for r in answer.topics]
 
+    if message.timeout_ms <= 0:
+        late(list(sizes))
+        return answer
     return broker.admin.hold_created(answer, sizes, message.timeout_ms, late)
 
 
@@ -118,8 +119,20 @@ def _failed(name: str, code: ErrorCode, message: str | None = None) -> m.CreateT
     return _Result(name=name, error_code=int(code), error_message=message or code.message, configs=[])
 
 
+def _timed_out(made: m.CreateTopicsResponse.CreatableTopicResult) -> m.CreateTopicsResponse.CreatableTopicResult:
+    """It is made, or being made: its id is told, and no words are."""
+    code = int(ErrorCode.REQUEST_TIMED_OUT)
+    return _Result(name=made.name, topic_id=made.topic_id, error_code=code, error_message=None, configs=[])
+
+
 def _refuse_create(request: Request, code: int) -> m.CreateTopicsResponse:
-    return m.CreateTopicsResponse(topics=[_failed(topic.name, ErrorCode(code)) for topic in request.message.topics])
+    """A broker that is not the controller says so without words."""
+    refused = [
+        _Result(name=topic.name, error_code=code, error_message="", configs=[]) for topic in request.message.topics
+    ]
+    if code != ErrorCode.NOT_CONTROLLER:
+        refused = [_failed(topic.name, ErrorCode(code)) for topic in request.message.topics]
+    return m.CreateTopicsResponse(topics=refused)
 
 
 def _delete(broker: Broker, request: Request) -> m.DeleteTopicsResponse | Held:
@@ -170,6 +183,8 @@ def _refuse_delete(request: Request, code: int) -> m.DeleteTopicsResponse:
 
 def _grow(broker: Broker, request: Request) -> m.CreatePartitionsResponse | Held:
     message: m.CreatePartitionsRequest = request.message
+    if broker.member is not None and not broker.member.is_controller:
+        raise KafkaError(ErrorCode.NOT_CONTROLLER)
     counts = Counter(topic.name for topic in message.topics)
     results = []
     for name in sorted(name for name, count in counts.items() if count > 1):
@@ -187,20 +202,22 @@ def _grow(broker: Broker, request: Request) -> m.CreatePartitionsResponse | Held
         except KafkaError as error:
             results.append(_Grown(name=topic.name, error_code=int(error.code), error_message=error.message))
     answer = m.CreatePartitionsResponse(results=results)
-    if message.validate_only or message.timeout_ms <= 0 or not grown:
+    if message.validate_only or not grown:
         return answer
 
     def late(names: list[str]) -> None:
         for result in answer.results:
-            if result.name in names:
+            if result.name in names and result.error_code == ErrorCode.NONE:
                 result.error_code = int(ErrorCode.REQUEST_TIMED_OUT)
-                result.error_message = ErrorCode.REQUEST_TIMED_OUT.message
 
+    if message.timeout_ms <= 0:
+        late(list(grown))
+        return answer
     return broker.admin.hold_created(answer, grown, message.timeout_ms, late)
 
 
 def _refuse_grow(request: Request, code: int) -> m.CreatePartitionsResponse:
-    text = ErrorCode(code).message
+    text = None if code == ErrorCode.NOT_CONTROLLER else ErrorCode(code).message
     return m.CreatePartitionsResponse(
         results=[_Grown(name=topic.name, error_code=code, error_message=text) for topic in request.message.topics]
     )
