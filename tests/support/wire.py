@@ -67,10 +67,10 @@ class Cluster(NamedTuple):
     isrs: dict[str, dict[int, list[int]]]
 
 
-def metadata(port: int, topics: list[str], host: str = "127.0.0.1") -> Cluster:
+def metadata(port: int, topics: list[str], host: str = "127.0.0.1", timeout_s: float = 10) -> Cluster:
     """Metadata version 1, about the named topics; creates them where the broker is set so."""
     body = struct.pack(">i", len(topics)) + b"".join(struct.pack(">h", len(name)) + name.encode() for name in topics)
-    with Connection(port, host=host) as connection:
+    with Connection(port, host=host, timeout_s=timeout_s) as connection:
         reader = _Reader(connection.ask(3, 1, body))
     brokers = []
     for _ in range(reader.i32()):
