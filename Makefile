@@ -113,7 +113,8 @@ fuzz: $(STAMP)/test
 	for target in tests/fuzz/fuzz_*.c; do name=$$(basename $$target .c); echo "$$name for $(FUZZ_SECONDS) s"; \
 	  build/asan/tests/fuzz/$$name --seconds $(FUZZ_SECONDS) tests/fuzz/corpus/$${name#fuzz_}; done
 
-# Every n-th call fails, is short, or is the last one before the power goes, in so many lives of logs. A program may take 120 s.
+# Every n-th call fails, is short, or is the last one before the power goes, in so many lives of logs of each kind. Twelve
+# processes share them, each with some 12 s of CPU time for six lives.
 FAULT_SCRIPTS ?= 6
 fault: build $(STAMP)/test
 	$(call ctest,asan,-DPLOG_SANITIZE=address,-R 'fault|power_cut',PLOG_FAULT_SCRIPTS=$(FAULT_SCRIPTS))

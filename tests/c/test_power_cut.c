@@ -6,7 +6,8 @@
  * in order; and indexes, transactions, producers and leader epochs are what the batches say. The caller's part (checkpoints,
  * listing, what a half-done compaction left) is done here as pylog/log.py, files.py and segment.py do it.
  *
- * PLOG_FAULT_SCRIPTS=n: n lives of each kind instead of a few (make fault).
+ * PLOG_FAULT_SCRIPTS=n: n lives of each kind instead of a few (make fault). test_power_cut faults|cuts FIRST STEP: only lives in
+ * which calls fail, or the power, and of those only FIRST, FIRST + STEP and so on: several processes share them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -696,6 +697,9 @@ static bool survive(uint64_t script, bool compacts, int64_t nth, disk_survivors 
   return died;
 }
 
+/* The lives that this process is to go through. */
+static uint64_t first_script = 1, scripts_step = 1;
+
 static int scripts_count(int usual) {
   const char *wanted = getenv("PLOG_FAULT_SCRIPTS");
   return wanted ? atoi(wanted) : usual;
@@ -746,7 +750,7 @@ static void fail_everywhere(bool compacts, int scripts) {
       {PLOG_SYS_RENAME, EIO, 0, -1},
   };
   int64_t places = 0;
-  for (uint64_t script = 1; script <= (uint64_t)scripts; script++)
+  for (uint64_t script = first_script; script <= (uint64_t)scripts; script += scripts_step)
     for (size_t i = 0; i < PLOG_COUNT_OF(faults); i++) {
       int64_t nth = 1;
       for (bool struck = true; struck; nth++) {
@@ -766,7 +770,7 @@ static const char *const survivor_names[] = {"all", "nothing", "sizes", "data", 
 
 static void cut_everywhere(bool compacts, int scripts) {
   int64_t places = 0;
-  for (uint64_t script = 1; script <= (uint64_t)scripts; script++) {
+  for (uint64_t script = first_script; script <= (uint64_t)scripts; script += scripts_step) {
     bool died = true;
     int64_t nth = 1;
     for (; died; nth++) {
@@ -785,7 +789,7 @@ static void cut_everywhere(bool compacts, int scripts) {
 }
 
 static void lives_with_cuts_and_deletions(void) {
-  cut_everywhere(false, scripts_count(5));
+  cut_everywhere(false, scripts_count(6));
 }
 static void lives_with_compaction(void) {
   cut_everywhere(true, scripts_count(3));
@@ -831,11 +835,23 @@ static void a_failed_roll_hides_nothing(void) {
   }
 }
 
-int main(void) {
-  RUN(a_failed_roll_hides_nothing);
-  RUN(faults_in_cuts_and_deletions);
-  RUN(faults_in_compaction);
-  RUN(lives_with_cuts_and_deletions);
-  RUN(lives_with_compaction);
+int main(int argc, char **argv) {
+  bool faults = true, cuts = true;
+  if (argc == 4) {
+    faults = strcmp(argv[1], "faults") == 0;
+    cuts = strcmp(argv[1], "cuts") == 0;
+    first_script = strtoull(argv[2], NULL, 10);
+    scripts_step = strtoull(argv[3], NULL, 10);
+    CHECK(faults != cuts && first_script > 0 && scripts_step > 0);
+  }
+  if (faults) {
+    RUN(a_failed_roll_hides_nothing);
+    RUN(faults_in_cuts_and_deletions);
+    RUN(faults_in_compaction);
+  }
+  if (cuts) {
+    RUN(lives_with_cuts_and_deletions);
+    RUN(lives_with_compaction);
+  }
   return 0;
 }
