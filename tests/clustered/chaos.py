@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -42,11 +43,12 @@ _HELD_S = 2 * SESSION_TIMEOUT_MS / 1000
 _PAUSE_S = 0.01
 _MORE = 200
 _RECOVER_S = 60.0
+_TWO_AT_ONCE = 0.3
 
 TARGETS = ("leader", "controller", "coordinator")
 SIGNALS = ("kill", "pause")
 #: From whom, and what is lost: all, what the target sends, or what it is sent.
-CUTS = tuple(f"{other}-{what}" for other in ("zookeeper", "peers") for what in ("cut", "mute", "deaf"))
+CUTS = tuple(f"{other}-{what}" for other in ("zookeeper", "peers", "both") for what in ("cut", "mute", "deaf"))
 
 
 class Chaos:
@@ -99,54 +101,71 @@ class Chaos:
     # ------------------------------------------------------------------------------------------------- faults
 
     def strike(self, fault: str, target: str) -> None:
-        """One fault, until all is well again."""
+        """One fault, until all is well again. The others go on without a broker that was killed."""
         victim = self._find(target)
-        began = time.monotonic()
-        if fault in SIGNALS:
-            getattr(self, f"_{fault}")(victim)
-        else:
-            self._cut(fault, victim)
-        healed = time.monotonic()
+        with self._told(f"{fault} {target} {victim}"), self._struck(fault, victim):
+            if fault == "kill":
+                self._progress()
+            else:
+                _wait(_HELD_S)
         self.recover()
-        took = f"{healed - began:.1f} s, well again after {time.monotonic() - healed:.1f} s"
-        self.told.append(f"{fault} {target} {victim}: {took}")
+
+    def strike_two(self, faults: tuple[str, str], chance: random.Random) -> None:
+        """Two brokers at once, for as long as may be; there need not be a majority to go on."""
+        victims = chance.sample(BROKERS, 2)
+        words = " and ".join(f"{fault} {victim}" for fault, victim in zip(faults, victims, strict=True))
+        with self._told(words), self._struck(faults[0], victims[0]):
+            _wait(chance.uniform(0, _HELD_S))
+            with self._struck(faults[1], victims[1]):
+                _wait(chance.uniform(0, _HELD_S))
+        self.recover()
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """Whatever comes of it, it was done."""
+        self.told.append(what)
+        began = time.monotonic()
+        yield
+        self.told[-1] += f": {time.monotonic() - began:.1f} s"
 
     def _find(self, target: str) -> int:
         if target == "controller":
             return self.cluster.controller_id()
         return self.cluster.leader(TOPIC if target == "leader" else OFFSETS_TOPIC)
 
-    def _kill(self, victim: int) -> None:
-        """The others go on without it."""
-        self.cluster[victim].kill()
-        self._progress()
-        self.cluster[victim].start()
-
-    def _pause(self, victim: int) -> None:
-        """It wakes up as who it was: leader, controller, coordinator."""
-        os.kill(self.cluster[victim].pid, signal.SIGSTOP)
-        try:
-            self._hold()
-        finally:
-            os.kill(self.cluster[victim].pid, signal.SIGCONT)
-
-    def _cut(self, fault: str, victim: int) -> None:
-        assert self._network is not None
-        who, _, what = fault.partition("-")
-        others = [ZOOKEEPER] if who == ZOOKEEPER else [str(each) for each in BROKERS if each != victim]
-        for other in others:
-            if what != "deaf":
-                self._network.cut(str(victim), other)
-            if what != "mute":
-                self._network.cut(other, str(victim))
-        try:
-            self._hold()
-        finally:
-            self._network.heal()
+    @contextlib.contextmanager
+    def _struck(self, fault: str, victim: int) -> Iterator[None]:
+        """A broker that is stopped wakes up as who it was: leader, controller, coordinator."""
+        broker = self.cluster[victim]
+        if fault == "kill":
+            broker.kill()
+            yield
+            broker.start()
+        elif fault == "pause":
+            os.kill(broker.pid, signal.SIGSTOP)
+            try:
+                yield
+            finally:
+                os.kill(broker.pid, signal.SIGCONT)
+        else:
+            assert self._network is not None
+            self._cut(self._network, fault, victim)
+            try:
+                yield
+            finally:
+                self._network.heal()
 
     @staticmethod
-    def _hold() -> None:
-        threading.Event().wait(_HELD_S)
+    def _cut(network: Network, fault: str, victim: int) -> None:
+        who, _, what = fault.partition("-")
+        others = [] if who == "peers" else [ZOOKEEPER]
+        if who != "zookeeper":
+            others += [str(each) for each in BROKERS if each != victim]
+        for other in others:
+            if what != "deaf":
+                network.cut(str(victim), other)
+            if what != "mute":
+                network.cut(other, str(victim))
 
     # ------------------------------------------------------------------------------------------------- what must hold
 
@@ -162,12 +181,16 @@ class Chaos:
             self.readers.wait({partition: len(load.acknowledged[partition]) for partition in load.partitions})
 
     def recover(self) -> None:
+        """Until all brokers are in sync, and whoever reads and writes goes on."""
+        began = time.monotonic()
         for broker_id in BROKERS:
             broker = self.cluster[broker_id]
             assert broker.running(), f"broker {broker_id} has ended:\n" + "\n".join(broker.process.lines)
         for topic in (TOPIC, OFFSETS_TOPIC):
             self.cluster.wait_in_sync(topic)
         self.go_on()
+        if self.told:
+            self.told[-1] += f", well again after {time.monotonic() - began:.1f} s"
 
     def check(self) -> None:
         """End the load; every record is where it was acknowledged, once, and the readers have read them all."""
@@ -182,6 +205,10 @@ class Chaos:
         for broker_id in BROKERS:
             log = self.cluster[broker_id].log.read_text()
             assert "Traceback" not in log, f"broker {broker_id}: {log[log.index('Traceback') - 500 :][:3000]}"
+
+
+def _wait(seconds: float) -> None:
+    threading.Event().wait(seconds)
 
 
 def main() -> int:
@@ -200,12 +227,18 @@ def main() -> int:
     try:
         with running(directory, reason is None) as chaos:
             while time.monotonic() < deadline:
-                chaos.strike(chance.choice(faults), chance.choice(TARGETS))
-                print(chaos.told[-1], flush=True)
+                try:
+                    if chance.random() < _TWO_AT_ONCE:
+                        chaos.strike_two((chance.choice(faults), chance.choice(faults)), chance)
+                    else:
+                        chaos.strike(chance.choice(faults), chance.choice(TARGETS))
+                finally:
+                    print(chaos.told[-1], flush=True)
             chaos.check()
     except (AssertionError, ProcessError) as error:
         print(f"seed {words.seed}: {error}\nthe brokers' logs are in {directory}", flush=True)
         return 1
+    shutil.rmtree(directory)
     print("every record is where it was acknowledged")
     return 0
 

@@ -29,11 +29,11 @@ def test_cut_off(tmp_path: Path) -> None:
     if reason is not None:
         pytest.skip(reason)
     with running(tmp_path, has_network=True) as chaos:
-        for cut in ("zookeeper-cut", "peers-cut"):
+        for cut in ("zookeeper-cut", "peers-cut", "both-cut"):
             for target in TARGETS:
                 chaos.strike(cut, target)
-        for cut in ("zookeeper-mute", "zookeeper-deaf", "peers-mute", "peers-deaf"):
+        for cut in ("zookeeper-mute", "peers-mute"):
             chaos.strike(cut, "controller")
-        for cut in ("peers-mute", "peers-deaf"):
+        for cut in ("zookeeper-deaf", "peers-deaf"):
             chaos.strike(cut, "leader")
         chaos.check()
