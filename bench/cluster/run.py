@@ -9,6 +9,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -168,6 +169,7 @@ def main() -> int:
     if not wanted:
         print(f"no row has {options.rows!r} in its name; there are: {', '.join(rows.ALL)}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no process is left, whoever ends it
     about = {"date": time.strftime("%Y-%m-%d %H:%M"), "commit": machine.commit(), **machine.describe()}
     with tempfile.TemporaryDirectory(prefix="pylog-bench-") as scratch, ExitStack() as stack:
         sides = [ClusterSide(name, Path(scratch) / name) for name in ("kafka", "pylog")]
