@@ -151,12 +151,13 @@ class Apis:
         client_id = None if upcall.client_id is None else upcall.client_id.decode("utf-8", "replace")
         request = Request(reply_to, version, client_id, upcall.listener_id, message)
         if handler.tree and self._broker.member is not None:
-            self._broker.member.on_tree(lambda: self._serve(handler, request))
+            self._broker.member.on_tree(lambda: self.serve(handler, request))
         else:
-            self._serve(handler, request)
+            self.serve(handler, request)
 
-    def _serve(self, handler: Handler, request: Request) -> None:
-        """The control thread, or one of the tree's."""
+    def serve(self, handler: Handler, request: Request) -> None:
+        """Answer, whatever the handler meets; again, when what it lacked is there. The control thread, or one of the
+        tree's."""
         try:
             answer = handler.serve(self._broker, request)
         except KafkaError as error:

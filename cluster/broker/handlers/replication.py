@@ -40,7 +40,8 @@ def _leader_and_isr(broker: Broker, request: Request) -> m.LeaderAndIsrResponse 
     missing = broker.joined().unknown_settings(each.partition.topic for each in decisions)
     if not missing:
         return _become(broker, request, decisions)
-    broker.joined().read_settings(missing, lambda: _become_later(broker, request, decisions))
+    handler = HANDLERS[ApiKey.LEADER_AND_ISR]  # from the beginning: another controller may have spoken meanwhile
+    broker.joined().read_settings(missing, lambda: broker.apis.serve(handler, request))
     return None
 
 
@@ -83,15 +84,6 @@ def _become(broker: Broker, request: Request, decisions: list[ReplicaDecision]) 
         by_id.setdefault(each.topic_id, []).append(error)
     topic = m.LeaderAndIsrResponse.LeaderAndIsrTopicError
     return m.LeaderAndIsrResponse(topics=[topic(topic_id=i, partition_errors=e) for i, e in by_id.items()])
-
-
-def _become_later(broker: Broker, request: Request, decisions: list[ReplicaDecision]) -> None:
-    """The settings are here. Another controller may have spoken meanwhile."""
-    message: m.LeaderAndIsrRequest = request.message
-    code = broker.joined().leadership.refuses(message.controller_epoch, message.broker_epoch)
-    refused = code is not ErrorCode.NONE
-    answer = _refuse_leader_and_isr(request, int(code)) if refused else _become(broker, request, decisions)
-    broker.apis.reply(request.reply_to, answer)
 
 
 def _refuse_leader_and_isr(request: Request, code: int) -> m.LeaderAndIsrResponse:
