@@ -21,8 +21,8 @@ from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
-from tests.support.ports import free_port
 from tests.support.fake_broker import CloseConnection, FakeBroker
+from tests.support.ports import free_port
 
 TIMEOUT_MS = 5_000
 SOON_MS = 50
