@@ -16,6 +16,7 @@ import traceback
 from multiprocessing import get_context
 
 from pylog import logger
+from tests.sim.mutants import MUTANTS
 from tests.sim.scenario import Scenario
 
 
@@ -49,9 +50,6 @@ def run_seeds(first: int, count: int, jobs: int) -> dict[int, str]:
     """What went wrong, by seed."""
     failed: dict[int, str] = {}
     seeds = range(first, first + count)
-    if jobs == 1:
-        results = map(_run, seeds)
-        return {seed: why for seed, why in results if why is not None}
     with get_context("fork").Pool(jobs, maxtasksperchild=200) as pool:
         for seed, why in pool.imap_unordered(_run, seeds, chunksize=4):
             if why is not None:
@@ -60,10 +58,22 @@ def run_seeds(first: int, count: int, jobs: int) -> dict[int, str]:
     return failed
 
 
+def run_mutant(name: str, first: int, count: int) -> int:
+    """Until the mistake is found: 1, or 0 when it is not."""
+    MUTANTS[name]()
+    for seed in range(first, first + count):
+        why = run_seed(seed)
+        if why is not None:
+            print(why)
+            return 1
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
     parser.add_argument("--seed", type=int, help="only this one, with its story")
     parser.add_argument("--digest", action="store_true", help="with --seed: a number for all that happened")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), help="with a mistake put in on purpose (mutants.py)")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--from", dest="first", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
@@ -72,6 +82,8 @@ def main() -> int:
         os.execve(
             sys.executable, [sys.executable, "-m", "tests.sim", *sys.argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"}
         )
+    if arguments.mutant is not None:
+        return run_mutant(arguments.mutant, arguments.first, arguments.seeds)
     if arguments.digest:
         print(digest(arguments.seed))
         return 0

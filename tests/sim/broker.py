@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from cluster.broker.apis import Request
+from cluster.broker.apis import Handler, Request
 from cluster.broker.handlers.replication import HANDLERS
 from cluster.broker.leader_offsets import OffsetAnswer, OffsetQuestion
 from cluster.broker.leadership import Leadership
@@ -263,13 +263,18 @@ class SimBroker:
     def reply(self, reply_to: Answer, answer: Message) -> None:
         reply_to(answer)
 
+    def serve(self, handler: Handler, request: Request) -> None:
+        played: Any = self
+        result = handler.serve(played, request)
+        if result is not None:
+            reply: Any = request.reply_to
+            reply(result)
+
     def serve_controller(self, version: int, message: Message, answer: Answer) -> None:
         if self.world.traced:
             self.world.say(f"broker {self.broker_id}", "is told", repr(message)[:600])
-        played: Any = self
-        result = _HANDLERS[type(message)].serve(played, Request(answer, version, "", 0, message))  # type: ignore[arg-type]
-        if result is not None:
-            answer(result)
+        reply_to: Any = answer
+        self.serve(_HANDLERS[type(message)], Request(reply_to, version, "", 0, message))
 
     # ------------------------------------------------------------------ Member: the session
 

@@ -401,7 +401,10 @@ class Checkers:
             return "it has no state"
         if state.leader < 0 or set(state.isr) != set(assignment.replicas):
             return f"{state} of {assignment.replicas}"
-        leader = cluster.sites[state.leader].replicas[name].info()
+        led = cluster.sites[state.leader].replicas.get(name)
+        if led is None:
+            return f"{state}, and the leader has no log"
+        leader = led.info()
         if leader.role != ROLE_LEADER or leader.leader_epoch != state.leader_epoch:
             return f"{state}, but {leader}"
         for broker_id in assignment.replicas:
