@@ -192,6 +192,7 @@ class Replica:
 
     def truncate(self, offset: int, fully: bool) -> int:
         self.checked_end = min(self.checked_end, 0 if fully else offset)
+        self.recovery_point = min(self.recovery_point, offset)
         return int(_lib.sim_truncate(self._pointer, offset, fully))
 
     # ------------------------------------------------------------------ asking
@@ -231,11 +232,12 @@ class Replica:
         return [Batch(each.base_offset, each.last_offset, each.leader_epoch, each.crc) for each in _batches[0:count]]
 
     def has_hole(self) -> bool:
-        """Offsets are missing between two batches."""
+        """Offsets are missing between two batches, or between the last one and the end: of a segment that was full and
+        not flushed nothing came back, but the next one did."""
         info = self.info()
         at = info.log_start
         for batch in self.batches(info.log_start, info.log_end):
             if batch.base_offset > at:
                 return True
             at = batch.last_offset + 1
-        return False
+        return at < info.log_end
