@@ -66,12 +66,19 @@ class Leadership:
     # ------------------------------------------------------------------------------------------------- fencing
 
     def refuses(self, controller_epoch: int, broker_epoch: int) -> ErrorCode:
-        """Whether a request of a controller comes too late. One that does not makes its sender our controller."""
+        """Whether a request of a controller comes too late."""
         if -1 != broker_epoch < self._broker.joined().broker_epoch:
             return ErrorCode.STALE_BROKER_EPOCH
         if controller_epoch < self.controller_epoch:
             return ErrorCode.STALE_CONTROLLER_EPOCH
         return ErrorCode.NONE
+
+    def heed(self, controller_id: int, controller_epoch: int, broker_epoch: int) -> ErrorCode:
+        """Take the sender of a request for our controller, unless the request comes too late: then why."""
+        code = self.refuses(controller_epoch, broker_epoch)
+        if code is ErrorCode.NONE:
+            self.obey(controller_id, controller_epoch)
+        return code
 
     def obey(self, controller_id: int, controller_epoch: int) -> None:
         self.controller_id = controller_id

@@ -1,5 +1,6 @@
 """Three brokers of ours: what one acknowledges with acks=all the others have, and nobody's death loses it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,9 @@ def consume(brokers: Cluster, topic: str, count: int, group: str) -> list[int]:
 
 
 @pytest.fixture
-def brokers(tmp_path: Path, ensemble: ZooKeeper) -> "Cluster":  # type: ignore[misc]
+def brokers(tmp_path: Path, ensemble: ZooKeeper) -> Iterator[Cluster]:
     with cluster(tmp_path, ensemble.fresh(), "pylog", "pylog", "pylog") as made:
-        yield made  # type: ignore[misc]
+        yield made
 
 
 def test_every_broker_has_what_was_acknowledged(brokers: Cluster) -> None:

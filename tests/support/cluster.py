@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.support import wire
 from tests.support.brokers import START_TIMEOUT_S, Broker, Kafka39Broker, PylogBroker
 from tests.support.network import Network
-from tests.support.process import ProcessError
+from tests.support.process import ProcessError, ServerProcess
 
 #: What every cluster of tests has, unless a test says otherwise.
 SETTINGS = {
@@ -36,7 +36,7 @@ _LOOK_AGAIN_S = 0.05
 class ClusterKafka(Kafka39Broker):
     """A Kafka broker on a ZooKeeper that is not its own."""
 
-    def launch(self):  # type: ignore[no-untyped-def]
+    def launch(self) -> ServerProcess:
         return Broker.launch(self)
 
     def wait_ready(self) -> None:

@@ -31,11 +31,9 @@ _IDS_SINCE: Final = 5  # answers of LeaderAndIsr by topic id
 
 def _leader_and_isr(broker: Broker, request: Request) -> m.LeaderAndIsrResponse | None:
     message: m.LeaderAndIsrRequest = request.message
-    leadership = broker.joined().leadership
-    code = leadership.refuses(message.controller_epoch, message.broker_epoch)
+    code = broker.joined().leadership.heed(message.controller_id, message.controller_epoch, message.broker_epoch)
     if code is not ErrorCode.NONE:
         return _refuse_leader_and_isr(request, int(code))
-    leadership.obey(message.controller_id, message.controller_epoch)
     decisions = list(_decisions(message, request.api_version))
     missing = broker.joined().unknown_settings(each.partition.topic for each in decisions)
     if not missing:
@@ -95,12 +93,10 @@ def _refuse_leader_and_isr(request: Request, code: int) -> m.LeaderAndIsrRespons
 
 def _stop_replica(broker: Broker, request: Request) -> m.StopReplicaResponse:
     message: m.StopReplicaRequest = request.message
-    leadership = broker.joined().leadership
-    code = leadership.refuses(message.controller_epoch, message.broker_epoch)
+    code = broker.joined().leadership.heed(message.controller_id, message.controller_epoch, message.broker_epoch)
     if code is not ErrorCode.NONE:
         return _refuse_stop_replica(request, int(code))
-    leadership.obey(message.controller_id, message.controller_epoch)
-    outcomes = leadership.stop(list(_stops(message, request.api_version)))
+    outcomes = broker.joined().leadership.stop(list(_stops(message, request.api_version)))
     entry = m.StopReplicaResponse.StopReplicaPartitionError
     errors = [
         entry(topic_name=name.topic, partition_index=name.partition, error_code=int(code))
@@ -133,11 +129,9 @@ def _refuse_stop_replica(request: Request, code: int) -> m.StopReplicaResponse:
 
 def _update_metadata(broker: Broker, request: Request) -> m.UpdateMetadataResponse:
     message: m.UpdateMetadataRequest = request.message
-    leadership = broker.joined().leadership
-    code = leadership.refuses(message.controller_epoch, message.broker_epoch)
+    code = broker.joined().leadership.heed(message.controller_id, message.controller_epoch, message.broker_epoch)
     if code is not ErrorCode.NONE:
         return _refuse_update_metadata(request, int(code))
-    leadership.obey(message.controller_id, message.controller_epoch)
     by_topic: dict[str, tuple[bytes, list[PartitionMetadata]]] = {}
     gone: list[TopicPartition] = []
     for topic, topic_id, state in _states(message, request.api_version):

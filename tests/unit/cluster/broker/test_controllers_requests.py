@@ -24,7 +24,9 @@ class Played:
         self.broker_id, self.served = 1, {}
         self.known: set[str] = set()
         self.controller_epoch = 3
-        self.leadership = SimpleNamespace(refuses=self.refuses, obey=lambda *_: None, become=become)
+        self.leadership = SimpleNamespace(
+            refuses=self.refuses, heed=lambda _, *told: self.refuses(*told), become=become
+        )
         self.answers: list[bytes] = []
         engine = SimpleNamespace(answer=lambda conn, slot, data, *_: self.answers.append(data))
         self.apis = Apis(self, engine)  # type: ignore[arg-type]
