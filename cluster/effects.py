@@ -3,12 +3,14 @@
 A state machine (replication, controller, coordinator) never acts: every method returns a list of these, and the control
 loop carries them out in the order of the list. What stays true: an effect is a plain immutable fact, it holds no
 callback into the machine, and the loop reports back only through the machine's own methods (`appended`, `committed`,
-`timer`). So a run can be recorded, compared and replayed.
+`timer`, `told`). So a run can be recorded, compared and replayed.
 
     Reply        send this answer; each request gets exactly one
     Append       write these records as one batch, or merged with neighbours into one; then say `appended`
     SetTimer     call `timer(key)` at or after the deadline; a key has one timer, setting it again moves it
     CancelTimer  forget the timer, if there is one
+    Ask          find something out, or have it done elsewhere; then say `told`
+    CancelAsk    nobody waits for that any more
     Note         write a line to the log
 """
 
@@ -37,16 +39,25 @@ class Reply(NamedTuple):
     message: object
 
 
+class Producer(NamedTuple):
+    """In whose transaction records are written."""
+
+    producer_id: int
+    epoch: int
+
+
 class Append(NamedTuple):
     """Records for a shard, all or nothing. `records`: key and value, a value of None being a tombstone.
 
-    `token`: identifies this append in `appended`. The broker may put several appends into one batch as long as their
-    order stays; it tells each token its own first and last offset.
+    `token`: identifies this append in `appended`. The broker may put several appends of no producer into one batch as
+    long as their order stays; it tells each token its own first and last offset. With a producer the batch is
+    transactional: its own, without a sequence.
     """
 
     shard: Shard
     records: list[tuple[bytes, bytes | None]]
     token: int
+    producer: Producer | None = None
 
 
 class SetTimer(NamedTuple):
@@ -60,6 +71,18 @@ class CancelTimer(NamedTuple):
     key: Hashable
 
 
+class Ask(NamedTuple):
+    """`question`: a plain fact whose class says what is asked and what the answer is. One answer, however late; a key
+    has one question at a time."""
+
+    key: Hashable
+    question: object
+
+
+class CancelAsk(NamedTuple):
+    key: Hashable
+
+
 class Note(NamedTuple):
     """A line for the log. `message` is constant, what varies is in `fields`, so that lines can be counted."""
 
@@ -69,4 +92,4 @@ class Note(NamedTuple):
     warning: bool = False
 
 
-Effect: TypeAlias = Reply | Append | SetTimer | CancelTimer | Note
+Effect: TypeAlias = Reply | Append | SetTimer | CancelTimer | Ask | CancelAsk | Note

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator
 
 from cluster.broker.metadata_cache import TopicMetadata
 from cluster.coordinator.context import GroupConfig
+from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.runtime import Runtime, TimerKey
 from cluster.effects import Append, Effect
 from cluster.protocol.errors import DecodeError
@@ -85,7 +86,7 @@ class Coordinators:
         self._builder = BatchBuilder()
         self._loading: dict[tuple[str, int], Iterator[None]] = {}
         self._log = Logger(f"GroupCoordinator {broker.broker_id}")
-        self.runtime = Runtime(group_config(broker.config), new_id, _Topics(broker))
+        self.runtime = Runtime([GroupKind(group_config(broker.config), new_id, _Topics(broker))])
 
     # ------------------------------------------------------------------------------------------------- loading
 

@@ -429,6 +429,9 @@ class GroupCoordinator:
         assert key[0] == "sync"
         return group.sync_due(now_ms)
 
+    def told(self, key: Hashable, answer: object, now_ms: int) -> list[Step]:
+        raise AssertionError("groups ask nothing")
+
     def _create(self, group_id: str, now_ms: int | None) -> Group:
         group = self._groups[group_id] = Group(group_id, self._config, self._new_id, now_ms)
         return group

@@ -9,7 +9,7 @@ What stays true:
 
 How the broker drives it. Every method that may answer returns effects (`cluster.effects`) to carry out in order.
 
-    runtime = Runtime(config, new_id, topics)
+    runtime = Runtime(kinds)
     runtime.load_start(topic, partition, leader_epoch)    we lead the partition; False: nothing to load, go on
     runtime.replay(topic, partition, key, value, offset)  each record up to the high watermark, in order; for those of
     runtime.replay_marker(...)                            a transaction with the producer's id, and its marker
@@ -18,7 +18,9 @@ How the broker drives it. Every method that may answer returns effects (`cluster
     runtime.request(partition, ctx, message, now_ms)      a decoded request; partition None: found by its groups
     runtime.appended(token, offset or error, last, now)   an Append was written, at these offsets, or failed
     runtime.committed(topic, partition, hw, now_ms)       the high watermark moved
+    runtime.marker(topic, partition, marker, offset, now) the end of a transaction was written there, at this offset
     runtime.timer(key, now_ms)                            a timer is due
+    runtime.told(key, answer, now_ms)                     the answer to an Ask
     runtime.on_topics_deleted(names, now_ms)              these topics are gone for good
 
 `now_ms` counts from 1970 like the wall clock but never jumps or falls: sessions end by it, and records are stamped with
@@ -29,24 +31,28 @@ it covers, and more often than it moves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 
-from cluster.coordinator.context import GroupConfig, NewId, RequestContext, Topics
+from cluster.coordinator.context import RequestContext
 from cluster.coordinator.find_coordinator import partition_of_key
 from cluster.coordinator.group_kind import GroupKind
-from cluster.coordinator.shard import Flight, HostedShard, Kind, Step, Write
-from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer, Shard
+from cluster.coordinator.shard import Flight, HostedShard, Kind, Marker, Step, Write
+from cluster.effects import Append, Ask, CancelAsk, CancelTimer, Effect, Note, Reply, SetTimer, Shard
 from cluster.protocol.errors import EncodeError
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
 from pylog.facts import NamedTuple
-from pylog.typed import TypeAlias
-
-KindFactory: TypeAlias = Callable[[GroupConfig, NewId, Topics], Kind]
 
 
 class TimerKey(NamedTuple):
     """`inner`: what the machine calls it; None: the writes of the shard are overdue."""
+
+    shard: Shard
+    inner: Hashable
+
+
+class AskKey(NamedTuple):
+    """`inner`: what the machine calls its question."""
 
     shard: Shard
     inner: Hashable
@@ -73,14 +79,11 @@ class _PartOf(NamedTuple):
 
 
 class Runtime:
-    """See the top of this file. `kinds`: what to host, each built from the same three arguments."""
+    """See the top of this file. `kinds`: what to host."""
 
-    def __init__(
-        self, config: GroupConfig, new_id: NewId, topics: Topics, kinds: Iterable[KindFactory] = (GroupKind,)
-    ) -> None:
-        built = [make(config, new_id, topics) for make in kinds]
-        self._kinds: dict[str, Kind] = {kind.topic: kind for kind in built}
-        self._kind_of_api: dict[int, Kind] = {api: kind for kind in built for api in kind.apis}
+    def __init__(self, kinds: Iterable[Kind]) -> None:
+        self._kinds: dict[str, Kind] = {kind.topic: kind for kind in kinds}
+        self._kind_of_api: dict[int, Kind] = {api: kind for kind in self._kinds.values() for api in kind.apis}
         self._hosted: dict[Shard, HostedShard] = {}
         self._owner_of: dict[int, HostedShard] = {}
         self._next_token = 0
@@ -119,10 +122,10 @@ class Runtime:
             host.machine.replay(fact, offset, 0, producer_id)
 
     def replay_marker(self, topic: str, partition: int, producer_id: int, *, commit: bool) -> None:
-        """The end of a transaction, while loading or when its marker is committed."""
-        host = self._hosted.get(Shard(topic, partition))
-        if host is not None:
-            host.machine.replay_marker(producer_id, commit=commit)
+        """The end of a transaction, while loading."""
+        host = self._hosted[Shard(topic, partition)]
+        assert host.loading
+        host.machine.replay_marker(producer_id, commit=commit)
 
     def load_done(self, topic: str, partition: int, now_ms: int) -> list[Effect]:
         """Everything was replayed. Nothing to do if the shard was unloaded meanwhile."""
@@ -130,7 +133,7 @@ class Runtime:
         if host is None or not host.loading:
             return []
         host.loading = False
-        return self._carry_out(host, host.machine.loaded(now_ms), now_ms)
+        return self._carry_out(host, host.machine.loaded(now_ms), now_ms) + self._commit(host, now_ms)
 
     def unload(self, topic: str, partition: int, leader_epoch: int | None = None) -> list[Effect]:
         """Stop hosting. Whoever waits is told NOT_COORDINATOR. An older `leader_epoch` than ours comes too late."""
@@ -145,6 +148,7 @@ class Runtime:
             if flight.done is not None:
                 steps += flight.done(ErrorCode.NOT_COORDINATOR, 0)
         effects: list[Effect] = [CancelTimer(TimerKey(shard, inner)) for inner in host.armed]
+        effects += [CancelAsk(AskKey(shard, inner)) for inner in host.asked]
         for step in steps:
             if isinstance(step, Reply):
                 self._reply(step, effects)
@@ -231,12 +235,34 @@ class Runtime:
         host.high_watermark = high_watermark
         return self._commit(host, now_ms)
 
+    def marker(self, topic: str, partition: int, marker: Marker, offset: int, now_ms: int) -> list[Effect]:
+        """A marker of the coordinator of transactions is in the shard's log. It takes effect when it is committed and
+        the shard is loaded; twice, perhaps, if the loading saw it too, which changes nothing."""
+        host = self._hosted.get(Shard(topic, partition))
+        if host is None:
+            return []
+        flight = Flight(Write((), _nothing_follows), now_ms + host.kind.write_timeout_ms, marker)
+        flight.base_offset = flight.last_offset = offset
+        self._launch(host, flight)
+        return self._commit(host, now_ms)
+
+    def _launch(self, host: HostedShard, flight: Flight) -> int:
+        token = self._next_token
+        self._next_token += 1
+        host.flights[token] = flight
+        self._owner_of[token] = host
+        return token
+
     def _commit(self, host: HostedShard, now_ms: int) -> list[Effect]:
+        if host.loading:
+            return []
         effects: list[Effect] = []
         for token, flight in host.take_committed():
             del self._owner_of[token]
             for number, fact in enumerate(flight.facts):
-                host.machine.replay(fact, flight.base_offset + number, now_ms)
+                host.machine.replay(fact, flight.base_offset + number, now_ms, flight.producer_id)
+            if flight.marker is not None:
+                host.machine.replay_marker(flight.marker.producer_id, commit=flight.marker.commit)
             if flight.done is not None:
                 effects += self._carry_out(host, flight.done(ErrorCode.NONE, now_ms), now_ms)
         return effects
@@ -266,6 +292,14 @@ class Runtime:
             return self._overdue(host, now_ms)
         return self._carry_out(host, host.machine.timer(key.inner, now_ms), now_ms)
 
+    def told(self, key: AskKey, answer: object, now_ms: int) -> list[Effect]:
+        """The answer to a question of ours. One that nobody waits for any more does no harm."""
+        host = self._hosted.get(key.shard)
+        if host is None or key.inner not in host.asked:
+            return []
+        del host.asked[key.inner]
+        return self._carry_out(host, host.machine.told(key.inner, answer, now_ms), now_ms)
+
     def _carry_out(self, host: HostedShard, steps: list[Step], now_ms: int) -> list[Effect]:
         effects: list[Effect] = []
         for step in steps:
@@ -273,6 +307,10 @@ class Runtime:
                 self._reply(step, effects)
             elif isinstance(step, Write):
                 self._append(host, step, now_ms, effects)
+            elif isinstance(step, Ask):
+                assert step.key not in host.asked
+                host.asked[step.key] = None
+                effects.append(Ask(AskKey(host.shard, step.key), step.question))
             elif isinstance(step, SetTimer):
                 effects.append(self._set_timer(host, step.key, step.deadline_ms))
             elif isinstance(step, CancelTimer):
@@ -304,15 +342,16 @@ class Runtime:
             # What a client sent is longer than a record can say. Nothing was appended, so nothing has to be undone.
             effects += self._carry_out(host, write.done(ErrorCode.MESSAGE_TOO_LARGE, now_ms), now_ms)
             return
-        token = self._next_token
-        self._next_token += 1
         flight = Flight(write, now_ms + host.kind.write_timeout_ms)
-        host.flights[token] = flight
-        self._owner_of[token] = host
+        token = self._launch(host, flight)
         if None not in host.armed:
             effects.append(self._set_timer(host, None, flight.deadline_ms))
-        effects.append(Append(host.shard, records, token))
+        effects.append(Append(host.shard, records, token, write.producer))
 
     def _set_timer(self, host: HostedShard, inner: Hashable, deadline_ms: int) -> SetTimer:
         host.armed[inner] = None
         return SetTimer(TimerKey(host.shard, inner), deadline_ms)
+
+
+def _nothing_follows(error: ErrorCode, now_ms: int) -> list[Step]:
+    return []

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from cluster.coordinator.context import RequestContext
-from cluster.effects import CancelTimer, Note, Reply, SetTimer, Shard
+from cluster.effects import Ask, CancelTimer, Note, Producer, Reply, SetTimer, Shard
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
@@ -22,17 +22,19 @@ Done: TypeAlias = "Callable[[ErrorCode, int], list[Step]]"
 
 
 class Write(NamedTuple):
-    """Make these facts durable, then say `done(error, now_ms)`. All of them or none."""
+    """Make these facts durable, then say `done(error, now_ms)`. All of them or none. `producer`: they are part of its
+    open transaction."""
 
     facts: tuple[object, ...]
     done: Done
+    producer: Producer | None = None
 
 
-Step: TypeAlias = Reply | SetTimer | CancelTimer | Note | Write
+Step: TypeAlias = Reply | SetTimer | CancelTimer | Ask | Note | Write
 
 
 class Machine(Protocol):
-    """The coordinator of one shard. Timer keys are its own; the runtime makes them unique."""
+    """The coordinator of one shard. The keys of timers and questions are its own; the runtime makes them unique."""
 
     def handle(self, ctx: RequestContext, message: Message, now_ms: int) -> list[Step]: ...
 
@@ -47,6 +49,9 @@ class Machine(Protocol):
         """Answer everything that is parked; the machine is not used afterwards."""
 
     def timer(self, key: Hashable, now_ms: int) -> list[Step]: ...
+
+    def told(self, key: Hashable, answer: object, now_ms: int) -> list[Step]:
+        """The answer to what it asked. A shard that was unloaded hears of none."""
 
     def topics_deleted(self, topics: frozenset[str], now_ms: int) -> list[Step]: ...
 
@@ -84,14 +89,24 @@ class Kind(Protocol):
         """The fact, or None for a record that belongs to another coordinator or a later version."""
 
 
+class Marker(NamedTuple):
+    """The end of a producer's transaction."""
+
+    producer_id: int
+    commit: bool
+
+
 class Flight:
-    """A write between `Append` and commit. `done` is None once it was called; `last_offset` is -1 until appended."""
+    """A write between `Append` and commit. `done` is None once it was called; `last_offset` is -1 until appended.
+    `marker`: it is one, written by the coordinator of transactions, and brings no facts."""
 
-    __slots__ = ("base_offset", "deadline_ms", "done", "facts", "last_offset")
+    __slots__ = ("base_offset", "deadline_ms", "done", "facts", "last_offset", "marker", "producer_id")
 
-    def __init__(self, write: Write, deadline_ms: int) -> None:
+    def __init__(self, write: Write, deadline_ms: int, marker: Marker | None = None) -> None:
         self.facts = write.facts
         self.done: Done | None = write.done
+        self.producer_id = -1 if write.producer is None else write.producer.producer_id
+        self.marker = marker
         self.deadline_ms = deadline_ms
         self.base_offset = -1
         self.last_offset = -1
@@ -100,7 +115,7 @@ class Flight:
 class HostedShard:
     """A shard this broker answers for. `flights`: by token, which is also the order in the log."""
 
-    __slots__ = ("armed", "flights", "high_watermark", "kind", "leader_epoch", "loading", "machine", "shard")
+    __slots__ = ("armed", "asked", "flights", "high_watermark", "kind", "leader_epoch", "loading", "machine", "shard")
 
     def __init__(self, shard: Shard, kind: Kind, leader_epoch: int) -> None:
         self.shard = shard
@@ -111,6 +126,7 @@ class HostedShard:
         self.high_watermark = -1
         self.flights: dict[int, Flight] = {}
         self.armed: dict[Hashable, None] = {}  # a set in the order of setting, so that a run can be repeated
+        self.asked: dict[Hashable, None] = {}  # another
 
     def take_committed(self) -> list[tuple[int, Flight]]:
         """Remove and return the writes, with their tokens, below the high watermark, in the order of the log."""

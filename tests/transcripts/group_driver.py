@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 from cluster.coordinator.context import GroupConfig, RequestContext
+from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.runtime import Runtime, TimerKey
 from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer, Shard
 from cluster.protocol import messages as m
@@ -45,7 +46,7 @@ class Driver:
         self.topics = FewTopics({OFFSETS: partitions, "t": 4, "u": 2})
         self.ids = 0
         self.now_ms = 1_000_000
-        self.runtime = Runtime(self.config, self._new_id, self.topics)
+        self.runtime = Runtime([GroupKind(self.config, self._new_id, self.topics)])
         self.logs: dict[Shard, list[tuple[bytes, bytes | None]]] = {}
         self.high: dict[Shard, int] = {}
         self.timers: dict[Hashable, int] = {}
@@ -85,7 +86,7 @@ class Driver:
         for partition in range(self.topics.counts[OFFSETS]):
             self.unload(partition)
         self.waiting.clear()
-        self.runtime = Runtime(self.config, self._new_id, self.topics)
+        self.runtime = Runtime([GroupKind(self.config, self._new_id, self.topics)])
         self.timers.clear()
         for partition in range(self.topics.counts[OFFSETS]):
             self.load(partition)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.coordinator.context import GroupConfig, RequestContext
+from cluster.coordinator.shard import Marker
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from pylog.errors import ErrorCode
@@ -273,8 +274,8 @@ class TestTransactions:
         for step in steps:
             if not isinstance(step, str):
                 source.commit_offsets({T0: step[1]})
-        (records,) = source.logs.values()
-        taken = iter(enumerate(records))
+        (self.records,) = source.logs.values()
+        taken = iter(enumerate(self.records))
         driver = Driver(host=False)
         driver.runtime.load_start(OFFSETS, 0, 0)
         for step in steps:
@@ -290,7 +291,20 @@ class TestTransactions:
         driver = self.load((-1, 1), (7, 2))
         assert driver.fetch() == {T0: 1}
         assert driver.fetch(T0, stable=True) == {T0: -ErrorCode.UNSTABLE_OFFSET_COMMIT}
-        driver.runtime.replay_marker(OFFSETS, 0, 7, commit=True)
+        driver.carry_out(driver.runtime.marker(OFFSETS, 0, Marker(7, commit=True), offset=2, now_ms=driver.now_ms))
+        assert driver.fetch(T0, stable=True) == {T0: -ErrorCode.UNSTABLE_OFFSET_COMMIT}  # until it is committed
+        driver.carry_out(driver.runtime.committed(OFFSETS, 0, 3, driver.now_ms))
+        assert driver.fetch(stable=True) == {T0: 2}
+
+    def test_a_marker_that_comes_while_the_shard_is_loaded(self) -> None:
+        driver = self.load((-1, 1), (7, 2))
+        driver.unload()
+        driver.runtime.load_start(OFFSETS, 0, 1)
+        for offset, (key, value) in enumerate(self.records):
+            driver.runtime.replay(OFFSETS, 0, key, value, offset, (-1, 7)[offset])
+        driver.carry_out(driver.runtime.marker(OFFSETS, 0, Marker(7, commit=True), offset=2, now_ms=driver.now_ms))
+        driver.carry_out(driver.runtime.committed(OFFSETS, 0, 3, driver.now_ms))
+        driver.carry_out(driver.runtime.load_done(OFFSETS, 0, driver.now_ms))
         assert driver.fetch(stable=True) == {T0: 2}
 
     def test_committed_and_aborted(self) -> None:
@@ -303,5 +317,6 @@ class TestTransactions:
     def test_a_group_with_nothing_but_an_open_transaction_stays(self) -> None:
         driver = self.load((7, 2))
         driver.advance(driver.config.offsets_retention_ms * 2)
-        driver.runtime.replay_marker(OFFSETS, 0, 7, commit=True)
+        driver.carry_out(driver.runtime.marker(OFFSETS, 0, Marker(7, commit=True), offset=1, now_ms=driver.now_ms))
+        driver.carry_out(driver.runtime.committed(OFFSETS, 0, 2, driver.now_ms))
         assert driver.fetch() == {T0: 2}
