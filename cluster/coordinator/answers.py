@@ -20,6 +20,7 @@ _LEAVE_MEMBERS_SINCE = 3
 _DESCRIBE_NOT_FOUND_SINCE = 6
 _FETCH_ERROR_SINCE = 2
 FETCH_GROUPS_SINCE = 8
+_TXN_KNOWS_LOADING_SINCE = 2
 
 
 def join_failed(ctx: RequestContext, member_id: str, error: ErrorCode) -> Reply:
@@ -183,6 +184,28 @@ def commit_refused(request: m.OffsetCommitRequest, error: ErrorCode) -> m.Offset
                 topic_id=topic.topic_id,
                 partitions=[
                     m.OffsetCommitResponse.OffsetCommitResponsePartition(
+                        partition_index=partition.partition_index, error_code=error
+                    )
+                    for partition in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+def txn_commit_refused(
+    ctx: RequestContext, request: m.TxnOffsetCommitRequest, error: ErrorCode
+) -> m.TxnOffsetCommitResponse:
+    """Every partition of the request with the same error. Old producers give up when they hear of loading."""
+    if error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS and ctx.api_version < _TXN_KNOWS_LOADING_SINCE:
+        error = ErrorCode.COORDINATOR_NOT_AVAILABLE
+    return m.TxnOffsetCommitResponse(
+        topics=[
+            m.TxnOffsetCommitResponse.TxnOffsetCommitResponseTopic(
+                name=topic.name,
+                partitions=[
+                    m.TxnOffsetCommitResponse.TxnOffsetCommitResponsePartition(
                         partition_index=partition.partition_index, error_code=error
                     )
                     for partition in topic.partitions

@@ -169,20 +169,25 @@ class Group:
         out.append(answers.left(ctx, results))
         return out
 
-    def check_commit(self, generation: int, member_id: str, instance_id: str | None) -> ErrorCode:
-        """Whether this sender may commit offsets now. A generation below zero: it does not take part in the group."""
+    def check_commit(
+        self, generation: int, member_id: str, instance_id: str | None, *, transactional: bool = False
+    ) -> ErrorCode:
+        """Whether this sender may commit offsets now. A generation below zero: it does not take part in the group.
+
+        In a transaction it need not say who it is, since old versions of the request cannot; nor need the group have
+        its assignment: what the producer read belongs to the generation that it names."""
         if self.state is GroupState.DEAD:
             return ErrorCode.COORDINATOR_NOT_AVAILABLE
         if generation < 0 and self.state is GroupState.EMPTY:
             return ErrorCode.NONE
         if generation < 0 and member_id == NO_MEMBER_ID and instance_id is None:
-            return ErrorCode.UNKNOWN_MEMBER_ID
+            return ErrorCode.NONE if transactional else ErrorCode.UNKNOWN_MEMBER_ID
         error = self.check_member(member_id, instance_id)
         if error:
             return error
         if generation != self.generation:
             return ErrorCode.ILLEGAL_GENERATION
-        if self.state is GroupState.COMPLETING:
+        if self.state is GroupState.COMPLETING and not transactional:
             return ErrorCode.REBALANCE_IN_PROGRESS
         return ErrorCode.NONE
 

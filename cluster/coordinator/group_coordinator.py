@@ -19,7 +19,7 @@ from cluster.coordinator.context import GroupConfig, NewId, RequestContext, Topi
 from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import Fact, GroupDeleted, GroupStored, OffsetCommitted, OffsetDeleted
 from cluster.coordinator.group_state import GroupState
-from cluster.coordinator.offset_commit import OffsetCommit
+from cluster.coordinator.offset_commit import OffsetCommit, TxnOffsetCommit
 from cluster.coordinator.offsets import Committed, TopicPartition
 from cluster.coordinator.shard import Done, Step, Write
 from cluster.coordinator.subscription import CONSUMER_PROTOCOL_TYPE
@@ -43,6 +43,8 @@ class GroupCoordinator:
         self._new_id = new_id
         self._topics = topics
         self._groups: dict[str, Group] = {}
+        # By producer the groups that its open transaction may hold offsets of: a marker touches no others.
+        self._in_transaction: dict[int, dict[str, None]] = {}
         self._is_loading = True
 
     def handle(self, ctx: RequestContext, message: Message, now_ms: int) -> list[Step]:
@@ -161,16 +163,22 @@ class GroupCoordinator:
         if not commit.facts:
             steps.append(commit.finish(ErrorCode.NONE))
             return steps
-        offsets = group.offsets
-        partitions = [(fact.topic, fact.partition) for fact in commit.facts]
-        offsets.begin(partitions)
-
-        def done(error: ErrorCode, done_ms: int) -> list[Step]:
-            offsets.end(partitions)
-            return [commit.finish(answers.offset_write_error(error))]
-
-        steps.append(Write(tuple(commit.facts), done))
+        steps.append(_write_offsets(group, commit))
         return steps
+
+    def _txn_offset_commit(self, ctx: RequestContext, request: m.TxnOffsetCommitRequest, now_ms: int) -> list[Step]:
+        """TxnOffsetCommit: the offsets count when the producer's transaction is committed. That the transaction is
+        open was verified by who hands the request over. It is no sign of life of the consumer."""
+        commit = TxnOffsetCommit(ctx, request, self._topics, self._config, now_ms)
+        if not commit.is_open():
+            return [commit.finish(ErrorCode.NONE)]
+        group = self._groups.get(request.group_id) or self._create(request.group_id, now_ms)
+        error = group.check_commit(
+            request.generation_id, request.member_id, request.group_instance_id, transactional=True
+        )
+        if error:
+            return [commit.refuse(error)]
+        return [_write_offsets(group, commit) if commit.facts else commit.finish(ErrorCode.NONE)]
 
     def _offset_fetch(self, ctx: RequestContext, request: m.OffsetFetchRequest, now_ms: int) -> list[Step]:
         fetched = [
@@ -365,6 +373,8 @@ class GroupCoordinator:
             group = self._groups.get(fact.group_id) or self._create(fact.group_id, None)
             committed = Committed(fact.offset, fact.leader_epoch, fact.metadata, fact.commit_ms, fact.expire_ms, offset)
             group.offsets.replay_commit((fact.topic, fact.partition), committed, producer_id)
+            if producer_id >= 0:
+                self._in_transaction.setdefault(producer_id, {})[fact.group_id] = None
         elif isinstance(fact, OffsetDeleted):
             known = self._groups.get(fact.group_id)
             if known is not None:
@@ -394,8 +404,10 @@ class GroupCoordinator:
             del self._groups[group_id]
 
     def replay_marker(self, producer_id: int, *, commit: bool) -> None:
-        for group in self._groups.values():
-            group.offsets.replay_marker(producer_id, commit=commit)
+        for group_id in self._in_transaction.pop(producer_id, ()):
+            group = self._groups.get(group_id)
+            if group is not None:
+                group.offsets.replay_marker(producer_id, commit=commit)
 
     def loaded(self, now_ms: int) -> list[Step]:
         self._is_loading = False
@@ -448,7 +460,21 @@ _HANDLERS: dict[int, Callable[..., list[Step]]] = {
     ApiKey.LIST_GROUPS: GroupCoordinator._list,
     ApiKey.DELETE_GROUPS: GroupCoordinator._delete,
     ApiKey.OFFSET_DELETE: GroupCoordinator._offset_delete,
+    ApiKey.TXN_OFFSET_COMMIT: GroupCoordinator._txn_offset_commit,
 }
+
+
+def _write_offsets(group: Group, commit: OffsetCommit) -> Write:
+    """Until this is in the log, or is not, nobody who wants stable offsets is told any."""
+    offsets = group.offsets
+    partitions = [(fact.topic, fact.partition) for fact in commit.facts]
+    offsets.begin(partitions)
+
+    def done(error: ErrorCode, done_ms: int) -> list[Step]:
+        offsets.end(partitions)
+        return [commit.finish(answers.offset_write_error(error))]
+
+    return Write(tuple(commit.facts), done, commit.producer)
 
 
 def _is_finished(group: Group, removed: list[TopicPartition]) -> bool:

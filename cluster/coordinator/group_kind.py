@@ -20,7 +20,14 @@ _SYNC_PROTOCOL_SINCE = 5
 #: Bit n set: AclOperation n is allowed. Without an authorizer that is READ, DELETE and DESCRIBE.
 _OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8
 _GROUP_ID_REQUIRED = frozenset(
-    {ApiKey.HEARTBEAT, ApiKey.JOIN_GROUP, ApiKey.SYNC_GROUP, ApiKey.LEAVE_GROUP, ApiKey.OFFSET_DELETE}
+    {
+        ApiKey.HEARTBEAT,
+        ApiKey.JOIN_GROUP,
+        ApiKey.SYNC_GROUP,
+        ApiKey.LEAVE_GROUP,
+        ApiKey.OFFSET_DELETE,
+        ApiKey.TXN_OFFSET_COMMIT,
+    }
 )
 _ONE_GROUP = _GROUP_ID_REQUIRED | {ApiKey.OFFSET_COMMIT}
 
@@ -43,6 +50,7 @@ class GroupKind:
             ApiKey.LIST_GROUPS,
             ApiKey.DELETE_GROUPS,
             ApiKey.OFFSET_DELETE,
+            ApiKey.TXN_OFFSET_COMMIT,
         }
     )
 
@@ -120,6 +128,8 @@ class GroupKind:
             return m.HeartbeatResponse(error_code=ErrorCode.NONE if is_loading else error)
         if isinstance(message, m.OffsetCommitRequest):
             return answers.commit_refused(message, error)
+        if ctx.api_key == ApiKey.TXN_OFFSET_COMMIT:
+            return answers.txn_commit_refused(ctx, cast("m.TxnOffsetCommitRequest", message), error)
         if isinstance(message, m.OffsetFetchRequest):
             groups = [answers.offset_fetch_failed(each, error) for each in answers.offset_fetch_groups(ctx, message)]
             return answers.offsets_fetched(ctx, message, groups)

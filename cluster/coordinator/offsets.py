@@ -5,7 +5,9 @@ What stays true:
     first (a transaction's commit is replayed when its marker comes, perhaps after a later plain one);
   - `unstable` is true of a partition while a commit for it is on its way to the log or in an open transaction: a
     consumer that asks for stable offsets has to come back;
-  - an offset with a commit on its way does not expire.
+  - an unstable offset does not expire;
+  - a tombstone ends everything the log said of its partition before, what open transactions hold included: compaction
+    leaves nothing else of it, so a coordinator that loads the log late must not know more than one that saw it all.
 """
 
 from __future__ import annotations
@@ -65,9 +67,16 @@ class Offsets:
 
     def replay_delete(self, partition: TopicPartition, producer_id: int) -> None:
         if producer_id >= 0:
-            self._in_transaction.get(producer_id, {}).pop(partition, None)
+            self._forget_held(partition, [producer_id])
         else:
             self.committed.pop(partition, None)
+            self._forget_held(partition, list(self._in_transaction))
+
+    def _forget_held(self, partition: TopicPartition, producer_ids: Iterable[int]) -> None:
+        for producer_id in producer_ids:
+            held = self._in_transaction.get(producer_id)
+            if held is not None and held.pop(partition, None) is not None and not held:
+                del self._in_transaction[producer_id]
 
     def replay_marker(self, producer_id: int, *, commit: bool) -> None:
         held = self._in_transaction.pop(producer_id, {})
@@ -77,7 +86,10 @@ class Offsets:
 
     def known(self) -> list[TopicPartition]:
         """Every partition that has an offset or is about to, so that deleting these leaves nothing."""
-        return list(self.committed | dict.fromkeys(self._in_flight))
+        known: dict[TopicPartition, object] = self.committed | dict.fromkeys(self._in_flight)
+        for held in self._in_transaction.values():
+            known |= held
+        return list(known)
 
     def of_topics(self, topics: frozenset[str]) -> list[TopicPartition]:
         return [partition for partition in self.known() if partition[0] in topics]
@@ -92,20 +104,20 @@ class Offsets:
         """
         over = []
         for partition, committed in self.committed.items():
-            if partition[0] in subscribed or partition in self._in_flight:
+            if partition[0] in subscribed:
                 continue
             if committed.expire_ms != -1:
                 due = now_ms >= committed.expire_ms
             else:
                 since_ms = committed.commit_ms if empty_since_ms is None else empty_since_ms
                 due = now_ms - since_ms >= retention_ms
-            if due:
+            if due and not self.unstable(partition):
                 over.append(partition)
         return over
 
     def has_only(self, partitions: Iterable[TopicPartition]) -> bool:
         """Whether nothing would keep the group alive once these are gone."""
-        return not self._in_flight and not self._in_transaction and self.committed.keys() <= set(partitions)
+        return not self._in_flight and set(self.known()) <= set(partitions)
 
     def _apply(self, partition: TopicPartition, committed: Committed) -> None:
         current = self.committed.get(partition)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from cluster.coordinator.context import GroupConfig, RequestContext
 from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.runtime import Runtime, TimerKey
+from cluster.coordinator.shard import Marker
 from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer, Shard
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
@@ -48,6 +49,7 @@ class Driver:
         self.now_ms = 1_000_000
         self.runtime = Runtime([GroupKind(self.config, self._new_id, self.topics)])
         self.logs: dict[Shard, list[tuple[bytes, bytes | None]]] = {}
+        self.owners: dict[tuple[Shard, int], int | Marker] = {}  # of records written in transactions; their ends
         self.high: dict[Shard, int] = {}
         self.timers: dict[Hashable, int] = {}
         self.answers: dict[Hashable, Message] = {}
@@ -72,7 +74,11 @@ class Driver:
         if self.runtime.load_start(OFFSETS, partition, epoch):
             shard = Shard(OFFSETS, partition)
             for offset, (key, value) in enumerate(self.logs.get(shard, [])):
-                self.runtime.replay(OFFSETS, partition, key, value, offset)
+                owner = self.owners.get((shard, offset), -1)
+                if isinstance(owner, Marker):
+                    self.runtime.replay_marker(OFFSETS, partition, owner.producer_id, commit=owner.commit)
+                else:
+                    self.runtime.replay(OFFSETS, partition, key, value, offset, owner)
             self.carry_out(self.runtime.load_done(OFFSETS, partition, self.now_ms))
             self.commit(partition)
 
@@ -83,6 +89,7 @@ class Driver:
         """Another broker takes over the log as it stands. `cut`: it never got what is not committed."""
         if cut:
             self.logs = {shard: log[: self.high.get(shard, 0)] for shard, log in self.logs.items()}
+            self.owners = {at: who for at, who in self.owners.items() if at[1] < self.high.get(at[0], 0)}
         for partition in range(self.topics.counts[OFFSETS]):
             self.unload(partition)
         self.waiting.clear()
@@ -120,6 +127,8 @@ class Driver:
                 continue
             base = len(log)
             log += append.records
+            if append.producer is not None:
+                self.owners |= {(append.shard, at): append.producer.producer_id for at in range(base, len(log))}
             self.carry_out(self.runtime.appended(append.token, base, len(log) - 1, self.now_ms))
             if self.commits:
                 self.commit(append.shard.partition)
@@ -128,6 +137,17 @@ class Driver:
         shard = Shard(OFFSETS, partition)
         high_watermark = self.high[shard] = len(self.logs.get(shard, []))
         self.carry_out(self.runtime.committed(OFFSETS, partition, high_watermark, self.now_ms))
+
+    def end_transaction(self, producer_id: int, *, commit: bool, partition: int = 0) -> None:
+        """The coordinator of transactions writes its marker into the log of a shard."""
+        shard = Shard(OFFSETS, partition)
+        marker = Marker(producer_id, commit)
+        log = self.logs.setdefault(shard, [])
+        self.owners[shard, len(log)] = marker
+        log.append((b"", None))
+        self.carry_out(self.runtime.marker(OFFSETS, partition, marker, len(log) - 1, self.now_ms))
+        if self.commits:
+            self.commit(partition)
 
     def advance(self, by_ms: int) -> None:
         """Let time pass, timer after timer."""
@@ -303,6 +323,69 @@ class Driver:
             version=version,
         )
         return commit_errors(self.answer(who, m.OffsetCommitResponse))
+
+    def send_txn_commit(
+        self,
+        who: Hashable,
+        offsets: dict[tuple[str, int], int],
+        *,
+        producer: int = 7,
+        epoch: int = 0,
+        group: str = "g",
+        member: str = "",
+        generation: int = -1,
+        instance: str | None = None,
+        metadata: str | None = "",
+        version: int = 3,
+    ) -> Hashable:
+        request = m.TxnOffsetCommitRequest(
+            transactional_id="x",
+            group_id=group,
+            producer_id=producer,
+            producer_epoch=epoch,
+            generation_id=generation,
+            member_id=member,
+            group_instance_id=instance,
+            topics=[
+                m.TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic(
+                    name=name,
+                    partitions=[
+                        m.TxnOffsetCommitRequest.TxnOffsetCommitRequestPartition(
+                            partition_index=partition, committed_offset=offset, committed_metadata=metadata
+                        )
+                    ],
+                )
+                for (name, partition), offset in offsets.items()
+            ],
+        )
+        return self.send(who, request, version)
+
+    def txn_commit(
+        self,
+        offsets: dict[tuple[str, int], int],
+        *,
+        producer: int = 7,
+        group: str = "g",
+        member: str = "",
+        generation: int = -1,
+        instance: str | None = None,
+        metadata: str | None = "",
+        version: int = 3,
+    ) -> list[ErrorCode]:
+        """TxnOffsetCommit, answered at once: the error of each partition."""
+        who = self.send_txn_commit(
+            ("txn", len(self.asked)),
+            offsets,
+            producer=producer,
+            group=group,
+            member=member,
+            generation=generation,
+            instance=instance,
+            metadata=metadata,
+            version=version,
+        )
+        answer = self.answer(who, m.TxnOffsetCommitResponse)
+        return [ErrorCode(each.error_code) for topic in answer.topics for each in topic.partitions]
 
     def fetch(self, *partitions: tuple[str, int], group: str = "g", stable: bool = False) -> dict[tuple[str, int], int]:
         """OffsetFetch, of all partitions unless named: the offset of each, or minus the code of its error."""
