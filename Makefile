@@ -76,6 +76,9 @@ $(STAMP)/test: pyproject.toml $(STAMP)/venv
 
 # ------------------------------------------------------------------------------------------------------------- test
 
+# Most of what pytest runs waits for processes: three files at a time on two cores. PYTEST_ARGS='-n 0' runs one after another.
+WORKERS ?= 3
+
 # C first: when the storage engine is broken, what Python says about it is noise. pytest's summary is the last line.
 test: build $(STAMP)/test
 	$(MAKE) test-c
@@ -84,7 +87,7 @@ test: build $(STAMP)/test
 	$(MAKE) pytest
 
 pytest: build $(STAMP)/test $(STAMP)/load
-	$(BIN)/pytest tests -rs $(PYTEST_ARGS)
+	$(BIN)/pytest tests -rs -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # $(call ctest,DIRECTORY,CMAKE OPTIONS,CTEST OPTIONS,PREFIX)
 define ctest
