@@ -19,11 +19,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from functools import partial
 
-from cluster.coordinator import answers
+from cluster.coordinator import answers, journal
 from cluster.coordinator.answers import NO_MEMBER_ID
 from cluster.coordinator.context import GroupConfig, NewId, RequestContext
 from cluster.coordinator.group_records import GroupStored, MemberStored
 from cluster.coordinator.group_state import GroupState, may_follow
+from cluster.coordinator.journal import Cause, Journal, RebalanceCounts
 from cluster.coordinator.members import Attempt, Member, Members
 from cluster.coordinator.offsets import Offsets
 from cluster.coordinator.sessions import Sessions
@@ -62,6 +63,7 @@ class Group:
         "_unsynced",
         "generation",
         "group_id",
+        "journal",
         "members",
         "offsets",
         "protocol",
@@ -71,7 +73,9 @@ class Group:
         "subscribed",
     )
 
-    def __init__(self, group_id: str, config: GroupConfig, new_id: NewId, now_ms: int | None) -> None:
+    def __init__(
+        self, group_id: str, config: GroupConfig, new_id: NewId, counts: RebalanceCounts, now_ms: int | None
+    ) -> None:
         self.group_id = group_id
         self._config = config
         self._new_id = new_id
@@ -83,6 +87,7 @@ class Group:
         self.subscribed: frozenset[str] | None = None
         self.members = Members()
         self.offsets = Offsets()
+        self.journal = Journal(counts)
         self._sessions = Sessions(group_id)
         self._unsynced: set[str] = set()  # members of this generation who have not sent SyncGroup yet
         self._assigning = -1  # the generation whose assignment is on its way to the log
@@ -282,7 +287,7 @@ class Group:
         for member in self.members:
             self._sessions.touch(member, member.session_timeout_ms, now_ms, out)
         if len(self.members) > self._config.max_size:
-            self._prepare("The loaded group is larger than group.max.size", now_ms, out)
+            self._prepare(Cause(journal.TOO_LARGE, "The loaded group is larger than group.max.size"), now_ms, out)
         return out
 
     def unload(self) -> list[Step]:
@@ -320,7 +325,7 @@ class Group:
             self._sessions.arm(member, out)
             return out
         out.append(self._note("Member expired", ("member", member_id)))
-        self._remove_member(member, f"member {member_id} expired", now_ms, out)
+        self._remove_member(member, _cause(journal.EXPIRED, f"member {member_id} expired", member), now_ms, out)
         return out
 
     def rebalance_due(self, now_ms: int) -> list[Step]:
@@ -344,12 +349,14 @@ class Group:
         out: list[Step] = []
         if self.state not in _IN_GENERATION or not self._unsynced:
             return out
+        cause = Cause(journal.NOT_SYNCED, "members did not sync in time")
         for member_id in sorted(self._unsynced):
             member = self.members.get(member_id)
             if member is not None:
                 out.append(self._note("Member did not sync in time", ("member", member_id)))
+                cause = cause if cause.member_id else _cause(cause.kind, cause.text, member)
                 self._drop(member, out)
-        self._prepare("members did not sync in time", now_ms, out)
+        self._prepare(cause, now_ms, out)
         return out
 
     # Joining ------------------------------------------------------------------------------------------------------
@@ -409,7 +416,8 @@ class Group:
         self._park_join(member, attempt.ctx, out)
         self._sessions.came(member)
         self._sessions.touch(member, NEW_MEMBER_JOIN_TIMEOUT_MS, now_ms, out)
-        self._maybe_prepare(f"new member {member_id}; client reason: {attempt.reason}", now_ms, out)
+        reason = f"new member {member_id}; client reason: {attempt.reason}"
+        self._maybe_prepare(_cause(journal.JOINED, reason, member), now_ms, out)
 
     def _join_again(self, attempt: Attempt, now_ms: int, out: list[Step]) -> None:
         """A member joins that says it knows its id."""
@@ -427,10 +435,14 @@ class Group:
         ):
             out.append(self._joined(attempt.ctx, member))
             return
+        is_changed = not member.offers(attempt.protocols)
         self._update(member, attempt)
         self._park_join(member, attempt.ctx, out)
-        who = "the leader" if is_leader else f"member {member.member_id}"
-        self._maybe_prepare(f"{who} joined again; client reason: {attempt.reason}", now_ms, out)
+        if is_changed or self.state is not GroupState.PREPARING:
+            who = "the leader" if is_leader else f"member {member.member_id}"
+            kind = journal.SUBSCRIPTION_CHANGED if is_changed else journal.LEADER_REJOINED
+            reason = f"{who} joined again; client reason: {attempt.reason}"
+            self._maybe_prepare(_cause(kind, reason, member), now_ms, out)
 
     def _update(self, member: Member, attempt: Attempt) -> None:
         self.members.update(
@@ -455,7 +467,8 @@ class Group:
             out.append(Write((self.fact(),), done))
         else:
             # In Completing the leader may already be assigning to the old id, whose owner would never hear of it.
-            self._maybe_prepare(f"static member {attempt.instance_id} came back", now_ms, out)
+            reason = f"static member {attempt.instance_id} came back"
+            self._maybe_prepare(_cause(journal.STATIC_REPLACED, reason, member), now_ms, out)
 
     def _replaced(
         self,
@@ -489,18 +502,21 @@ class Group:
 
     # Rebalance ----------------------------------------------------------------------------------------------------
 
-    def _maybe_prepare(self, reason: str, now_ms: int, out: list[Step]) -> None:
+    def _maybe_prepare(self, cause: Cause, now_ms: int, out: list[Step]) -> None:
         if may_follow(self.state, GroupState.PREPARING):
-            self._prepare(reason, now_ms, out)
+            self._prepare(cause, now_ms, out)
+        else:
+            self.journal.happened(cause, now_ms)
 
-    def _prepare(self, reason: str, now_ms: int, out: list[Step]) -> None:
+    def _prepare(self, cause: Cause, now_ms: int, out: list[Step]) -> None:
         """Begin a rebalance: all members are to join again."""
         was_empty = self.state is GroupState.EMPTY
         if self.state is GroupState.COMPLETING:
             self._answer_syncs(ErrorCode.REBALANCE_IN_PROGRESS, now_ms, out)
         self._clear_unsynced(out)
         self._go(GroupState.PREPARING, now_ms)
-        out.append(self._note("Preparing to rebalance", ("generation", self.generation), ("reason", reason)))
+        self.journal.begin(cause, self.generation, len(self.members), now_ms)
+        out.append(self._note("Preparing to rebalance", ("generation", self.generation), ("reason", cause.text)))
         timeout_ms = self.members.rebalance_timeout_ms()
         self._members_came = False
         if was_empty:
@@ -533,6 +549,8 @@ class Group:
         for member in self.members:
             if member.joining is None and member.instance_id is None:
                 out.append(self._note("Member did not join in time", ("member", member.member_id)))
+                reason = f"member {member.member_id} did not join in time"
+                self.journal.happened(_cause(journal.NOT_JOINED, reason, member), now_ms)
                 self._drop(member, out)
         if len(self.members) and not self.members.elect_joined_leader():
             # Only static members are left and none is back. Their sessions will end; until then ask again, though
@@ -542,6 +560,7 @@ class Group:
             self._wait_for_joins(max(self.members.rebalance_timeout_ms(), _SHORTEST_RETRY_MS), now_ms, out)
             return
         self.generation += 1
+        self.journal.joined(self.generation, len(self.members), now_ms)
         if len(self.members):
             self._begin_generation(now_ms, out)
         else:
@@ -566,6 +585,7 @@ class Group:
         self.subscribed = self._subscriptions()
         self._go(GroupState.EMPTY, now_ms)
         out.append(self._note("Group is empty", ("generation", self.generation)))
+        self.journal.end(journal.EMPTY, now_ms)
         out.append(Write((self.fact(),), self._emptied))
 
     def _emptied(self, error: ErrorCode, now_ms: int) -> list[Step]:
@@ -582,6 +602,7 @@ class Group:
         if generation != self.generation or self.state not in _IN_GENERATION:
             return out
         if self.state is GroupState.STABLE:
+            self._note_rebalanced(now_ms, out)
             for member in self.members:
                 if member.syncing is not None:
                     ctx, member.syncing = member.syncing, None
@@ -589,7 +610,8 @@ class Group:
                     self._sessions.touch(member, member.session_timeout_ms, now_ms, out)
         elif error:
             self._answer_syncs(answers.group_write_error(error), now_ms, out)
-            self._prepare(f"the assignment could not be stored: {error.name}", now_ms, out)
+            cause = Cause(journal.NOT_STORED, f"the assignment could not be stored: {error.name}")
+            self._prepare(cause, now_ms, out)
         return out
 
     def _answer_syncs(self, error: ErrorCode, now_ms: int, out: list[Step]) -> None:
@@ -633,15 +655,14 @@ class Group:
         if member is None:
             return ErrorCode.UNKNOWN_MEMBER_ID
         reason = f"member {member_id} left; client reason: {who.reason or 'not provided'}"
-        self._remove_member(member, reason, now_ms, out)
+        self._remove_member(member, _cause(journal.LEFT, reason, member), now_ms, out)
         return ErrorCode.NONE
 
-    def _remove_member(self, member: Member, reason: str, now_ms: int, out: list[Step]) -> None:
+    def _remove_member(self, member: Member, cause: Cause, now_ms: int, out: list[Step]) -> None:
         self._drop(member, out)
+        self._maybe_prepare(cause, now_ms, out)
         if self.state is GroupState.PREPARING:
             self._try_complete_join(now_ms, out)
-        else:
-            self._maybe_prepare(reason, now_ms, out)
 
     def _drop(self, member: Member, out: list[Step]) -> None:
         """Take a member out, and nothing more. What it has parked is told that it is not known any more."""
@@ -733,8 +754,18 @@ class Group:
     def _sync_key(self) -> Hashable:
         return ("sync", self.group_id)
 
+    def _note_rebalanced(self, now_ms: int, out: list[Step]) -> None:
+        done = self.journal.end(journal.STABLE, now_ms)
+        if done is not None:
+            told = (("generation", done.generation), ("members", done.members), ("took_ms", done.took_ms))
+            out.append(self._note("Rebalanced", *told))
+
     def _note(self, message: str, *fields: tuple[str, object]) -> Note:
         return Note(f"Group {self.group_id}", message, fields)
+
+
+def _cause(kind: str, text: str, member: Member) -> Cause:
+    return Cause(kind, text, member.member_id, member.client_id, member.client_host)
 
 
 def _attempt(ctx: RequestContext, request: m.JoinGroupRequest) -> Attempt:

@@ -19,6 +19,7 @@ from cluster.coordinator.context import GroupConfig, NewId, RequestContext, Topi
 from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import Fact, GroupDeleted, GroupStored, OffsetCommitted, OffsetDeleted
 from cluster.coordinator.group_state import GroupState
+from cluster.coordinator.journal import RebalanceCounts
 from cluster.coordinator.offset_commit import OffsetCommit, TxnOffsetCommit
 from cluster.coordinator.offsets import Committed, TopicPartition
 from cluster.coordinator.shard import Done, Step, Write
@@ -38,7 +39,10 @@ _TOPIC_IDS_SINCE = 10  # of OffsetCommit and OffsetFetch
 class GroupCoordinator:
     """`Machine` for one partition of `__consumer_offsets`."""
 
-    def __init__(self, config: GroupConfig, new_id: NewId, topics: Topics) -> None:
+    def __init__(
+        self, config: GroupConfig, new_id: NewId, topics: Topics, counts: RebalanceCounts | None = None
+    ) -> None:
+        self._counts = RebalanceCounts() if counts is None else counts
         self._config = config
         self._new_id = new_id
         self._topics = topics
@@ -86,6 +90,10 @@ class GroupCoordinator:
 
     def _describe(self, ctx: RequestContext, request: m.DescribeGroupsRequest, now_ms: int) -> list[Step]:
         described = [self._describe_one(ctx, group_id) for group_id in request.groups]
+        if request.rebalances > 0:
+            for each in described:
+                group = self._groups.get(each.group_id)
+                each.rebalances = [] if group is None else group.journal.told(request.rebalances)
         return [Reply(ctx.reply_to, m.DescribeGroupsResponse(groups=described))]
 
     def _describe_one(self, ctx: RequestContext, group_id: str) -> m.DescribeGroupsResponse.DescribedGroup:
@@ -445,7 +453,7 @@ class GroupCoordinator:
         raise AssertionError("groups ask nothing")
 
     def _create(self, group_id: str, now_ms: int | None) -> Group:
-        group = self._groups[group_id] = Group(group_id, self._config, self._new_id, now_ms)
+        group = self._groups[group_id] = Group(group_id, self._config, self._new_id, self._counts, now_ms)
         return group
 
 

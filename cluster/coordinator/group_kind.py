@@ -10,6 +10,7 @@ from cluster.coordinator import answers
 from cluster.coordinator.context import GroupConfig, NewId, RequestContext, Topics
 from cluster.coordinator.group_coordinator import GroupCoordinator
 from cluster.coordinator.group_records import OFFSETS_TOPIC, Fact, decode, encode
+from cluster.coordinator.journal import RebalanceCounts
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
@@ -58,6 +59,7 @@ class GroupKind:
         self._config = config
         self._new_id = new_id
         self._topics = topics
+        self.counts = RebalanceCounts()
         self.write_timeout_ms = config.offsets_commit_timeout_ms
 
     def partition_count(self) -> int:
@@ -65,7 +67,7 @@ class GroupKind:
         return self._topics.partition_count(self.topic) or self._config.offsets_topic_partitions
 
     def open(self, partition: int) -> GroupCoordinator:
-        return GroupCoordinator(self._config, self._new_id, self._topics)
+        return GroupCoordinator(self._config, self._new_id, self._topics, self.counts)
 
     def check(self, ctx: RequestContext, message: Message) -> ErrorCode:
         """What is wrong with a request whatever its group is. Groups without a name can only keep offsets."""
@@ -87,7 +89,10 @@ class GroupKind:
                 for group in answers.offset_fetch_groups(ctx, message)
             ]
         if isinstance(message, m.DescribeGroupsRequest):
-            return [(group_id, m.DescribeGroupsRequest(groups=[group_id])) for group_id in message.groups]
+            return [
+                (group_id, m.DescribeGroupsRequest(groups=[group_id], rebalances=message.rebalances))
+                for group_id in message.groups
+            ]
         if isinstance(message, m.DeleteGroupsRequest):
             # A group named twice is deleted once, and answered once.
             return [

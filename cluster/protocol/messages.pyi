@@ -2436,11 +2436,13 @@ class DescribeDelegationTokenResponse(Message):
 class DescribeGroupsRequest(Message):
     groups: list[str]
     include_authorized_operations: bool
+    rebalances: int
     def __init__(
         self,
         *,
         groups: list[str] = ...,
         include_authorized_operations: bool = ...,
+        rebalances: int = ...,
     ) -> None: ...
 
 class DescribeGroupsResponse(Message):
@@ -2453,6 +2455,7 @@ class DescribeGroupsResponse(Message):
         protocol_data: str
         members: list[DescribeGroupsResponse.DescribedGroupMember]
         authorized_operations: int
+        rebalances: list[DescribeGroupsResponse.Rebalance] | None
         def __init__(
             self,
             *,
@@ -2464,6 +2467,7 @@ class DescribeGroupsResponse(Message):
             protocol_data: str = ...,
             members: list[DescribeGroupsResponse.DescribedGroupMember] = ...,
             authorized_operations: int = ...,
+            rebalances: list[DescribeGroupsResponse.Rebalance] | None = ...,
         ) -> None: ...
 
     class DescribedGroupMember(Struct):
@@ -2482,6 +2486,46 @@ class DescribeGroupsResponse(Message):
             client_host: str = ...,
             member_metadata: bytes = ...,
             member_assignment: bytes = ...,
+        ) -> None: ...
+
+    class Rebalance(Struct):
+        begun_ms: int
+        joining_ms: int
+        took_ms: int
+        outcome: str
+        generation: int
+        members: int
+        omitted: int
+        causes: list[DescribeGroupsResponse.RebalanceCause]
+        def __init__(
+            self,
+            *,
+            begun_ms: int = ...,
+            joining_ms: int = ...,
+            took_ms: int = ...,
+            outcome: str = ...,
+            generation: int = ...,
+            members: int = ...,
+            omitted: int = ...,
+            causes: list[DescribeGroupsResponse.RebalanceCause] = ...,
+        ) -> None: ...
+
+    class RebalanceCause(Struct):
+        at_ms: int
+        kind: str
+        text: str
+        member_id: str
+        client_id: str
+        client_host: str
+        def __init__(
+            self,
+            *,
+            at_ms: int = ...,
+            kind: str = ...,
+            text: str = ...,
+            member_id: str = ...,
+            client_id: str = ...,
+            client_host: str = ...,
         ) -> None: ...
 
     throttle_time_ms: int

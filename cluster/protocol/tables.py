@@ -14,6 +14,9 @@ import os
 _FOLDER = os.path.join(os.path.dirname(__file__), "tables")
 _NEWEST = 32767
 
+#: Tags from here on are fields of ours, which Kafka does not have.
+OUR_TAGS = 10_000
+
 Default = bool | int | float | str | bytes | None
 FIXED_CODES = {
     "bool": "?",

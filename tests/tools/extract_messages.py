@@ -42,6 +42,39 @@ RENAMED_MESSAGES = {
     "LegacyOffsetCommitKey": "OffsetCommitKey",
     "LegacyOffsetCommitValue": "OffsetCommitValue",
 }
+# What our brokers say beside Kafka's fields, and only to who asks by such a field: whoever does not know these tags
+# skips them. By struct. Tags below OUR_TAGS (cluster/protocol/tables.py) are Kafka's.
+CAUSE_FIELDS = [
+    {"name": "AtMs", "type": "int64", "versions": "5+"},
+    {"name": "Kind", "type": "string", "versions": "5+"},
+    {"name": "Text", "type": "string", "versions": "5+"},
+    {"name": "MemberId", "type": "string", "versions": "5+"},
+    {"name": "ClientId", "type": "string", "versions": "5+"},
+    {"name": "ClientHost", "type": "string", "versions": "5+"},
+]
+REBALANCE_FIELDS = [
+    {"name": "BegunMs", "type": "int64", "versions": "5+"},
+    {"name": "JoiningMs", "type": "int32", "versions": "5+"},
+    {"name": "TookMs", "type": "int32", "versions": "5+"},
+    {"name": "Outcome", "type": "string", "versions": "5+"},
+    {"name": "Generation", "type": "int32", "versions": "5+"},
+    {"name": "Members", "type": "int32", "versions": "5+"},
+    {"name": "Omitted", "type": "int32", "versions": "5+"},
+    {"name": "Causes", "type": "[]RebalanceCause", "versions": "5+", "fields": CAUSE_FIELDS},
+]
+OUR_TAG = {"versions": "5+", "taggedVersions": "5+", "tag": 28780}
+OUR_FIELDS: dict[str, Json] = {
+    "DescribeGroupsRequest": {"name": "Rebalances", "type": "int32", "ignorable": True, **OUR_TAG},
+    "DescribedGroup": {
+        "name": "Rebalances",
+        "type": "[]Rebalance",
+        "nullableVersions": "5+",
+        "default": "null",
+        "ignorable": True,
+        "fields": REBALANCE_FIELDS,
+        **OUR_TAG,
+    },
+}
 RESERVED = {"encode", "decode", "api_key", "valid_versions", "flexible_versions", "latest_version_unstable"}
 
 
@@ -155,6 +188,12 @@ def merge(old: Json | None, new: Json | None) -> Json:
         structs[struct["name"]] = struct | {"fields": merge_fields(known["fields"] if known else [], struct["fields"])}
     merged["commonStructs"] = list(structs.values())
     return merged
+
+
+def add_our_fields(messages: dict[str, Json]) -> None:
+    messages["DescribeGroupsRequest"]["fields"].append(OUR_FIELDS["DescribeGroupsRequest"])
+    (groups,) = (field for field in messages["DescribeGroupsResponse"]["fields"] if field["name"] == "Groups")
+    groups["fields"].append(OUR_FIELDS["DescribedGroup"])
 
 
 # ---- the check: what a version looks like on the wire ----
@@ -379,6 +418,7 @@ def main() -> None:
     for release in (old, new):
         for name, source in release.items():
             check_same_bytes(source, messages[RENAMED_MESSAGES.get(name, name)])
+    add_our_fields(messages)
     write_tables(messages)
     write_api_keys(messages)
     write_stub(messages)

@@ -5,7 +5,7 @@ elements (one inside nested arrays). `bare`: every field is empty, null where it
 """
 
 from cluster.protocol.message import Message, Struct
-from cluster.protocol.tables import Field
+from cluster.protocol.tables import OUR_TAGS, Field
 from cluster.protocol.tables import Struct as StructTable
 
 INT_BITS = {"int8": 8, "int16": 16, "uint16": 16, "int32": 32, "int64": 64}
@@ -34,7 +34,7 @@ class _Filler:
         return made
 
     def struct(self, table: StructTable, depth: int) -> Struct:
-        fields = [field for field in table.fields if self.version in field.versions]
+        fields = [field for field in table.fields if self.version in field.versions and field.tag < OUR_TAGS]
         return self.message_class._classes[table.name](**{field.name: self.value(field, depth) for field in fields})
 
     def value(self, field: Field, depth: int) -> object:
