@@ -51,6 +51,9 @@ class GroupCoordinator:
         self._in_transaction: dict[int, dict[str, None]] = {}
         self._is_loading = True
 
+    def elected(self, leader_epoch: int) -> None:
+        """Nothing of a group depends on it."""
+
     def handle(self, ctx: RequestContext, message: Message, now_ms: int) -> list[Step]:
         return _HANDLERS[ctx.api_key](self, ctx, message, now_ms)
 

@@ -106,7 +106,9 @@ class Runtime:
         shard = Shard(topic, partition)
         host = self._hosted.get(shard)
         if host is not None:
-            host.leader_epoch = max(host.leader_epoch, leader_epoch)
+            if leader_epoch > host.leader_epoch:
+                host.leader_epoch = leader_epoch
+                host.machine.elected(leader_epoch)
             return False
         self._hosted[shard] = HostedShard(shard, self._kinds[topic], leader_epoch)
         return True

@@ -36,6 +36,9 @@ Step: TypeAlias = Reply | SetTimer | CancelTimer | Ask | Note | Write
 class Machine(Protocol):
     """The coordinator of one shard. The keys of timers and questions are its own; the runtime makes them unique."""
 
+    def elected(self, leader_epoch: int) -> None:
+        """Our broker leads the shard in this epoch. Said before the first record, and again whenever it moves."""
+
     def handle(self, ctx: RequestContext, message: Message, now_ms: int) -> list[Step]: ...
 
     def replay(self, fact: object, offset: int, now_ms: int, producer_id: int = -1) -> None:
@@ -122,6 +125,7 @@ class HostedShard:
         self.kind = kind
         self.leader_epoch = leader_epoch
         self.machine = kind.open(shard.partition)
+        self.machine.elected(leader_epoch)
         self.loading = True
         self.high_watermark = -1
         self.flights: dict[int, Flight] = {}

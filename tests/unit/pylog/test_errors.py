@@ -23,6 +23,7 @@ def test_every_code_from_minus_one_to_the_newest_is_there() -> None:
         (87, "INVALID_RECORD"),
         (100, "UNKNOWN_TOPIC_ID"),
         (127, "VOTER_NOT_FOUND"),
+        (128, "INVALID_REGULAR_EXPRESSION"),
     ],
 )
 def test_a_code_has_kafkas_name(code: int, name: str) -> None:

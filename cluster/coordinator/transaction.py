@@ -1,0 +1,37 @@
+"""One transactional id in the memory of its coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.coordinator.shard import Step
+from cluster.coordinator.transaction_records import NO_EPOCH, TransactionStored
+from cluster.coordinator.transaction_state import TransactionState
+from cluster.effects import Note, Reply
+from pylog.errors import ErrorCode
+from pylog.facts import NamedTuple
+
+
+class Parked(NamedTuple):
+    """A request that waits for a new producer id."""
+
+    refuse: Callable[[ErrorCode], Reply]
+    go_on: Callable[[int, int], list[Step]]
+
+
+class Transaction:
+    """`stored`: what is durable; None before anything is. `pending`: the state it is on its way to, None if to none.
+    `parked`: who waits for a producer id for it. `fenced_epoch`: the leader epoch of ours to which markers were
+    refused; -1: they were not."""
+
+    __slots__ = ("fenced_epoch", "parked", "pending", "stored", "transactional_id")
+
+    def __init__(self, transactional_id: str) -> None:
+        self.transactional_id = transactional_id
+        self.stored: TransactionStored | None = None
+        self.pending: TransactionState | None = None
+        self.parked: Parked | None = None
+        self.fenced_epoch = NO_EPOCH
+
+    def note(self, message: str, *fields: tuple[str, object], warning: bool = False) -> Note:
+        return Note(f"Transactional id {self.transactional_id}", message, fields, warning)
