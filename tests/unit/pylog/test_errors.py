@@ -8,7 +8,7 @@ from pylog.errors import ErrorCode, KafkaError
 
 
 def test_every_code_from_minus_one_to_the_newest_is_there() -> None:
-    assert sorted(map(int, ErrorCode)) == list(range(-1, 128))
+    assert sorted(map(int, ErrorCode)) == list(range(-1, 129))
 
 
 @pytest.mark.parametrize(
