@@ -61,9 +61,8 @@ plog_verdict plog__authorize(plog_authorizer *a, int32_t resource, const uint8_t
 
 void plog__authorize_topic(plog_authorizer *a, const uint8_t *id, plog_bytes name) {
   if (id) {
-    const plog_topic *hosted = plog__topics_by_id(&a->engine->topics, id);
-    if (!hosted) return;
-    name = (plog_bytes){(const uint8_t *)hosted->name, hosted->name_bytes};
+    name = plog__reactor_topic_name(a->engine, id);
+    if (!name.data) return;
   }
   a->named_bytes += plog__grant_bytes((uint32_t)name.size_bytes);
   if (a->named_bytes > a->engine->grants.span_bytes) a->status = PLOG_E_MALFORMED;
@@ -74,18 +73,15 @@ static void judge(plog_authorizer *a, plog_fetch_partition *part) {
   const plog_engine *e = a->engine;
   if (part->judged_generation == e->grants.generation && part->judged_principal == a->principal) return;
   part->judged_generation = 0;
-  const uint8_t *name = part->topic->name;
-  uint32_t name_bytes = part->topic->name_bytes;
+  plog_bytes name = {part->topic->name, part->topic->name_bytes};
   if (part->topic->by_id) {
-    const plog_topic *hosted = plog__topics_by_id(&e->topics, part->topic->id);
-    if (!hosted) {
+    name = plog__reactor_topic_name(e, part->topic->id);
+    if (!name.data) {
       part->refused = PLOG_UNKNOWN_TOPIC_ID;
       return;
     }
-    name = (const uint8_t *)hosted->name;
-    name_bytes = hosted->name_bytes;
   }
-  plog_verdict verdict = plog__authorize(a, PLOG_RESOURCE_TOPIC, name, name_bytes);
+  plog_verdict verdict = plog__authorize(a, PLOG_RESOURCE_TOPIC, name.data, name.size_bytes);
   part->refused = verdict == PLOG_ALLOWED ? 0 : PLOG_TOPIC_AUTHORIZATION_FAILED;
   if (verdict == PLOG_UNKNOWN) return;
   part->judged_principal = a->principal;

@@ -816,6 +816,24 @@ int32_t plog_engine_publish_node(plog_engine *e, int32_t listener_id, int32_t br
   return plog__command_run(e, act_publish_node, &a);
 }
 
+typedef struct {
+  plog_topic_leaders *topics;
+  int32_t count;
+} plog_leaders_arguments;
+
+static int32_t act_publish_leaders(plog_engine *e, void *arguments) {
+  const plog_leaders_arguments *a = arguments;
+  for (int32_t i = 0; i < a->count; i++) a->topics[i].rc = plog__leaders_publish(&e->leaders, &a->topics[i]);
+  return 0;
+}
+
+void plog_engine_publish_leaders(plog_engine *e, plog_topic_leaders *topics, int32_t count) {
+  for (int32_t at = 0; at < count; at += PARTITIONS_PER_COMMAND) {
+    plog_leaders_arguments a = {topics + at, PLOG_MIN(count - at, PARTITIONS_PER_COMMAND)};
+    (void)plog__command_run(e, act_publish_leaders, &a);
+  }
+}
+
 void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out) {
 #define READ(name) out->name = atomic_load_explicit(&e->counters.name, memory_order_relaxed)
   READ(connections_now);

@@ -5,8 +5,8 @@
  * it is parked: it watches every partition of the set and a timer, and reads anew when one of them fires. What a fetch answers
  * is encoded the moment it is complete, so that nothing of the set has to stay as it was until the socket takes it.
  *
- * Partitions that are not hosted do not end the wait of the others, as in Kafka, and neither do those that the reader is refused;
- * an error of a hosted one does. Who may read what is found out when a request comes, for the time that it takes, parked or not.
+ * Partitions that nobody knows do not end the wait of the others, as in Kafka, and neither do those that the reader is refused;
+ * an error of one that is hosted, or led elsewhere, does. Who may read what is found out when a request comes, for the time that it takes, parked or not.
  */
 #include "fetch.h"
 
@@ -82,14 +82,17 @@ static plog_partition *resolve(plog_engine *e, plog_fetch_partition *part) {
   return part->partition;
 }
 
-static void read_failed(plog_fetch *fetch, plog_fetch_partition *part, const plog_partition *p, int32_t error) {
+static void read_failed(const plog_fetch *fetch, plog_fetch_partition *part, int32_t error) {
   plog__fetch_read_clear(&part->read);
   part->read.error = error;
   part->read.high_watermark = -1;
   part->read.last_stable = -1;
   part->read.log_start = -1;
-  part->read.leader_id = p ? p->leader_id : -1;
-  part->read.leader_epoch = p ? plog__partition_leader_epoch(p) : -1;
+  const plog_fetch_topic *topic = part->topic;
+  plog_leader leader = plog__reactor_leader(fetch->engine, topic->by_id ? topic->id : NULL,
+                                            (plog_bytes){topic->name, topic->name_bytes}, part->index);
+  part->read.leader_id = leader.leader_id;
+  part->read.leader_epoch = leader.leader_epoch;
   /* Old clients do not know this code. */
   if (error == PLOG_KAFKA_STORAGE_ERROR && fetch->request.api_version <= 5) part->read.error = PLOG_NOT_LEADER_OR_FOLLOWER;
 }
@@ -241,7 +244,16 @@ static void read_refused(plog_fetch *fetch, plog_fetch_partition *part, int32_t 
   part->partition = NULL;
   part->generation = 0;
   part->forced_error = 0;
-  read_failed(fetch, part, NULL, refused);
+  read_failed(fetch, part, refused);
+}
+
+/* Why nothing is read of a partition that is not here. */
+static int32_t error_of_missing(const plog_engine *e, const plog_fetch_partition *part) {
+  const plog_fetch_topic *topic = part->topic;
+  const uint8_t *id = topic->by_id ? topic->id : NULL;
+  const plog_led_topic *led = plog__leaders_topic(&e->leaders, id, (plog_bytes){topic->name, topic->name_bytes});
+  if (plog__led_partition(led, part->index)) return PLOG_NOT_LEADER_OR_FOLLOWER;
+  return id && !plog__reactor_topic_name(e, id).data ? PLOG_UNKNOWN_TOPIC_ID : PLOG_UNKNOWN_TOPIC_OR_PARTITION;
 }
 
 static void read_partition(plog_fetch *fetch, plog_fetch_partition *part, plog_fetch_pass *pass) {
@@ -253,14 +265,15 @@ static void read_partition(plog_fetch *fetch, plog_fetch_partition *part, plog_f
   }
   plog_partition *p = resolve(fetch->engine, part);
   if (part->forced_error) {
-    read_failed(fetch, part, p, part->forced_error);
+    read_failed(fetch, part, part->forced_error);
     part->forced_error = 0;
     pass->must_answer = true;
     return;
   }
   if (!p) {
-    bool unknown_id = part->topic->by_id && !plog__topics_by_id(&fetch->engine->topics, part->topic->id);
-    read_failed(fetch, part, NULL, unknown_id ? PLOG_UNKNOWN_TOPIC_ID : PLOG_UNKNOWN_TOPIC_OR_PARTITION);
+    int32_t error = error_of_missing(fetch->engine, part);
+    read_failed(fetch, part, error);
+    if (error == PLOG_NOT_LEADER_OR_FOLLOWER) pass->must_answer = true;
     return;
   }
   pass->hosted_count++;
@@ -268,7 +281,7 @@ static void read_partition(plog_fetch *fetch, plog_fetch_partition *part, plog_f
   if (rc == PLOG_E_AGAIN) return;
   if (rc) {
     if (rc < 0 && rc != -ENOMEM) plog__reactor_report(fetch->engine, p, -rc);
-    read_failed(fetch, part, p, rc < 0 || rc >= 1000 ? PLOG_KAFKA_STORAGE_ERROR : rc);
+    read_failed(fetch, part, rc < 0 || rc >= 1000 ? PLOG_KAFKA_STORAGE_ERROR : rc);
     pass->must_answer = true;
     return;
   }

@@ -82,7 +82,7 @@ plog_followed *plog__follow_add(plog_follow_session *s, struct plog_fetcher *fet
   plog_list_init(&f->queued);
   plog_list_insert(&s->all, &f->order);
   s->count++;
-  if (!p->topic->has_id) s->unnamed_count++;
+  if (!p->topic->key.has_id) s->unnamed_count++;
   p->followed = f;
   plog__follow_resume(s, f);
   return f;
@@ -94,15 +94,15 @@ static void leave(plog_follow_session *s, plog_followed *f) {
   f->in_session = false;
   s->session_count--;
   const plog_topic *topic = f->partition->topic;
-  plog_leaving *leaving = malloc(sizeof *leaving + topic->name_bytes);
+  plog_leaving *leaving = malloc(sizeof *leaving + topic->key.name_bytes);
   if (!leaving) {
     plog__follow_doubt(s);
     return;
   }
-  memcpy(leaving->topic_id, topic->id, PLOG_TOPIC_ID_BYTES);
+  memcpy(leaving->topic_id, topic->key.id, PLOG_TOPIC_ID_BYTES);
   leaving->index = f->partition->index;
-  leaving->name_bytes = topic->name_bytes;
-  memcpy(leaving->name, topic->name, topic->name_bytes);
+  leaving->name_bytes = topic->key.name_bytes;
+  memcpy(leaving->name, topic->name, topic->key.name_bytes);
   plog_list_init(&leaving->link);
   plog_list_insert(&s->leaving, &leaving->link);
 }
@@ -112,7 +112,7 @@ void plog__follow_remove(plog_follow_session *s, plog_followed *f) {
   plog_list_remove(&f->order);
   plog_list_remove(&f->queued);
   s->count--;
-  if (!f->partition->topic->has_id) s->unnamed_count--;
+  if (!f->partition->topic->key.has_id) s->unnamed_count--;
   f->partition->followed = NULL;
   free(f);
 }
@@ -168,8 +168,9 @@ static void stay(plog_follow_session *s, const plog_followed *f) {
   for (plog_link *at = s->leaving.next; at != &s->leaving; at = at->next) {
     plog_leaving *leaving = PLOG_CONTAINER_OF(at, plog_leaving, link);
     if (leaving->index != f->partition->index) continue;
-    bool same_name = leaving->name_bytes == topic->name_bytes && !memcmp(leaving->name, topic->name, topic->name_bytes);
-    if (s->by_id ? memcmp(leaving->topic_id, topic->id, PLOG_TOPIC_ID_BYTES) != 0 : !same_name) continue;
+    bool same_name =
+        leaving->name_bytes == topic->key.name_bytes && !memcmp(leaving->name, topic->name, topic->key.name_bytes);
+    if (s->by_id ? memcmp(leaving->topic_id, topic->key.id, PLOG_TOPIC_ID_BYTES) != 0 : !same_name) continue;
     plog_list_remove(at);
     free(leaving);
     return;
@@ -260,7 +261,7 @@ static void write_chosen(const plog_follow_session *s, int32_t count, int32_t ma
   for (int32_t at = 0; at < count;) {
     const plog_topic *topic = s->chosen[at]->partition->topic;
     int32_t end = at + run_of(s, at, count);
-    write_topic(w, s->by_id, topic->id, topic->name, topic->name_bytes);
+    write_topic(w, s->by_id, topic->key.id, topic->name, topic->key.name_bytes);
     plog_write_array(w, true, end - at);
     for (; at < end; at++) {
       const plog_followed *f = s->chosen[at];

@@ -734,8 +734,8 @@ typedef struct {
 /** The same for many, each for itself: requests that wait for some of them look again once per some hundreds. any */
 void plog_engine_publish_all(plog_engine *e, plog_publication *publications, int32_t count);
 /**
- * Stop hosting: parked requests are answered with `error`, later ones get UNKNOWN_TOPIC_OR_PARTITION (or UNKNOWN_TOPIC_ID),
- * slices in flight are finished from files still open. *out_log: the caller's again. any
+ * Stop hosting: parked requests are answered with `error`, later ones as those for any partition that is not hosted (see
+ * plog_engine_publish_leaders); slices in flight are finished from files still open. *out_log: the caller's again. any
  */
 int32_t plog_engine_remove_partition(plog_engine *e, int64_t partition, int32_t error, plog_log **out_log);
 /** The same for many at once; out_logs: as many, NULL where none was hosted under that number. any */
@@ -867,6 +867,29 @@ int32_t plog_engine_disconnect(plog_engine *e, int64_t conn); /* any */
     forget it; rack NULL: none. any */
 int32_t plog_engine_publish_node(plog_engine *e, int32_t listener_id, int32_t broker_id, const char *host, int32_t port,
                                  const char *rack);
+
+/** Who leads a partition. */
+typedef struct {
+  int32_t leader_id;    /* -1: nobody now */
+  int32_t leader_epoch; /* -1: there is no such partition */
+} plog_leader;
+
+/** What is told of one of many topics of the cluster: the leaders of some of its partitions; what is known of the others stays,
+    but for those of another topic_id. */
+typedef struct {
+  const char *topic;
+  const uint8_t *topic_id; /* 16 bytes; all zeros: it has none */
+  const int32_t *indexes;
+  const plog_leader *leaders; /* as many */
+  int32_t count;              /* 0: the topic is gone */
+  int32_t internal;           /* clients may not produce to it */
+  int32_t rc;                 /* out: 0 | PLOG_INVALID_TOPIC_EXCEPTION: name or index impossible | -ENOMEM */
+  int32_t reserved;
+} plog_topic_leaders;
+
+/** Tell of partitions wherever they are: requests for one that is not hosted here get NOT_LEADER_OR_FOLLOWER with its leader, while
+    those for one that nobody told of get UNKNOWN_TOPIC_OR_PARTITION (or UNKNOWN_TOPIC_ID). any */
+void plog_engine_publish_leaders(plog_engine *e, plog_topic_leaders *topics, int32_t count);
 
 /* ------------------------------------------------------------------------------------------------ following */
 

@@ -9,6 +9,8 @@
  * Nothing is looked up, let alone appended, before it is known what the principal may write; a topic that it may not write
  * to is refused before anybody asks whether it exists.
  *
+ * What is refused because its partition is led elsewhere is answered with its leader, as that is known when the answer is written.
+ *
  * A null record set is answered with INVALID_RECORD, like an empty one; Kafka never answers it.
  */
 #include "produce.h"
@@ -22,6 +24,7 @@
 
 #define FLEXIBLE_VERSION 9
 #define TOPIC_ID_VERSION 13
+#define LEADER_VERSION 10  /* whoever came to the wrong broker is told of the right one */
 #define ENTRIES_MAX 100000 /* in one request: the memory an entry takes is many times its bytes on the wire */
 #define UNKNOWN_SERVER_ERROR (-1)
 #define ADMIN_CLIENT_ID "__admin_client" /* the client that Kafka lets produce to internal topics */
@@ -37,8 +40,6 @@ typedef struct {
   int16_t error;
   int32_t index;
   int32_t record_error;
-  int32_t leader_id; /* with NOT_LEADER_OR_FOLLOWER */
-  int32_t leader_epoch;
   int64_t base_offset;
   int64_t append_ms;
   int64_t log_start;
@@ -149,8 +150,6 @@ static void fired(plog_watch *watch, int32_t error, int64_t now_ms) {
       refuse(entry, error);
     else
       entry->error = (int16_t)error; /* it is in the log all the same: Kafka leaves the offset in the answer */
-    entry->leader_id = entry->partition->leader_id;
-    entry->leader_epoch = plog__partition_leader_epoch(entry->partition);
     settle_one(entry->produce);
   } else if (was_staged) {
     written(entry);
@@ -180,16 +179,23 @@ static int32_t peek_attributes(plog_bytes records) {
   return plog_get_u16(records.data + PLOG_BATCH_AT_ATTRIBUTES);
 }
 
-/* Everything that refuses an entry before the partition looks at it. */
-static int32_t check_entry(const plog_produce *produce, const plog_frame *frame, const plog_partition *p,
-                           plog_bytes records) {
+/* What refuses an entry wherever its partition is. */
+static int32_t check_anywhere(const plog_produce *produce, const plog_frame *frame, bool internal, plog_bytes records) {
   int32_t attributes = peek_attributes(records);
   if (!records.data) return PLOG_INVALID_RECORD;
   if (frame->api_version < 7 && (attributes & PLOG_ATTR_CODEC_MASK) == PLOG_CODEC_ZSTD)
     return PLOG_UNSUPPORTED_COMPRESSION_TYPE;
   if (produce->acks < -1 || produce->acks > 1) return PLOG_INVALID_REQUIRED_ACKS;
-  if (p->internal && !is_admin_client(frame)) return PLOG_INVALID_TOPIC_EXCEPTION;
+  return internal && !is_admin_client(frame) ? PLOG_INVALID_TOPIC_EXCEPTION : 0;
+}
+
+/* Everything that refuses an entry before the partition looks at it. */
+static int32_t check_entry(const plog_produce *produce, const plog_frame *frame, const plog_partition *p,
+                           plog_bytes records) {
+  int32_t rc = check_anywhere(produce, frame, p->internal, records);
+  if (rc) return rc;
   /* Transactions are not served yet, so every transactional id is unknown. */
+  int32_t attributes = peek_attributes(records);
   bool transactional = (attributes & PLOG_ATTR_TRANSACTIONAL) && !(attributes & PLOG_ATTR_CONTROL);
   return transactional ? PLOG_INVALID_PRODUCER_ID_MAPPING : 0;
 }
@@ -211,8 +217,6 @@ static void append(plog_produce_entry *entry, plog_partition *p, plog_bytes reco
     refuse(entry, client_error(rc));
     entry->log_start = is_one_batch(records) ? result.log_start : -1;
     entry->record_error = result.record_error;
-    entry->leader_id = p->leader_id;
-    entry->leader_epoch = plog__partition_leader_epoch(p);
     settle_one(produce);
     if (rc < 0 && rc != -ENOMEM) {
       plog__partition_fire(p, e->now_ms);
@@ -344,34 +348,55 @@ static void init_entry(plog_produce_entry *entry, plog_produce *produce, int32_t
   entry->produce = produce;
   entry->index = index;
   entry->record_error = -1;
-  entry->leader_id = -1;
-  entry->leader_epoch = -1;
   entry->base_offset = -1;
   entry->append_ms = -1;
   entry->log_start = -1;
   produce->unsettled++;
 }
 
-/* What the whole topic is refused with, or 0. hosted: NULL when none of it is here. */
-static int32_t check_topic(const plog_produce *produce, const plog_topic *hosted, const uint8_t *id, plog_bytes name) {
+/* What the whole topic is refused with, or 0. */
+static int32_t check_topic(const plog_produce *produce, const uint8_t *id, plog_bytes name) {
   const plog_produce_rights *rights = &produce->rights;
   if (rights->refused || !rights->restricted) return rights->refused;
-  if (id && !hosted) return 0; /* an id that means nothing here tells nothing about a topic */
+  if (id) name = plog__reactor_topic_name(produce->engine, id);
+  if (id && !name.data) return 0; /* an id that means nothing here tells nothing about a topic */
   plog_grant_key key = {rights->principal, PLOG_RESOURCE_TOPIC, name.data, (uint32_t)name.size_bytes};
-  if (id) {
-    key.name = (const uint8_t *)hosted->name;
-    key.name_bytes = hosted->name_bytes;
-  }
   plog_verdict verdict = plog__grants_find(&produce->engine->grants, &key, PLOG_GRANT_WRITE);
   return verdict == PLOG_ALLOWED ? 0 : PLOG_TOPIC_AUTHORIZATION_FAILED;
 }
 
-static void take_entry(plog_produce_entry *entry, const plog_frame *frame, int32_t refused, const plog_topic *hosted,
+/* A topic of the request. */
+typedef struct {
+  const uint8_t *id; /* NULL: by name */
+  plog_bytes name;
+  int32_t refused;          /* 0, or the error of every entry */
+  const plog_topic *hosted; /* NULL: none of it is here */
+} plog_produce_target;
+
+static plog_produce_target find_target(const plog_produce *produce, const uint8_t *id, plog_bytes name) {
+  const plog_engine *e = produce->engine;
+  const plog_topic *hosted =
+      id ? plog__topics_by_id(&e->topics, id) : plog__topics_by_name(&e->topics, name.data, name.size_bytes);
+  return (plog_produce_target){id, name, check_topic(produce, id, name), hosted};
+}
+
+/* Why an entry is refused whose partition is not here. */
+static int32_t check_elsewhere(const plog_produce_entry *entry, const plog_frame *frame, const plog_produce_target *target,
+                               plog_bytes records) {
+  const plog_led_topic *led = plog__leaders_topic(&entry->produce->engine->leaders, target->id, target->name);
+  if (target->id && !target->hosted && !led) return PLOG_UNKNOWN_TOPIC_ID;
+  if (!plog__led_partition(led, entry->index)) return PLOG_UNKNOWN_TOPIC_OR_PARTITION;
+  int32_t rc = check_anywhere(entry->produce, frame, led->internal, records);
+  if (rc) return rc;
+  return is_one_batch(records) ? PLOG_NOT_LEADER_OR_FOLLOWER : PLOG_INVALID_RECORD;
+}
+
+static void take_entry(plog_produce_entry *entry, const plog_frame *frame, const plog_produce_target *target,
                        plog_bytes records) {
-  bool unknown_id = frame->api_version >= TOPIC_ID_VERSION && !hosted;
-  int32_t unknown = unknown_id ? PLOG_UNKNOWN_TOPIC_ID : PLOG_UNKNOWN_TOPIC_OR_PARTITION;
-  plog_partition *p = plog__topic_partition(hosted, entry->index);
-  int32_t error = refused ? refused : p ? check_entry(entry->produce, frame, p, records) : unknown;
+  plog_partition *p = plog__topic_partition(target->hosted, entry->index);
+  int32_t error = target->refused;
+  if (error == 0)
+    error = p ? check_entry(entry->produce, frame, p, records) : check_elsewhere(entry, frame, target, records);
   if (error == 0) {
     append(entry, p, records);
   } else {
@@ -396,16 +421,14 @@ static void take_entries(plog_produce *produce, const plog_frame *frame, plog_re
     topic->name = names;
     topic->name_bytes = (uint32_t)name.size_bytes;
     names += name.size_bytes;
-    const plog_topic *hosted = id ? plog__topics_by_id(&produce->engine->topics, id)
-                                  : plog__topics_by_name(&produce->engine->topics, name.data, name.size_bytes);
-    int32_t refused = check_topic(produce, hosted, id, name);
+    plog_produce_target target = find_target(produce, id, name);
     topic->entries_count = read_entries_count(r, flexible);
     for (int32_t i = 0; i < topic->entries_count; i++, entry++) {
       int32_t index = plog_read_i32(r);
       plog_bytes records = plog_read_nullable_bytes(r, flexible);
       if (flexible) plog_skip_tags(r);
       init_entry(entry, produce, index);
-      take_entry(entry, frame, refused, hosted, records);
+      take_entry(entry, frame, &target, records);
     }
     if (flexible) plog_skip_tags(r);
   }
@@ -474,7 +497,20 @@ static const char *message_of(const plog_produce_entry *entry) {
   return NULL; /* of a batch that is wrong as a whole Kafka says no more than the code */
 }
 
-static void write_entry(plog_writer *w, int16_t version, const plog_produce_entry *entry) {
+static bool names_leader(const plog_produce *produce, const plog_produce_entry *entry) {
+  return produce->request.api_version >= LEADER_VERSION && entry->error == PLOG_NOT_LEADER_OR_FOLLOWER;
+}
+
+/* As it is known now, which may be more than when the entry was refused. */
+static plog_leader leader_of(const plog_produce *produce, const plog_produce_topic *topic,
+                             const plog_produce_entry *entry) {
+  const uint8_t *id = produce->request.api_version >= TOPIC_ID_VERSION ? topic->id : NULL;
+  return plog__reactor_leader(produce->engine, id, (plog_bytes){topic->name, topic->name_bytes}, entry->index);
+}
+
+static void write_entry(plog_writer *w, const plog_produce *produce, const plog_produce_topic *topic,
+                        const plog_produce_entry *entry) {
+  int16_t version = produce->request.api_version;
   bool flexible = version >= FLEXIBLE_VERSION;
   plog_write_i32(w, entry->index);
   plog_write_i16(w, entry->error);
@@ -494,9 +530,10 @@ static void write_entry(plog_writer *w, int16_t version, const plog_produce_entr
     plog_write_string(w, flexible, message, message_bytes);
   }
   if (flexible) {
-    bool names_leader = version >= 10 && entry->error == PLOG_NOT_LEADER_OR_FOLLOWER && entry->leader_epoch >= 0;
-    plog_write_uvarint(w, names_leader ? 1 : 0);
-    if (names_leader) plog__write_leader_tag(w, 0, entry->leader_id, entry->leader_epoch);
+    plog_leader leader = {-1, PLOG_NO_PARTITION};
+    if (names_leader(produce, entry)) leader = leader_of(produce, topic, entry);
+    plog_write_uvarint(w, leader.leader_epoch >= 0 ? 1 : 0);
+    if (leader.leader_epoch >= 0) plog__write_leader_tag(w, 0, leader.leader_id, leader.leader_epoch);
   }
 }
 
@@ -512,7 +549,7 @@ static void write_topics(plog_writer *w, const plog_produce *produce) {
     else
       plog_write_string(w, flexible, topic->name, topic->name_bytes);
     plog_write_array(w, flexible, topic->entries_count);
-    for (int32_t i = 0; i < topic->entries_count; i++) write_entry(w, version, entry++);
+    for (int32_t i = 0; i < topic->entries_count; i++) write_entry(w, produce, topic, entry++);
     if (flexible) plog_write_no_tags(w);
   }
 }
@@ -520,13 +557,17 @@ static void write_topics(plog_writer *w, const plog_produce *produce) {
 /* Upper bound of the answer, and the leaders it names. */
 static size_t bound_answer(const plog_produce *produce, plog_named_nodes *named) {
   size_t bound = 64;
-  for (int32_t t = 0; t < produce->topics_count; t++) bound += produce->topics[t].name_bytes + 32;
-  for (int32_t i = 0; i < produce->entries_count; i++) {
-    const plog_produce_entry *entry = &produce->entries[i];
-    const char *message = message_of(entry);
-    bound += 64 + (message ? 2 * strlen(message) : 0);
-    if (entry->error == PLOG_NOT_LEADER_OR_FOLLOWER && produce->request.api_version >= 10)
-      plog__named_nodes_add(named, &produce->engine->nodes, produce->request.conn->listener_id, entry->leader_id);
+  const plog_produce_entry *entry = produce->entries;
+  for (int32_t t = 0; t < produce->topics_count; t++) {
+    const plog_produce_topic *topic = &produce->topics[t];
+    bound += topic->name_bytes + 32;
+    for (int32_t i = 0; i < topic->entries_count; i++, entry++) {
+      const char *message = message_of(entry);
+      bound += 64 + (message ? 2 * strlen(message) : 0);
+      if (names_leader(produce, entry))
+        plog__named_nodes_add(named, &produce->engine->nodes, produce->request.conn->listener_id,
+                              leader_of(produce, topic, entry).leader_id);
+    }
   }
   return bound + plog__named_nodes_bound(named);
 }

@@ -400,6 +400,23 @@ static void serve_ready(plog_engine *e) {
   plog_list_remove(&last);
 }
 
+/* ------------------------------------------------------------------------------------------------ topics, here and elsewhere */
+
+plog_leader plog__reactor_leader(const plog_engine *e, const uint8_t *id, plog_bytes name, int32_t index) {
+  const plog_topic *hosted =
+      id ? plog__topics_by_id(&e->topics, id) : plog__topics_by_name(&e->topics, name.data, name.size_bytes);
+  const plog_partition *p = plog__topic_partition(hosted, index);
+  if (p) return (plog_leader){p->leader_id, plog__partition_leader_epoch(p)};
+  const plog_leader *leader = plog__led_partition(plog__leaders_topic(&e->leaders, id, name), index);
+  return leader ? *leader : (plog_leader){-1, PLOG_NO_PARTITION};
+}
+
+plog_bytes plog__reactor_topic_name(const plog_engine *e, const uint8_t *id) {
+  const plog_topic_key *key = plog__topic_index_by_id(&e->topics.index, id);
+  if (!key) key = plog__topic_index_by_id(&e->leaders.topics, id);
+  return key ? (plog_bytes){(const uint8_t *)key->name, key->name_bytes} : (plog_bytes){NULL, 0};
+}
+
 /* ------------------------------------------------------------------------------------------------ the loop */
 
 static void take_event(plog_engine *e, const struct epoll_event *event, bool *woken) {
@@ -551,6 +568,7 @@ int32_t plog__reactor_init(plog_engine *e) {
   plog__throttle_init(&e->leading);
   plog__throttle_init(&e->following);
   plog__topics_init(&e->topics, e->hash_key);
+  plog__leaders_init(&e->leaders, e->hash_key);
   plog__answer_cache_init(&e->answers, e->config.answer_cache_bytes, e->hash_key);
   plog__fetch_sessions_init(&e->sessions, e->config.fetch_session_slots, e->hash_key);
   plog_assert(pthread_mutex_init(&e->conns_lock, NULL) == 0);
@@ -572,6 +590,7 @@ void plog__reactor_deinit(plog_engine *e) {
   plog__fetch_sessions_deinit(&e->sessions);
   plog__answer_cache_deinit(&e->answers);
   plog__topics_deinit(&e->topics);
+  plog__leaders_deinit(&e->leaders);
   plog__sender_deinit(&e->sender);
   plog__intake_deinit(&e->intake);
   plog__buffers_deinit(&e->buffers);

@@ -22,6 +22,7 @@
 #include "grants.h"
 #include "group_commit.h"
 #include "inbox.h"
+#include "leaders.h"
 #include "node.h"
 #include "partition.h"
 #include "plog.h"
@@ -72,6 +73,7 @@ struct plog_engine {
   plog_sender sender;
   plog_disk_pool disk;
   plog_topics topics;
+  plog_leaders leaders;
   plog_answer_cache answers;
   plog_grants grants;
   plog_fetch_sessions sessions;
@@ -122,6 +124,11 @@ void plog__reactor_stop(plog_engine *e, int64_t drain_ms);
 /* Host a new connection: in the table, and watched. NULL: no memory, or no room in epoll; then fd is still the caller's. */
 plog_conn *plog__reactor_add_conn(plog_engine *e, int fd, int32_t listener_id);
 void plog__reactor_refresh_clock(plog_engine *e);
+
+/* Who leads a partition, hosted or elsewhere, as far as is known now; topics by id unless that is NULL. */
+plog_leader plog__reactor_leader(const plog_engine *e, const uint8_t *id, plog_bytes name, int32_t index);
+/* The name of the topic that has this id, hosted or elsewhere. data NULL: none has. */
+plog_bytes plog__reactor_topic_name(const plog_engine *e, const uint8_t *id);
 
 /* The request is complete: its answer goes out when those before it have. */
 void plog__reactor_complete(plog_engine *e, plog_request *request);

@@ -7,42 +7,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hash.h"
-
 #define INDEX_MAX 1000000 /* the array of a topic grows to its largest index */
 #define SLOT_BITS 32
 
 void plog__topics_init(plog_topics *t, uint64_t hash_key) {
   memset(t, 0, sizeof *t);
-  t->hash_key = hash_key;
+  plog__topic_index_init(&t->index, hash_key);
   t->generation = 1;
   plog_assert(pthread_mutex_init(&t->lock, NULL) == 0);
 }
 
 void plog__topics_deinit(plog_topics *t) {
-  plog_assert(t->count == 0);
-  free(t->by_name);
-  free(t->by_id);
+  plog__topic_index_deinit(&t->index);
   free(t->slots);
   (void)pthread_mutex_destroy(&t->lock);
 }
 
-static uint32_t bucket_of(const plog_topics *t, const void *data, size_t size_bytes) {
-  return (uint32_t)plog__hash(t->hash_key, data, size_bytes) & (t->buckets - 1);
+static plog_topic *topic_of(plog_topic_key *key) {
+  return key ? PLOG_CONTAINER_OF(key, plog_topic, key) : NULL;
 }
 
 const plog_topic *plog__topics_by_name(const plog_topics *t, const uint8_t *name, size_t name_bytes) {
-  if (!t->count) return NULL;
-  for (const plog_topic *topic = t->by_name[bucket_of(t, name, name_bytes)]; topic; topic = topic->name_next)
-    if (topic->name_bytes == name_bytes && memcmp(topic->name, name, name_bytes) == 0) return topic;
-  return NULL;
+  return topic_of(plog__topic_index_by_name(&t->index, name, name_bytes));
 }
 
 const plog_topic *plog__topics_by_id(const plog_topics *t, const uint8_t *id) {
-  if (!t->count) return NULL;
-  for (const plog_topic *topic = t->by_id[bucket_of(t, id, PLOG_TOPIC_ID_BYTES)]; topic; topic = topic->id_next)
-    if (memcmp(topic->id, id, PLOG_TOPIC_ID_BYTES) == 0) return topic;
-  return NULL;
+  return topic_of(plog__topic_index_by_id(&t->index, id));
 }
 
 plog_partition *plog__topics_by_number(const plog_topics *t, int64_t number) {
@@ -52,52 +42,6 @@ plog_partition *plog__topics_by_number(const plog_topics *t, int64_t number) {
 }
 
 /* ------------------------------------------------------------------------------------------------ changing it */
-
-static void link_topic(plog_topics *t, plog_topic *topic) {
-  plog_topic **head = &t->by_name[bucket_of(t, topic->name, topic->name_bytes)];
-  topic->name_next = *head;
-  *head = topic;
-  if (!topic->has_id) return;
-  head = &t->by_id[bucket_of(t, topic->id, PLOG_TOPIC_ID_BYTES)];
-  topic->id_next = *head;
-  *head = topic;
-}
-
-static void unlink_topic(plog_topics *t, plog_topic *topic) {
-  plog_topic **at = &t->by_name[bucket_of(t, topic->name, topic->name_bytes)];
-  while (*at != topic) at = &(*at)->name_next;
-  *at = topic->name_next;
-  if (!topic->has_id) return;
-  at = &t->by_id[bucket_of(t, topic->id, PLOG_TOPIC_ID_BYTES)];
-  while (*at != topic) at = &(*at)->id_next;
-  *at = topic->id_next;
-}
-
-static int32_t grow_buckets(plog_topics *t) {
-  if (t->count < t->buckets) return 0;
-  uint32_t old = t->buckets;
-  uint32_t buckets = old ? old * 2 : 64;
-  plog_topic **by_name = calloc(buckets, sizeof(plog_topic *));
-  plog_topic **by_id = calloc(buckets, sizeof(plog_topic *));
-  if (!by_name || !by_id) {
-    free(by_name);
-    free(by_id);
-    return -ENOMEM;
-  }
-  plog_topic **old_by_name = t->by_name;
-  free(t->by_id);
-  t->by_name = by_name;
-  t->by_id = by_id;
-  t->buckets = buckets;
-  for (uint32_t i = 0; i < old; i++) {
-    for (plog_topic *topic = old_by_name[i], *next; topic; topic = next) {
-      next = topic->name_next;
-      link_topic(t, topic);
-    }
-  }
-  free(old_by_name);
-  return 0;
-}
 
 /* A slot that is free, grown if need be; -ENOMEM. */
 static int64_t free_slot(plog_topics *t) {
@@ -126,28 +70,25 @@ static int32_t reserve_index(plog_topic *topic, int32_t index) {
 }
 
 static plog_topic *new_topic(const char *name, size_t name_bytes, const uint8_t *id) {
-  static const uint8_t zero[PLOG_TOPIC_ID_BYTES];
   plog_topic *topic = calloc(1, sizeof *topic + name_bytes + 1);
   if (!topic) return NULL;
-  memcpy(topic->id, id, PLOG_TOPIC_ID_BYTES);
-  topic->has_id = memcmp(id, zero, PLOG_TOPIC_ID_BYTES) != 0;
-  topic->name_bytes = (uint32_t)name_bytes;
   memcpy(topic->name, name, name_bytes);
+  plog__topic_key_init(&topic->key, topic->name, name_bytes, id);
   return topic;
 }
 
 static int32_t find_or_make(plog_topics *t, const char *name, const uint8_t *id, plog_topic **out, bool *out_made) {
   size_t name_bytes = strlen(name);
   if (name_bytes == 0 || name_bytes > PLOG_TOPIC_NAME_MAX) return PLOG_INVALID_TOPIC_EXCEPTION;
-  const plog_topic *known = plog__topics_by_name(t, (const uint8_t *)name, name_bytes);
+  plog_topic *known = topic_of(plog__topic_index_by_name(&t->index, (const uint8_t *)name, name_bytes));
   *out_made = !known;
   if (known) {
-    *out = (plog_topic *)known;
-    return memcmp(known->id, id, PLOG_TOPIC_ID_BYTES) == 0 ? 0 : PLOG_INCONSISTENT_TOPIC_ID;
+    *out = known;
+    return memcmp(known->key.id, id, PLOG_TOPIC_ID_BYTES) == 0 ? 0 : PLOG_INCONSISTENT_TOPIC_ID;
   }
   plog_topic *topic = new_topic(name, name_bytes, id);
   if (!topic) return -ENOMEM;
-  if (topic->has_id && plog__topics_by_id(t, id)) {
+  if (topic->key.has_id && plog__topics_by_id(t, id)) {
     free(topic);
     return PLOG_INCONSISTENT_TOPIC_ID;
   }
@@ -159,7 +100,7 @@ static int32_t add_locked(plog_topics *t, const char *name, const uint8_t *id, i
   if (index < 0 || index >= INDEX_MAX) return PLOG_INVALID_TOPIC_EXCEPTION;
   plog_topic *topic;
   bool made;
-  int32_t rc = grow_buckets(t);
+  int32_t rc = plog__topic_index_reserve(&t->index);
   if (rc == 0) rc = find_or_make(t, name, id, &topic, &made);
   if (rc) return rc;
   int64_t slot = -1;
@@ -173,10 +114,7 @@ static int32_t add_locked(plog_topics *t, const char *name, const uint8_t *id, i
     }
     return rc;
   }
-  if (made) {
-    link_topic(t, topic);
-    t->count++;
-  }
+  if (made) plog__topic_index_add(&t->index, &topic->key);
   topic->partitions[index] = p;
   topic->hosted++;
   p->topic = topic;
@@ -204,8 +142,7 @@ void plog__topics_remove(plog_topics *t, plog_partition *p) {
   t->hosted--;
   t->generation++;
   if (--topic->hosted == 0) {
-    unlink_topic(t, topic);
-    t->count--;
+    plog__topic_index_remove(&t->index, &topic->key);
     free(topic->partitions);
     free(topic);
   }

@@ -11,29 +11,19 @@
 #include <pthread.h>
 
 #include "partition.h"
-
-#define PLOG_TOPIC_ID_BYTES 16
-#define PLOG_TOPIC_NAME_MAX 249
+#include "topic_index.h"
 
 typedef struct plog_topic plog_topic;
 struct plog_topic {
-  plog_topic *name_next;
-  plog_topic *id_next;
-  uint8_t id[PLOG_TOPIC_ID_BYTES];
-  bool has_id;
+  plog_topic_key key;
   plog_partition **partitions; /* by index; NULL where none is hosted */
   int32_t capacity;
   int32_t hosted;
-  uint32_t name_bytes;
   char name[];
 };
 
 typedef struct {
-  plog_topic **by_name;
-  plog_topic **by_id;
-  uint32_t buckets; /* of each, a power of two */
-  uint32_t count;
-  uint64_t hash_key;
+  plog_topic_index index;
   plog_partition **slots; /* by the low half of the number */
   uint32_t slots_capacity;
   uint32_t slots_used;

@@ -143,6 +143,16 @@ class Hosting(NamedTuple):
     state: PartitionState
 
 
+class TopicLeaders(NamedTuple):
+    """What is told of a topic of the cluster: (index, leader's broker id or -1, leader epoch or -1 for a partition that
+    is gone) of some of its partitions; of none: the topic is gone. `topic_id`: 16 bytes, zeros when it has none."""
+
+    topic: str
+    topic_id: bytes
+    internal: bool
+    partitions: Sequence[tuple[int, int, int]]
+
+
 class EnginePartitionInfo(NamedTuple):
     """A hosted partition as it is now."""
 
@@ -639,6 +649,22 @@ class Engine:
                 ffi.NULL if rack is None else rack.encode(),
             )
         )
+
+    def publish_leaders(self, topics: Sequence[TopicLeaders]) -> None:
+        """Who leads partitions, wherever they are: requests for one that is not hosted are answered with its leader.
+        Raises for the first topic that is not taken up, when all others are."""
+        told = ffi.new("plog_topic_leaders[]", len(topics))
+        alive: list[Any] = []
+        for each, topic in zip(told, topics, strict=True):
+            name, topic_id = ffi.new("char[]", topic.topic.encode()), ffi.new("uint8_t[16]", topic.topic_id)
+            indexes = ffi.new("int32_t[]", [index for index, _, _ in topic.partitions])
+            leaders = ffi.new("plog_leader[]", [(leader, epoch) for _, leader, epoch in topic.partitions])
+            alive += (name, topic_id, indexes, leaders)
+            each.topic, each.topic_id, each.indexes, each.leaders = name, topic_id, indexes, leaders
+            each.count, each.internal = len(topic.partitions), topic.internal
+        lib.plog_engine_publish_leaders(self.pointer, told, len(topics))
+        for each in told:
+            check(each.rc)
 
     def stats(self) -> EngineStats:
         out = ffi.new("plog_engine_stats *")

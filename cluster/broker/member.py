@@ -23,7 +23,7 @@ from cluster.broker.controller_client import ControllerClient, shut_down_control
 from cluster.broker.controller_store import ControllerStore
 from cluster.broker.controller_thread import ControllerThread
 from cluster.broker.leadership import Leadership
-from cluster.broker.metadata_cache import BrokerMetadata, PartitionMetadata, TopicMetadata
+from cluster.broker.metadata_cache import INTERNAL_TOPICS, BrokerMetadata, PartitionMetadata, TopicMetadata
 from cluster.broker.replication import Replication
 from cluster.broker.waits import WaitKey, Waits
 from cluster.controller import events
@@ -34,7 +34,8 @@ from cluster.metadata.session import SessionState
 from cluster.metadata.startup import outdated_changes, register_when_free
 from cluster.metadata.store import NoNode, StoreError, WatchEvent
 from cluster.metadata.zookeeper import ZooKeeperStore
-from cluster.model import BrokerEpoch, EndPoint
+from cluster.model import NO_BROKER, BrokerEpoch, EndPoint
+from pylog._engine import TopicLeaders
 from pylog.errors import ErrorCode, KafkaError
 from pylog.logger import Logger
 from pylog.typed import TYPE_CHECKING, Final
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _THREADS: Final = 8
 _CONTROLLER_S: Final = 10.0
 _RENEW_BACKOFF_S: Final = 1.0
+_NO_PARTITION: Final = -1  # as a leader epoch
 
 
 class Member:
@@ -58,6 +60,7 @@ class Member:
         self._guard = threading.Lock()
         self._stopping = threading.Event()
         self._told = threading.Event()
+        self._nodes: set[tuple[int, int]] = set()  # listeners and brokers that clients are told of
         self._joined = False
         self._endpoints: tuple[EndPoint, ...] = ()
         self._last_change = ""
@@ -290,7 +293,9 @@ class Member:
         metadata = broker.metadata
         moved = {each.broker_id: each for each in brokers} != metadata.brokers
         metadata.set_brokers(brokers, controller_id)
+        gone = list(gone)
         dropped = metadata.update(topics, gone)
+        self._publish_leaders(topics, gone, dropped)
         if moved:
             self._publish_nodes(brokers)
             self.replication.brokers_changed()
@@ -305,11 +310,38 @@ class Member:
     def _publish_nodes(self, brokers: Sequence[BrokerMetadata]) -> None:
         """Clients that come to the wrong broker are told where the right one is."""
         engine = self._broker.engine
+        known: set[tuple[int, int]] = set()
         for number, name in self._broker.listener_names().items():
             for each in brokers:
                 host, port = each.endpoints.get(name, ("", 0))
                 if host:
                     engine.publish_node(number, each.broker_id, host, port, each.rack)
+                    known.add((number, each.broker_id))
+        for number, broker_id in self._nodes - known:
+            engine.publish_node(number, broker_id, None, 0)
+        self._nodes = known
+
+    def _publish_leaders(
+        self,
+        topics: Mapping[str, tuple[bytes, Sequence[PartitionMetadata]]],
+        gone: Iterable[TopicPartition],
+        dropped: Iterable[str],
+    ) -> None:
+        """Clients that ask for a partition which is elsewhere are told that it is, and whose it is."""
+        told = []
+        for name, (topic_id, partitions) in topics.items():
+            leaders = [(each.partition, each.leader, each.leader_epoch) for each in partitions]
+            told.append(TopicLeaders(name, topic_id, name in INTERNAL_TOPICS, leaders))
+        lost: dict[str, list[tuple[int, int, int]]] = {}
+        for name, index in gone:
+            lost.setdefault(name, []).append((index, NO_BROKER, _NO_PARTITION))
+        for name, none_left in lost.items():
+            known = self._broker.metadata.topics.get(name)
+            if known is not None:
+                told.append(TopicLeaders(name, known.topic_id, name in INTERNAL_TOPICS, none_left))
+        told += [TopicLeaders(name, ZERO_TOPIC_ID, name in INTERNAL_TOPICS, ()) for name in dropped]
+        if told:
+            self._broker.engine.publish_leaders(told)
 
     # ------------------------------------------------------------------------------------------------- settings
 

@@ -290,7 +290,9 @@ class ReplicaManager:
         KAFKA_STORAGE_ERROR, also when some may be in a directory that is offline: they are to be deleted when it is
         back, or they would be found there and taken for logs that nobody knows of."""
         keys = [(each.topic, each.partition) for each in partitions]
-        self._unhost(keys, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
+        elsewhere = {key for each, key in zip(partitions, keys, strict=True) if self._is_known(each)}
+        self._unhost(elsewhere, ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        self._unhost(set(keys) - elsewhere, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         for each in partitions:
             self.checkpointed.pop(each, None)
         self._engine.forget_offline([number for key in keys if (number := self._offline.pop(key, None)) is not None])

@@ -52,7 +52,7 @@ static void comes_and_goes(void) {
     CHECK(plog__topic_partition(plog__topics_by_id(&topics, id), i % 3) == expected);
     if (hosted[i]) plog__topics_remove(&topics, &partitions[i]);
   }
-  CHECK_EQ(topics.count, 0);
+  CHECK_EQ(topics.index.count, 0);
 }
 
 static void refusals(void) {
