@@ -11,6 +11,7 @@
 #   make lint fmt fix           check; format; repair what a tool can
 #   make bench bench-record     compare with Apache Kafka; the same, and keep the figures in bench/history
 #   make bench-cluster          three brokers against three of Kafka's: BENCH_ARGS='--partitions 10000 --record'
+#   make bench-coordination     groups, offsets and transactions beside Kafka's: BENCH_ARGS='--rows joins --record'
 #   make bench-library          the library against LMDB, SQLite, RocksDB, LevelDB, ...: BENCH_ARGS='--rows read --record'
 #   make wheel clean
 #
@@ -32,7 +33,7 @@ STAMP := build/.stamp
 C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/SOURCES csrc/ffi_build.py)
 CC ?= cc
 
-.PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro bench-cluster \
+.PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro bench-cluster bench-coordination \
   bench-library bench-record peers differential sim chaos wheel clean
 
 run: build
@@ -198,6 +199,9 @@ $(STAMP)/stores: pyproject.toml $(STAMP)/test
 	  print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"]))' \
 	  | $(BIN)/pip install -q --disable-pip-version-check -r /dev/stdin
 	@touch $@
+
+bench-coordination: build $(STAMP)/test $(STAMP)/load
+	$(BIN)/python -m bench.coordination.run $(BENCH_ARGS)
 
 bench-library: build $(STAMP)/stores
 	$(BIN)/python -m bench.library.run $(BENCH_ARGS)

@@ -1,0 +1,32 @@
+"""The rows of the comparison of coordinators: one broker of either kind, the same requests to both.
+
+`target` is how many times better than Kafka we mean to be.
+"""
+
+from typing import NamedTuple
+
+GROUPS = 1_000
+MEMBERS_OF_EACH = 10
+OFFSETS = 1_000_000
+STORM_MEMBERS = 100
+PRODUCERS = (1, 16)
+
+
+class Row(NamedTuple):
+    name: str
+    unit: str
+    target: float
+    more_is_better: bool = True
+
+
+JOINS = Row(f"joins: {GROUPS} groups of {MEMBERS_OF_EACH}", "per CPU-s", 1)
+HEARTBEATS = Row(f"heartbeats of {GROUPS * MEMBERS_OF_EACH} members", "per CPU-s", 1)
+COMMITS = Row(f"offset commits of {GROUPS * MEMBERS_OF_EACH} members", "per CPU-s", 1)
+REBALANCE = Row(f"{STORM_MEMBERS} members to the next generation when one joins", "ms", 1, more_is_better=False)
+TRANSACTIONS = tuple(
+    Row(f"transactions of one record, {count} producer{'s' * (count > 1)}", "per CPU-s", 1) for count in PRODUCERS
+)
+LOADING = Row(f"restart to an offset fetched of {OFFSETS}", "ms", 1, more_is_better=False)
+STORM = Row("p99 of produce in a storm of rebalances, over that without", "×", 1, more_is_better=False)
+
+ALL = (JOINS, HEARTBEATS, COMMITS, REBALANCE, *TRANSACTIONS, LOADING, STORM)

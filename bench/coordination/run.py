@@ -1,0 +1,235 @@
+"""python -m bench.coordination.run: both brokers, every row, in alternation; prints ratios, keeps them with --record.
+
+--rows TEXT,TEXT   only rows whose name has one of these words in it
+--rounds N         how often each side takes its turn in a row (2)
+--seconds S        how long a timed load runs each time (3)
+--warmup S         how long Kafka is warmed up before a row (10)
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench import machine
+from bench.coordination import groups, rows
+from bench.coordination.groups import Member
+from bench.coordination.rows import Row
+from bench.coordination.swarm import Swarm
+from bench.coordination.transactions import Producers
+from bench.macro.rows import LoadRow
+from bench.macro.run import Outcome
+from bench.macro.side import SETTINGS, Figures, Side
+from tests.support import peers
+from tests.support.brokers import Kafka39Broker, PylogBroker
+
+HISTORY = peers.ROOT / "bench" / "history" / "coordination.jsonl"
+OWN_SETTINGS = {
+    **SETTINGS,
+    "group.initial.rebalance.delay.ms": "3000",
+    "offsets.topic.num.partitions": "50",
+    "transaction.state.log.num.partitions": "50",
+    "group.max.session.timeout.ms": "1800000",
+}
+TAIL = LoadRow("tail", "tail", "us/request", 1, connections=4)
+PYLOG_WARMUP_S = 1.0
+
+Measure = Callable[[Side], tuple[float, Figures]]
+Lap = Callable[[], None]
+
+
+class Comparison:
+    def __init__(self, sides: list[Side], options: argparse.Namespace) -> None:
+        self._sides = sides
+        self._rounds: int = options.rounds
+        self._seconds: float = options.seconds
+        self._warmup: float = options.warmup
+        self._names = 0
+
+    def run(self, wanted: set[str]) -> Iterator[Outcome]:
+        if {rows.JOINS.name, rows.HEARTBEATS.name, rows.COMMITS.name} & wanted:
+            yield from self._members(wanted)
+        if rows.REBALANCE.name in wanted:
+            yield self._each(rows.REBALANCE, self._rebalance)
+        for row, count in zip(rows.TRANSACTIONS, rows.PRODUCERS, strict=True):
+            if row.name in wanted:
+                yield self._transactions(row, count)
+        if rows.STORM.name in wanted:
+            yield self._each(rows.STORM, self._storm)
+        if rows.LOADING.name in wanted:
+            yield self._each(rows.LOADING, self._loading)
+
+    def _turns(self) -> Iterator[Side]:
+        for number in range(self._rounds):
+            yield from self._sides if number % 2 == 0 else reversed(self._sides)
+
+    def _each(self, row: Row, measure: Measure) -> Outcome:
+        outcome = _outcome(row)
+        for one in self._turns():
+            figure, details = measure(one)
+            outcome.add(one.name, figure, details)
+        return outcome
+
+    def _warmth(self, one: Side) -> float:
+        return self._warmup if one.name == "kafka" else PYLOG_WARMUP_S
+
+    def _members(self, wanted: set[str]) -> Iterator[Outcome]:
+        """Ten thousand connections at a time, so both sides one after the other, and the three rows together."""
+        joins, beats, commits = (_outcome(row) for row in (rows.JOINS, rows.HEARTBEATS, rows.COMMITS))
+        for one in self._turns():
+            with one.topic(10) as topic:
+                groups.settled(one.broker.port)
+                swarm = Swarm(one.broker.port, rows.GROUPS * rows.MEMBERS_OF_EACH)
+                try:
+                    self._lap(one, swarm, topic, (joins, beats, commits), wanted)
+                finally:
+                    swarm.close()
+        yield from (outcome for outcome in (joins, beats, commits) if outcome.name in wanted)
+
+    def _lap(
+        self, one: Side, swarm: Swarm, topic: str, outcomes: tuple[Outcome, Outcome, Outcome], wanted: set[str]
+    ) -> None:
+        joins, beats, commits = outcomes
+        total = len(swarm.lines)
+        if one.name == "kafka" and not joins.figures["kafka"]:
+            groups.form(swarm, rows.GROUPS, rows.MEMBERS_OF_EACH)  # to be warm
+        before = one.cpu_seconds()
+        members = groups.form(swarm, rows.GROUPS, rows.MEMBERS_OF_EACH)
+        joins.add(one.name, total / (one.cpu_seconds() - before))
+        until = time.monotonic() + (self._warmth(one) if beats.name in wanted else 0)
+        while time.monotonic() < until:
+            groups.heartbeats(swarm, members, total)
+        beats.add(one.name, *self._rate(one, total, lambda: groups.heartbeats(swarm, members, total)))
+        until = time.monotonic() + (self._warmth(one) if commits.name in wanted else 0)
+        while time.monotonic() < until:
+            groups.commits(swarm, members, topic, total)
+        commits.add(one.name, *self._rate(one, total, lambda: groups.commits(swarm, members, topic, total)))
+
+    def _rate(self, one: Side, each: int, lap: Lap) -> tuple[float, Figures]:
+        """How many per CPU-second, and per second."""
+        before, start = one.cpu_seconds(), time.monotonic()
+        count = 0
+        while time.monotonic() - start < self._seconds:
+            lap()
+            count += each
+        cpu, wall = one.cpu_seconds() - before, time.monotonic() - start
+        return count / cpu, {"rate": count / wall, "broker_cpu_seconds": cpu}
+
+    def _rebalance(self, one: Side) -> tuple[float, Figures]:
+        groups.settled(one.broker.port)
+        swarm = Swarm(one.broker.port, rows.STORM_MEMBERS + 1)
+        try:
+            members = groups.form(swarm, 1, rows.STORM_MEMBERS)
+            groups.rebalance(swarm, members, None)  # to be warm
+            before = one.cpu_seconds()
+            newcomer = Member(swarm.lines[-1], members[0].group)
+            seconds = groups.rebalance(swarm, members, newcomer)
+            return seconds * 1000, {"broker_cpu_seconds": one.cpu_seconds() - before}
+        finally:
+            swarm.close()
+
+    def _transactions(self, row: Row, count: int) -> Outcome:
+        outcome = _outcome(row)
+        for one in self._turns():
+            self._names += 1
+            with one.topic(count) as topic:
+                producers = Producers(one.broker.port, topic, count, f"tx-{self._names}")
+                try:
+                    producers.run(self._warmth(one))
+                    before, start = one.cpu_seconds(), time.monotonic()
+                    done = producers.run(self._seconds)
+                    cpu, wall = one.cpu_seconds() - before, time.monotonic() - start
+                    outcome.add(one.name, done / cpu, {"rate": done / wall, "broker_cpu_seconds": cpu})
+                finally:
+                    producers.close()
+        return outcome
+
+    def _storm(self, one: Side) -> tuple[float, Figures]:
+        """p99 of the tail load with a storm of rebalances beside it, over p99 without."""
+        groups.settled(one.broker.port)
+        with one.topic() as topic:
+            one.load(TAIL, topic, run_s=self._warmth(one))
+            quiet = one.load(TAIL, topic, run_s=self._seconds * 2)["p99_us"]
+            stop = threading.Event()
+            counts: list[int] = []
+            thread = threading.Thread(
+                target=lambda: counts.append(groups.storm(one.broker.port, rows.STORM_MEMBERS, stop))
+            )
+            thread.start()
+            try:
+                time.sleep(4)  # sleep: the first generation is delayed by three seconds
+                stormy = one.load(TAIL, topic, run_s=self._seconds * 2)["p99_us"]
+            finally:
+                stop.set()
+                thread.join()
+        return stormy / quiet, {"quiet_us": quiet, "storm_us": stormy, "rebalances": sum(counts)}
+
+    def _loading(self, one: Side) -> tuple[float, Figures]:
+        partitions = 100
+        self._names += 1
+        with one.topic(partitions) as topic:
+            groups.settled(one.broker.port)
+            swarm = Swarm(one.broker.port, 100)
+            groups.store_offsets(swarm, topic, partitions, rows.OFFSETS)
+            swarm.close()
+            one.broker.stop()
+            process = one.broker.launch()
+
+            def alive() -> None:
+                if not one.broker.running():
+                    raise RuntimeError(f"{one.name}: the broker ended")
+
+            asked = [f"stored-{number}" for number in range(0, rows.OFFSETS // partitions, 97)]
+            groups.fetch_when_loaded(one.broker.port, asked, topic, alive)
+            seconds = time.monotonic() - process.started_at
+            one.broker.wait_ready()
+        return seconds * 1000, {"broker_cpu_seconds": one.cpu_seconds()}
+
+
+def _outcome(row: Row) -> Outcome:
+    return Outcome(row.name, row.unit, row.target, more_is_better=row.more_is_better)
+
+
+def choose(words: str) -> set[str]:
+    parts = [word.strip().lower() for word in words.split(",") if word.strip()]
+    return {row.name for row in rows.ALL if not parts or any(part in row.name.lower() for part in parts)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.coordination.run", description="coordinators beside Kafka 3.9.1's")
+    parser.add_argument("--rows", default="", help="only rows whose name has one of these, separated by commas, in it")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=3.0, help="how long a timed load runs each time")
+    parser.add_argument("--warmup", type=float, default=10.0, help="seconds of load on Kafka before a row counts")
+    parser.add_argument("--record", action="store_true", help=f"append to {HISTORY.relative_to(peers.ROOT)}")
+    options = parser.parse_args()
+    reason = peers.unavailable("kafka39")
+    if reason:
+        print(f"nothing to compare with: {reason}", file=sys.stderr)
+        return 1
+    wanted = choose(options.rows)
+    if not wanted:
+        print(f"no row has {options.rows!r} in its name; there are: {', '.join(row.name for row in rows.ALL)}")
+        return 2
+    print(f"{'':46} {'pylog':>10} {'kafka':>10} {'':10} {'ratio':>8} {'target':10}")
+    about = {"date": time.strftime("%Y-%m-%d %H:%M"), "commit": machine.commit(), **machine.describe()}
+    with tempfile.TemporaryDirectory(prefix="pylog-bench-") as scratch:
+        kafka = Kafka39Broker(Path(scratch) / "kafka", OWN_SETTINGS, heap="1G")
+        ours = PylogBroker(Path(scratch) / "pylog", OWN_SETTINGS)
+        with kafka, ours:
+            kafka.start()
+            ours.start()
+            for outcome in Comparison([Side("kafka", kafka), Side("pylog", ours)], options).run(wanted):
+                print(outcome.line(), flush=True)
+                if options.record:
+                    with HISTORY.open("a") as history:
+                        history.write(json.dumps({**about, **outcome.record()}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
