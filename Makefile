@@ -33,7 +33,8 @@ STAMP := build/.stamp
 C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/SOURCES csrc/ffi_build.py)
 CC ?= cc
 
-.PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro bench-cluster bench-coordination \
+.PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro bench-cluster \
+  bench-coordination \
   bench-library bench-record peers differential sim chaos wheel clean
 
 run: build
