@@ -422,11 +422,11 @@ int32_t plog__partition_truncate(plog_partition *p, int64_t offset, bool fully, 
   p->log_serial++;
   p->synced_end = fully ? end : PLOG_MIN(p->synced_end, end);
   p->sync_from = PLOG_MIN(p->sync_from, p->synced_end);
-  if (rc) return rc;
-  int64_t high_watermark = fully ? end : PLOG_MIN(plog__partition_high_watermark(p), end);
+  /* what failed may have cut some of it */
+  int64_t high_watermark = fully && rc == 0 ? end : PLOG_MIN(plog__partition_high_watermark(p), end);
   set_high_watermark(p, PLOG_MAX(high_watermark, plog__log_start(p->log)));
   refresh_last_stable(p);
-  return 0;
+  return rc;
 }
 
 int32_t plog__partition_delete_records(plog_partition *p, int64_t offset, int64_t *out_start) {

@@ -486,23 +486,28 @@ class LogManager:
     def _cut(self, offsets: Mapping[TopicPartition, int], fully: bool, action: Callable[[Log], None]) -> None:
         """Cut logs, where checkpoints say no more than will be left: with a recovery point or a start above the end,
         what is written there next would not be checked after a crash, or be dropped. Where they cannot be lowered, on a
-        full disk, nothing is cut: KAFKA_STORAGE_ERROR."""
+        full disk, nothing is cut. KAFKA_STORAGE_ERROR: not every log is cut."""
         logs = [self._logs[partition] for partition in offsets]
         held = self._compaction.pause(log.partition for log in logs)
         try:
             too_high = {log.directory for log in logs if log.announce_cut(offsets[log.partition], fully)}
             refused = {path for path in too_high if not self._write_ends(path)}
+            uncut = []
             for log in logs:
                 if log.directory in refused:
                     log.call_off_cut()
                 elif self._on_disk(log, action) and self._on_disk(log, self._compaction.cut):
                     self._removal.unlink(log.deleted_files(), log.config.file_delete_delay_ms)
+                elif not _is_cut(log, offsets[log.partition], fully):
+                    uncut.append(str(log.partition))
         finally:
             self._compaction.resume(held)
         for path in {log.directory for log in logs} - refused:
             self._write_ends(path)
         if refused:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"not cut, for checkpoints cannot be written: {refused}")
+        if uncut:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"not cut: {', '.join(uncut)}")
 
     # ---------------------------------------------------------------------------------- moving
     # One thread at a time, the one that creates and deletes.
@@ -870,6 +875,14 @@ class LogManager:
         logs = self._logs_in(directory)
         run_parallel(deque(logs), close, self.config.num_recovery_threads_per_data_dir)
         return {log.partition: ends[log.partition] for log in logs}
+
+
+def _is_cut(log: Log, offset: int, fully: bool) -> bool:
+    """Whether the cut was made, though something after it failed. One that was taken offline meanwhile is not cut."""
+    if not log.is_open():
+        return False
+    info = log.info()
+    return info.log_start_offset == offset if fully else info.log_end_offset <= offset
 
 
 def _duplicate(one: Log, other: Log) -> DuplicateLogError:

@@ -5,7 +5,8 @@ What stays true:
 - a partition is fetched by one fetcher, from the leader of the newest leader epoch we were told; while its log is cut
   it is not fetched, and what the data plane told of it under another fetcher or leader epoch is not listened to;
 - there is a fetcher for a leader while something is followed from it, and no longer than the turn in which it ends;
-- a partition whose leader's address is not known waits until it is; one that has failed, for another leader epoch.
+- a partition whose leader's address is not known waits until it is; one whose log cannot be cut, until it can; one that
+  has failed, for another leader epoch.
 
 The data plane fetches, appends, backs off and connects again by itself. Control thread; answers of leaders about
 offsets come in by `post`.
@@ -22,6 +23,7 @@ from cluster.replication.follower import (
     Action,
     Ask,
     AskLater,
+    CutLater,
     Fail,
     Fetch,
     Follower,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from cluster.broker.leader_offsets import OffsetAnswer, OffsetQuestion
 
 _TIMER: Final = "replicator"
+_LONGEST_BACKOFF_MS: Final = 30_000
 #: What brokers say that have heard of an election, a creation or a deletion later, or earlier, than we did.
 _DURING_ELECTIONS: Final = frozenset(
     {
@@ -255,7 +258,7 @@ class Replicator:
             return False
         follower = self._followed.get(key[1])
         if follower is not None:
-            self._act(key[1], follower, follower.ask_again())
+            self._act(key[1], follower, follower.try_again())
         return True
 
     # ------------------------------------------------------------------------------------------------- doing
@@ -267,14 +270,19 @@ class Replicator:
     def _carry_out(self, partition: TopicPartition, follower: Follower, actions: Sequence[Action]) -> bool:
         """Do what is to be done before fetching. True: the partition is to be fetched."""
         fetches = False
-        for action in actions:
+        for done, action in enumerate(actions):
             if isinstance(action, Truncate | StartAt):
-                if not self._cut(partition, follower, action):
-                    return False
+                if not self._cut(partition, action):
+                    return self._carry_out(partition, follower, follower.cut_failed(actions[done:]))
             elif isinstance(action, Ask):
                 self._ask(partition, follower, action.timestamp)
             elif isinstance(action, AskLater):
                 self._timers.set((_TIMER, partition), self._now_ms() + self._backoff_ms)
+            elif isinstance(action, CutLater):
+                backoff_ms = min(self._backoff_ms << min(action.failed - 1, 16), _LONGEST_BACKOFF_MS)
+                self._timers.set((_TIMER, partition), self._now_ms() + backoff_ms)
+                self._engine.unfollow([follower.number])
+                self._let_go([partition])
             elif isinstance(action, Fail):
                 say = self._lines.info if action.passes else self._lines.warn
                 say(
@@ -289,7 +297,8 @@ class Replicator:
                 fetches = True
         return fetches
 
-    def _cut(self, partition: TopicPartition, follower: Follower, action: Truncate | StartAt) -> bool:
+    def _cut(self, partition: TopicPartition, action: Truncate | StartAt) -> bool:
+        """False: it is as long as it was."""
         log = self._logs(partition)
         if log is None:
             return False
@@ -312,8 +321,7 @@ class Replicator:
                 )
                 log.truncate_fully(action.offset)
         except (KafkaError, OSError) as error:
-            self._log.error("log cannot be cut", partition=partition, why=error)
-            self._carry_out(partition, follower, follower.fail("its log cannot be cut"))
+            self._log.error("log cannot be cut yet", partition=partition, why=error)
             self._log_failed(partition, error)
             return False
         return True

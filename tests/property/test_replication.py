@@ -214,7 +214,7 @@ class Cluster:
         assert follower is not None
         leader = self.nodes[follower.leader]
         if follower.state == ASKING:
-            self.act(node, follower.ask_again())
+            self.act(node, follower.try_again())
         elif follower.state == FETCHING and leader.up:
             if leader.epoch > follower.leader_epoch:
                 self.act(node, follower.refused(int(ErrorCode.FENCED_LEADER_EPOCH)))

@@ -272,6 +272,26 @@ def test_truncation_takes_the_recovery_point_along(store: Store, fill: Callable[
     assert int(checkpoint.read_bytes().split()[-1]) <= 50
 
 
+@pytest.mark.parametrize("fully", [False, True])
+def test_a_cut_that_the_disk_refuses_is_said(store: Store, fill: Callable[..., None], fully: bool) -> None:
+    manager = store.open()
+    log = manager.create(A0, TOPIC_ID)
+    fill(log, 8)
+    end = log.info().log_end_offset
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    owner = log.owner
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KafkaError) as refused:
+        patched.setattr(type(owner), "truncate_fully" if fully else "truncate", refuse)
+        manager.truncate_fully(A0, 50) if fully else manager.truncate({A0: 6})
+    assert refused.value.code is ErrorCode.KAFKA_STORAGE_ERROR
+    assert log.info().log_end_offset == end and not manager.offline_directories()
+    manager.truncate({A0: 6})
+    assert log.info().log_end_offset == 6
+
+
 def test_rolled_segments_are_flushed_soon(store: Store, fill: Callable[..., None]) -> None:
     log = store.open().create(A0, TOPIC_ID)
     fill(log, 1)

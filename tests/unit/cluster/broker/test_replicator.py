@@ -109,10 +109,39 @@ def test_a_fenced_partition_waits_for_another_leader_epoch(following: FollowerWo
     assert following.fetching == {70: 2}
 
 
-def test_a_log_that_cannot_be_cut_fails_and_is_reported(following: FollowerWorld) -> None:
-    following.logs[ORDERS].fails = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+def test_a_log_that_cannot_be_cut_is_cut_when_it_can_be(following: FollowerWorld) -> None:
+    log = following.logs[ORDERS]
+    log.fails = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
     following.tell(diverging=EpochEnd(4, 3))
     assert following.failed == [ORDERS] and following.heard() == ["unfollow [70]", "close 1"]
+    following.replicator.brokers_changed()
+    assert following.fetching == {}, "what the log ends with is not the leader's"
+    following.turn(BACKOFF_MS)
+    following.turn(2 * BACKOFF_MS - 1)
+    assert len(following.failed) == 2 and following.fetching == {}
+    log.fails = None
+    following.turn(1)
+    assert log.end == 3 and following.fetching == {70: 2}
+
+
+def test_a_log_that_cannot_be_cut_before_it_is_followed(world: FollowerWorld) -> None:
+    log = world.logs[ORDERS] = PlayedLog(end=20, high_watermark=8, epochs=())
+    log.fails = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+    world.follow_orders()
+    assert world.fetching == {}
+    log.fails = None
+    world.turn(BACKOFF_MS)
+    assert log.end == 8 and world.fetching == {70: 1}
+
+
+def test_a_cut_that_waits_is_forgotten_with_its_leader_epoch(following: FollowerWorld) -> None:
+    log = following.logs[ORDERS]
+    log.fails = KafkaError(ErrorCode.KAFKA_STORAGE_ERROR)
+    following.tell(diverging=EpochEnd(4, 3))
+    following.follow_orders(leader=3, leader_epoch=6)
+    log.fails = None
+    following.turn(60 * BACKOFF_MS)
+    assert log.end == 20 and following.fetching == {70: 2}
 
 
 def test_out_of_range_behind_the_leaders_end(following: FollowerWorld) -> None:

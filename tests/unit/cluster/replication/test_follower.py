@@ -2,12 +2,14 @@
 
 from cluster.replication.follower import (
     ASKING,
+    CUTTING,
     EARLIEST,
     FAILED,
     FETCHING,
     LATEST,
     Ask,
     AskLater,
+    CutLater,
     Fail,
     Fetch,
     Follower,
@@ -77,10 +79,10 @@ def test_a_leader_that_has_gone_on_is_fetched_from_again() -> None:
 def test_a_leader_that_cannot_be_asked_is_asked_later() -> None:
     machine = asking()
     assert machine.not_told(LATEST, int(ErrorCode.NETWORK_EXCEPTION)) == [AskLater()]
-    assert machine.state == ASKING and machine.ask_again() == [Ask(LATEST)]
+    assert machine.state == ASKING and machine.try_again() == [Ask(LATEST)]
     machine.told(LATEST, 90, OWN)
     assert machine.not_told(EARLIEST, int(ErrorCode.NOT_LEADER_OR_FOLLOWER)) == [AskLater()]
-    assert machine.ask_again() == [Ask(EARLIEST)]
+    assert machine.try_again() == [Ask(EARLIEST)]
 
 
 def test_a_fenced_follower_waits_for_another_epoch() -> None:
@@ -89,7 +91,19 @@ def test_a_fenced_follower_waits_for_another_epoch() -> None:
     assert machine.refused(OUT_OF_RANGE) == [] and machine.diverged(EpochEnd(4, 15), OWN, EpochEnd(4, 20)) == []
     machine = asking()
     assert machine.not_told(LATEST, FENCED) == [Fail("there is a newer one", passes=True)] and machine.state == FAILED
-    assert machine.ask_again() == [] and machine.told(LATEST, 11, OWN) == []
+    assert machine.try_again() == [] and machine.told(LATEST, 11, OWN) == []
+
+
+def test_a_cut_that_failed_is_made_later_and_nothing_is_fetched_before() -> None:
+    machine = follower()
+    actions = machine.diverged(EpochEnd(4, 15), OWN, EpochEnd(4, 20))
+    assert machine.cut_failed(actions) == [CutLater(1)] and machine.state == CUTTING
+    assert machine.diverged(EpochEnd(4, 12), OWN, EpochEnd(4, 20)) == [] and machine.refused(OUT_OF_RANGE) == []
+    assert machine.try_again() == actions
+    assert machine.cut_failed(actions) == [CutLater(2)]
+    assert machine.try_again() == actions and machine.state == FETCHING and machine.try_again() == []
+    machine.refused(OUT_OF_RANGE)
+    assert machine.cut_failed(machine.told(LATEST, 11, OWN)) == [CutLater(1)], "it was fetched in between"
 
 
 def test_an_answer_nobody_waits_for_changes_nothing() -> None:
