@@ -426,6 +426,13 @@ class Log:
         with self._guard:
             self._cut_bound = None
 
+    def is_cut(self, offset: int, fully: bool) -> bool:
+        """Whether a cut was made, though something after it failed. One that was taken offline meanwhile is not cut."""
+        if not self.is_open():
+            return False
+        info = self.info()
+        return info.log_start_offset == offset if fully else info.log_end_offset <= offset
+
     def truncate(self, offset: int, wall_ms: int) -> None:
         """Cut everything at and above offset, as a follower does. Checkpoints that say more are lowered before, see
         `announce_cut`."""

@@ -498,7 +498,7 @@ class LogManager:
                     log.call_off_cut()
                 elif self._on_disk(log, action) and self._on_disk(log, self._compaction.cut):
                     self._removal.unlink(log.deleted_files(), log.config.file_delete_delay_ms)
-                elif not _is_cut(log, offsets[log.partition], fully):
+                elif not log.is_cut(offsets[log.partition], fully):
                     uncut.append(str(log.partition))
         finally:
             self._compaction.resume(held)
@@ -875,14 +875,6 @@ class LogManager:
         logs = self._logs_in(directory)
         run_parallel(deque(logs), close, self.config.num_recovery_threads_per_data_dir)
         return {log.partition: ends[log.partition] for log in logs}
-
-
-def _is_cut(log: Log, offset: int, fully: bool) -> bool:
-    """Whether the cut was made, though something after it failed. One that was taken offline meanwhile is not cut."""
-    if not log.is_open():
-        return False
-    info = log.info()
-    return info.log_start_offset == offset if fully else info.log_end_offset <= offset
 
 
 def _duplicate(one: Log, other: Log) -> DuplicateLogError:
