@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Event
 from types import TracebackType
 from typing import TypeVar
@@ -33,6 +33,7 @@ _SAY_AFTER_S = 1.0
 # A topic that is being created automatically may stay unknown for a moment; one that is not stays unknown for good.
 _UNKNOWN_TOPIC_S = 5.0
 _GROUP_KEY = 0
+_COORDINATOR = "coordinator"
 
 R = TypeVar("R")
 A = TypeVar("A", bound=Message)
@@ -189,20 +190,29 @@ class ClusterClient:
 
     def coordinator(self, group: str) -> Peer:
         """The connection to a group's coordinator. Raises for `retry`."""
+        (peer,) = self.coordinators([group]).values()
+        return peer
+
+    def coordinators(self, groups: Iterable[str]) -> dict[str, Peer]:
+        """The connections to the coordinators of several groups, by group. Raises for `retry`."""
+        names = list(groups)
+        nodes: dict[str, int] = {}
         peer = self.any_broker()
         # From version 4 on several groups can be asked for at once, in another field.
         if peer.serves(m.FindCoordinatorRequest, (4, 5)):
-            request = m.FindCoordinatorRequest(key_type=_GROUP_KEY, coordinator_keys=[group])
-            found = peer.request(request, m.FindCoordinatorResponse, versions=(4, 5)).coordinators[0]
-            check(found.error_code, found.error_message)
-            node_id, address = found.node_id, Address(found.host, found.port)
+            request = m.FindCoordinatorRequest(key_type=_GROUP_KEY, coordinator_keys=names)
+            for found in peer.request(request, m.FindCoordinatorResponse, versions=(4, 5)).coordinators:
+                check(found.error_code, found.error_message)
+                nodes[found.key] = found.node_id
+                self._brokers[found.node_id] = Address(found.host, found.port)
         else:
-            request = m.FindCoordinatorRequest(key=group, key_type=_GROUP_KEY)
-            answer = peer.request(request, m.FindCoordinatorResponse, versions=(0, 3))
-            check(answer.error_code, answer.error_message)
-            node_id, address = answer.node_id, Address(answer.host, answer.port)
-        self._brokers[node_id] = address
-        return self.broker(node_id, "coordinator")
+            for group in names:
+                request = m.FindCoordinatorRequest(key=group, key_type=_GROUP_KEY)
+                answer = peer.request(request, m.FindCoordinatorResponse, versions=(0, 3))
+                check(answer.error_code, answer.error_message)
+                nodes[group] = answer.node_id
+                self._brokers[answer.node_id] = Address(answer.host, answer.port)
+        return {group: self.broker(node_id, _COORDINATOR) for group, node_id in nodes.items()}
 
     def metadata(self, topics: list[str] | None, *, create: bool = False) -> m.MetadataResponse:
         """Brokers and the named topics (None: all of them), from any broker. `create`: let it create them."""

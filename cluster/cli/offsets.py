@@ -6,8 +6,9 @@ function asks again, through the client's `retry`, while leaders and coordinator
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from cluster.broker.peer import Peer
 from cluster.cli.client import ClusterClient
 from cluster.cli.errors import CommandError, check
 from cluster.protocol import messages as m
@@ -90,31 +91,59 @@ def leaders(cluster: ClusterClient, partitions: Iterable[TopicPartition]) -> dic
 
 def committed_offsets(cluster: ClusterClient, group: str) -> dict[TopicPartition, int]:
     """Everything a group has committed."""
+    return committed_by_group(cluster, [group])[group]
 
-    def attempt() -> dict[TopicPartition, int]:
-        peer = cluster.coordinator(group)
-        # Version 8 asks for several groups at once, version 10 names topics by their ids.
-        if peer.serves(m.OffsetFetchRequest, (8, 9)):
-            one = m.OffsetFetchRequest.OffsetFetchRequestGroup(group_id=group, topics=None)
-            answer = peer.request(m.OffsetFetchRequest(groups=[one]), m.OffsetFetchResponse, versions=(8, 9)).groups[0]
-            check(answer.error_code)
-            return {
-                TopicPartition(topic.name, part.partition_index): part.committed_offset
-                for topic in answer.topics
-                for part in topic.partitions
-                if part.error_code == ErrorCode.NONE and part.committed_offset != NO_OFFSET
-            }
-        old_request = m.OffsetFetchRequest(group_id=group, topics=None)
-        old = peer.request(old_request, m.OffsetFetchResponse, versions=(2, 7))
+
+def committed_by_group(cluster: ClusterClient, groups: Iterable[str]) -> dict[str, dict[TopicPartition, int]]:
+    """Everything these groups have committed, asked for at once of each coordinator."""
+    missing = dict.fromkeys(groups)
+    found: dict[str, dict[TopicPartition, int]] = {}
+
+    def attempt() -> None:
+        for peer, names in by_peer(cluster.coordinators(missing)).items():
+            found.update(_fetch_committed(peer, names))
+            for name in names:
+                del missing[name]
+
+    if missing:
+        cluster.retry(attempt)
+    return found
+
+
+def by_peer(peers: Mapping[str, Peer]) -> dict[Peer, list[str]]:
+    """Who is to be asked about which groups."""
+    asked: dict[Peer, list[str]] = {}
+    for group, peer in peers.items():
+        asked.setdefault(peer, []).append(group)
+    return asked
+
+
+def _fetch_committed(peer: Peer, groups: list[str]) -> dict[str, dict[TopicPartition, int]]:
+    # Version 8 asks for several groups at once, version 10 names topics by their ids.
+    if peer.serves(m.OffsetFetchRequest, (8, 9)):
+        asked = [m.OffsetFetchRequest.OffsetFetchRequestGroup(group_id=group, topics=None) for group in groups]
+        answer = peer.request(m.OffsetFetchRequest(groups=asked), m.OffsetFetchResponse, versions=(8, 9))
+        for each in answer.groups:
+            check(each.error_code)
+        return {each.group_id: _committed(each.topics) for each in answer.groups}
+    found = {}
+    for group in groups:
+        request = m.OffsetFetchRequest(group_id=group, topics=None)
+        old = peer.request(request, m.OffsetFetchResponse, versions=(2, 7))
         check(old.error_code)
-        return {
-            TopicPartition(topic.name, part.partition_index): part.committed_offset
-            for topic in old.topics
-            for part in topic.partitions
-            if part.error_code == ErrorCode.NONE and part.committed_offset != NO_OFFSET
-        }
+        found[group] = _committed(old.topics)
+    return found
 
-    return cluster.retry(attempt)
+
+def _committed(
+    topics: Sequence[m.OffsetFetchResponse.OffsetFetchResponseTopics | m.OffsetFetchResponse.OffsetFetchResponseTopic],
+) -> dict[TopicPartition, int]:
+    return {
+        TopicPartition(topic.name, part.partition_index): part.committed_offset
+        for topic in topics
+        for part in topic.partitions
+        if part.error_code == ErrorCode.NONE and part.committed_offset != NO_OFFSET
+    }
 
 
 def commit_request(

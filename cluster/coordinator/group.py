@@ -38,6 +38,7 @@ NEW_MEMBER_JOIN_TIMEOUT_MS = 5 * 60_000
 """A new member cannot heartbeat while its first JoinGroup is parked; this long it is trusted to be there."""
 
 _SHORTEST_RETRY_MS = 1_000
+_NO_REASON = "not provided"
 _MEMBER_ID_REQUIRED_SINCE = 4
 _SKIP_ASSIGNMENT_SINCE = 9
 
@@ -417,7 +418,7 @@ class Group:
         self._sessions.came(member)
         self._sessions.touch(member, NEW_MEMBER_JOIN_TIMEOUT_MS, now_ms, out)
         reason = f"new member {member_id}; client reason: {attempt.reason}"
-        self._maybe_prepare(_cause(journal.JOINED, reason, member), now_ms, out)
+        self._maybe_prepare(_cause(journal.JOINED, reason, member, attempt.reason), now_ms, out)
 
     def _join_again(self, attempt: Attempt, now_ms: int, out: list[Step]) -> None:
         """A member joins that says it knows its id."""
@@ -442,7 +443,7 @@ class Group:
             who = "the leader" if is_leader else f"member {member.member_id}"
             kind = journal.SUBSCRIPTION_CHANGED if is_changed else journal.LEADER_REJOINED
             reason = f"{who} joined again; client reason: {attempt.reason}"
-            self._maybe_prepare(_cause(kind, reason, member), now_ms, out)
+            self._maybe_prepare(_cause(kind, reason, member, attempt.reason), now_ms, out)
 
     def _update(self, member: Member, attempt: Attempt) -> None:
         self.members.update(
@@ -610,7 +611,7 @@ class Group:
                     self._sessions.touch(member, member.session_timeout_ms, now_ms, out)
         elif error:
             self._answer_syncs(answers.group_write_error(error), now_ms, out)
-            cause = Cause(journal.NOT_STORED, f"the assignment could not be stored: {error.name}")
+            cause = Cause(journal.NOT_STORED, f"the assignment could not be stored: {error.name}", reason=error.name)
             self._prepare(cause, now_ms, out)
         return out
 
@@ -654,8 +655,8 @@ class Group:
         member = self.members.get(member_id)
         if member is None:
             return ErrorCode.UNKNOWN_MEMBER_ID
-        reason = f"member {member_id} left; client reason: {who.reason or 'not provided'}"
-        self._remove_member(member, _cause(journal.LEFT, reason, member), now_ms, out)
+        reason = f"member {member_id} left; client reason: {who.reason or _NO_REASON}"
+        self._remove_member(member, _cause(journal.LEFT, reason, member, who.reason or ""), now_ms, out)
         return ErrorCode.NONE
 
     def _remove_member(self, member: Member, cause: Cause, now_ms: int, out: list[Step]) -> None:
@@ -764,8 +765,10 @@ class Group:
         return Note(f"Group {self.group_id}", message, fields)
 
 
-def _cause(kind: str, text: str, member: Member) -> Cause:
-    return Cause(kind, text, member.member_id, member.client_id, member.client_host)
+def _cause(kind: str, text: str, member: Member, reason: str = "") -> Cause:
+    if reason == _NO_REASON:
+        reason = ""
+    return Cause(kind, text, member.member_id, member.client_id, member.client_host, reason)
 
 
 def _attempt(ctx: RequestContext, request: m.JoinGroupRequest) -> Attempt:
@@ -780,7 +783,7 @@ def _attempt(ctx: RequestContext, request: m.JoinGroupRequest) -> Attempt:
         protocols,
         request.session_timeout_ms if ctx.api_version == 0 else request.rebalance_timeout_ms,
         request.session_timeout_ms,
-        request.reason or "not provided",
+        request.reason or _NO_REASON,
     )
 
 

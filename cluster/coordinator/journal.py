@@ -33,13 +33,15 @@ _LONGEST_MS = 0x7FFFFFFF
 
 class Cause(NamedTuple):
     """Why a rebalance began, or what happened in its course. `kind`: one word of those below, to count by; `text`:
-    the whole sentence. The other fields say who, and are empty when it was nobody in particular."""
+    the whole sentence, for the log. The next fields say who, and are empty when it was nobody in particular; `reason`:
+    what that one gave for it, if anything."""
 
     kind: str
     text: str
     member_id: str = ""
     client_id: str = ""
     client_host: str = ""
+    reason: str = ""
 
 
 JOINED = "joined"
@@ -160,10 +162,10 @@ def _told(rebalance: Rebalance) -> m.DescribeGroupsResponse.Rebalance:
             m.DescribeGroupsResponse.RebalanceCause(
                 at_ms=at_ms,
                 kind=cause.kind,
-                text=cause.text,
                 member_id=cause.member_id,
                 client_id=cause.client_id,
                 client_host=cause.client_host,
+                reason=cause.reason,
             )
             for at_ms, cause in rebalance.causes
         ],

@@ -2513,19 +2513,19 @@ class DescribeGroupsResponse(Message):
     class RebalanceCause(Struct):
         at_ms: int
         kind: str
-        text: str
         member_id: str
         client_id: str
         client_host: str
+        reason: str
         def __init__(
             self,
             *,
             at_ms: int = ...,
             kind: str = ...,
-            text: str = ...,
             member_id: str = ...,
             client_id: str = ...,
             client_host: str = ...,
+            reason: str = ...,
         ) -> None: ...
 
     throttle_time_ms: int

@@ -98,19 +98,31 @@ def test_a_group_from_its_first_record_to_its_deletion(
         pylog(broker, "produce", topic, "-p", str(partition), lines=records.values(partition, 100))
     assert len(pylog(broker, "consume", topic, "-g", group, "-n", "30")) == 30
     assert len(pylog(broker, "consume", topic, "-g", group, "-e")) == 170
-    assert f"{group}\tEmpty\tconsumer".encode() in pylog(broker, "groups", "list")
-    expected = [f"{group}\t{topic}\t{partition}\t100\t100\t0\t-\t-\t-".encode() for partition in range(2)]
+    listed = [line for line in pylog(broker, "groups", "list") if line.startswith(group.encode() + b"\t")]
+    assert [line.rpartition(b"\t")[0] for line in listed] == [f"{group}\tEmpty\tclassic\t0\t0\t0.000".encode()]
+    expected = [f"{group}\t{topic}\t{partition}\t100\t100\t0\t0.000\t-\t-\t-".encode() for partition in range(2)]
     assert pylog(broker, "groups", "describe", group) == expected
 
-    moves = pylog(broker, "groups", "reset", group, "--topic", f"{topic}:1", "--shift-by", "-10", "--dry-run")
-    assert moves == [f"{topic}\t1\t100\t90".encode()]
+    def reset(*how: str) -> list[bytes]:
+        return pylog(broker, "groups", "reset", group, *how)
+
+    assert reset("--topic", f"{topic}:1", "--shift-by", "-10") == [f"{topic}\t1\t100\t90".encode()]
     assert pylog(broker, "groups", "describe", group) == expected
-    pylog(broker, "groups", "reset", group, "--topic", f"{topic}:1", "--shift-by", "-10")
+    reset("--topic", f"{topic}:1", "--shift-by", "-10", "--execute")
+    (described,) = map(json.loads, pylog(broker, "groups", "describe", group, "--json"))
+    assert [part["lag"] for part in described["partitions"]] == [0, 10]
+    assert 0 < described["partitions"][1]["behind_s"] == described["behind_s"] < 10 * WAIT_S
+    stays = [f"{topic}\t{partition}\t{at}\t{at}".encode() for partition, at in ((0, 100), (1, 90))]
+    assert reset("--all-topics", "--to-current") == stays
     assert len(pylog(broker, "consume", topic, "-g", group, "-e")) == 10
-    pylog(broker, "groups", "reset", group, "--all-topics", "--to-earliest")
+    reset("--all-topics", "--to-earliest", "--execute")
     assert len(pylog(broker, "consume", topic, "-g", group, "-e")) == 200
-    pylog(broker, "groups", "reset", group, "--all-topics", "--by-duration", "1h")
+    reset("--all-topics", "--by-duration", "1h", "--execute")
     assert len(pylog(broker, "consume", topic, "-g", group, "-e")) == 200
+
+    deleted = pylog(broker, "groups", "delete", group, "--topic", f"{topic}:0")
+    assert deleted == [f"deleted offset 100 of {topic}-0 in group {group}".encode()]
+    assert pylog(broker, "groups", "describe", group) == expected[1:]
 
     assert pylog(broker, "groups", "delete", group) == [f"deleted group {group}".encode()]
     assert pylog(broker, "groups", "describe", group, fails=True) == [f"pylog: group {group!r} does not exist".encode()]
@@ -132,7 +144,7 @@ def test_two_members_share_a_topic_and_an_active_group_is_left_alone(
         for partition in range(PARTITIONS):
             pylog(broker, "produce", topic, "-p", str(partition), lines=records.values(partition, 500))
         _wait_for(lambda: sum(len(output.read_bytes().splitlines()) for output in outputs) >= 2000, "all records")
-        assert b"is active" in pylog(broker, "groups", "reset", group, "--all-topics", "--to-latest", fails=True)[0]
+        assert b"has 2 members" in pylog(broker, "groups", "reset", group, "--all-topics", "--to-latest", fails=True)[0]
         assert b"has active members" in pylog(broker, "groups", "delete", group, fails=True)[0]
     finally:
         for member in members:
@@ -157,7 +169,7 @@ def _owners(broker: Broker, group: str) -> int:
         check=False,
     )
     rows = [line.split(b"\t") for line in done.stdout.splitlines()]
-    return len({row[6] for row in rows if row[2] != b"-"} - {b"-"})
+    return len({row[7] for row in rows if row[2] != b"-"} - {b"-"})
 
 
 def _wait_for(condition: Callable[[], bool], what: str) -> None:

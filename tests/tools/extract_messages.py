@@ -47,10 +47,10 @@ RENAMED_MESSAGES = {
 CAUSE_FIELDS = [
     {"name": "AtMs", "type": "int64", "versions": "5+"},
     {"name": "Kind", "type": "string", "versions": "5+"},
-    {"name": "Text", "type": "string", "versions": "5+"},
     {"name": "MemberId", "type": "string", "versions": "5+"},
     {"name": "ClientId", "type": "string", "versions": "5+"},
     {"name": "ClientHost", "type": "string", "versions": "5+"},
+    {"name": "Reason", "type": "string", "versions": "5+"},
 ]
 REBALANCE_FIELDS = [
     {"name": "BegunMs", "type": "int64", "versions": "5+"},

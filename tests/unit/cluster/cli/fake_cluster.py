@@ -27,6 +27,7 @@ class FakeCluster:
     def __init__(self, topics: dict[str, int], *, brokers: int = 1) -> None:
         self.logs: dict[TopicPartition, list[bytes]] = {}
         self.leaders: dict[TopicPartition, int] = {}
+        self.first: dict[TopicPartition, int] = defaultdict(int)  # where a log begins; what is before is gone
         self.committed: dict[str, dict[TopicPartition, int]] = defaultdict(dict)
         self.members: list[str] = []
         self.left: list[str] = []
@@ -68,7 +69,7 @@ class FakeCluster:
     def append(self, tp: TopicPartition, batch: bytes) -> None:
         """Put a batch at the end of a log."""
         with self._changed:
-            self.logs[tp].append(self.end(tp).to_bytes(8, "big") + batch[8:])
+            self.logs[tp].append(max(self.end(tp), self.first[tp]).to_bytes(8, "big") + batch[8:])
             self._changed.notify_all()
 
     def end(self, tp: TopicPartition) -> int:
@@ -171,21 +172,29 @@ class FakeCluster:
         assert isinstance(request, m.FetchRequest)
         asked = [TopicPartition(topic.topic, part.partition) for topic in request.topics for part in topic.partitions]
         starts = [part.fetch_offset for topic in request.topics for part in topic.partitions]
+        limits = [part.partition_max_bytes for topic in request.topics for part in topic.partitions]
         with self._changed:
             self._changed.wait_for(
-                lambda: any(self.end(tp) > at for tp, at in zip(asked, starts, strict=True)), _IDLE_S
+                lambda: any(self.end(tp) > at for tp, at in zip(asked, starts, strict=True)),
+                min(_IDLE_S, request.max_wait_ms / 1000),
             )
         answers = []
-        for tp, start in zip(asked, starts, strict=True):
+        is_first = True
+        for tp, start, limit in zip(asked, starts, limits, strict=True):
             code = self._error(ApiKey.FETCH)
             if self.leaders[tp] != node:
                 code = ErrorCode.NOT_LEADER_OR_FOLLOWER
-            elif start > self.end(tp):
+            elif start > self.end(tp) or start < self.first[tp]:
                 code = ErrorCode.OFFSET_OUT_OF_RANGE
-            data = b"".join(data for data in self.logs[tp] if _batch(data).next_offset > start)
-            part = m.FetchResponse.PartitionData(
-                partition_index=tp.partition, error_code=code, records=b"" if code else data
-            )
+            data = b""
+            for batch in self.logs[tp]:
+                # As Kafka does, the first batch of an answer whatever its size; of others no more than was asked for.
+                if not code and _batch(batch).next_offset > start and (is_first or len(data) + len(batch) <= limit):
+                    data += batch
+                    is_first = False
+                elif data:
+                    break
+            part = m.FetchResponse.PartitionData(partition_index=tp.partition, error_code=code, records=data)
             answers.append(m.FetchResponse.FetchableTopicResponse(topic=tp.topic, partitions=[part]))
         return m.FetchResponse(responses=answers)
 
@@ -209,21 +218,24 @@ class FakeCluster:
 
     def _offset_for(self, tp: TopicPartition, timestamp: int) -> int:
         if timestamp < 0:
-            return self.end(tp) if timestamp == -1 else 0
+            return self.end(tp) if timestamp == -1 else self.first[tp]
         records = (record for data in self.logs[tp] for record in _batch(data).records())
         return next((record.offset for record in records if record.timestamp >= timestamp), -1)
 
     def _find_coordinator(self, request: Message) -> Message:
         assert isinstance(request, m.FindCoordinatorRequest)
         broker = self.brokers[0]
-        found = m.FindCoordinatorResponse.Coordinator(
-            key=request.coordinator_keys[0],
-            node_id=0,
-            host=broker.host,
-            port=broker.port,
-            error_code=self._error(ApiKey.FIND_COORDINATOR),
-        )
-        return m.FindCoordinatorResponse(coordinators=[found])
+        found = [
+            m.FindCoordinatorResponse.Coordinator(
+                key=key,
+                node_id=0,
+                host=broker.host,
+                port=broker.port,
+                error_code=self._error(ApiKey.FIND_COORDINATOR),
+            )
+            for key in request.coordinator_keys
+        ]
+        return m.FindCoordinatorResponse(coordinators=found)
 
     def _join(self, request: Message, version: int) -> Message:
         assert isinstance(request, m.JoinGroupRequest)
@@ -277,21 +289,24 @@ class FakeCluster:
 
     def _committed(self, request: Message) -> Message:
         assert isinstance(request, m.OffsetFetchRequest)
-        group = request.groups[0].group_id
-        topics = [
-            m.OffsetFetchResponse.OffsetFetchResponseTopics(
-                name=tp.topic,
-                partitions=[
-                    m.OffsetFetchResponse.OffsetFetchResponsePartitions(
-                        partition_index=tp.partition, committed_offset=offset
+        groups = [
+            m.OffsetFetchResponse.OffsetFetchResponseGroup(
+                group_id=group.group_id,
+                topics=[
+                    m.OffsetFetchResponse.OffsetFetchResponseTopics(
+                        name=tp.topic,
+                        partitions=[
+                            m.OffsetFetchResponse.OffsetFetchResponsePartitions(
+                                partition_index=tp.partition, committed_offset=offset
+                            )
+                        ],
                     )
+                    for tp, offset in self.committed[group.group_id].items()
                 ],
             )
-            for tp, offset in self.committed[group].items()
+            for group in request.groups
         ]
-        return m.OffsetFetchResponse(
-            groups=[m.OffsetFetchResponse.OffsetFetchResponseGroup(group_id=group, topics=topics)]
-        )
+        return m.OffsetFetchResponse(groups=groups)
 
 
 def _batch(data: bytes) -> RecordBatch:

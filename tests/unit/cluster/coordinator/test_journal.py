@@ -49,7 +49,7 @@ def test_when_why_who_and_how_long(driver: Driver) -> None:
     assert kinds(first) == ["joined", "joined"]
     cause = first.causes[0]
     assert (cause.at_ms, cause.member_id, cause.client_id, cause.client_host) == (begun_ms, one, "c", "/127.0.0.1")
-    assert cause.text == f"new member {one}; client reason: not provided"
+    assert cause.reason == ""
 
     driver.advance(5_000)
     driver.leave((two, None))
@@ -76,6 +76,22 @@ def test_the_leader_and_who_reads_something_else(driver: Driver) -> None:
     driver.join("follower", member=two, protocols=[("range", subscription("t"))])
     driver.join("leader too", member=one)  # as it has to now: this is no cause
     assert kinds(journal(driver)[-1]) == ["subscription-changed"]
+
+
+def test_a_reason_that_was_given(driver: Driver) -> None:
+    (one,) = driver.stable_group("a")
+    protocol = m.JoinGroupRequest.JoinGroupRequestProtocol(name="range", metadata=subscription("t"))
+    request = m.JoinGroupRequest(
+        group_id="g",
+        session_timeout_ms=10_000,
+        rebalance_timeout_ms=60_000,
+        member_id=one,
+        protocol_type="consumer",
+        protocols=[protocol],
+        reason="a topic has grown",
+    )
+    driver.send("again", request, 8)
+    assert [cause.reason for cause in journal(driver)[-1].causes] == ["a topic has grown"]
 
 
 def test_who_did_not_come_in_time(driver: Driver) -> None:

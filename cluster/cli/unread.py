@@ -1,0 +1,177 @@
+"""How old the first record is that a group has not committed yet: how far behind it is in time.
+
+What it keeps true:
+- It needs nothing of a broker but Fetch: a small one at each position, many partitions in one request to their leader.
+- Only the leader's answer counts; what it does not let us read, or what cannot be decoded, is unknown and not guessed.
+- No position costs more than a batch at a time, and all of them together not much more than `_TOTAL_BYTES`: those that
+  are left then are unknown.
+- Markers of transactions are no records: a position with nothing else behind it is not behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from cluster.cli.client import ClusterClient
+from cluster.cli.errors import refusal
+from cluster.cli.offsets import EARLIEST, TopicPartition, leaders, list_offsets
+from cluster.protocol import messages as m
+from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
+from pylog.records import batches
+
+# From version 13 on topics are named by their ids, which an old broker has not.
+_VERSIONS = (4, 12)
+_NO_SESSION = (0, -1)  # session id and epoch of a fetch that starts none
+_CONSUMER = -1
+_PARTITION_BYTES = 16 << 10
+_PARTITIONS_AT_ONCE = 256
+_TOTAL_BYTES = 256 << 20
+# A position is tried anew when a leader moved, its batch was large, or nothing but markers was found; not for ever.
+_TRIES = 32
+
+
+class Position(NamedTuple):
+    """Where a group stands in a partition."""
+
+    partition: TopicPartition
+    offset: int
+
+
+class _Answer(NamedTuple):
+    """`time_ms`: of the first record, None: unknown. `go_on`: no record was found, look from here on; -1: do not."""
+
+    time_ms: int | None
+    go_on: int = -1
+
+
+_UNKNOWN = _Answer(None)
+
+
+def ages(cluster: ClusterClient, ends: Mapping[Position, int]) -> dict[Position, float | None]:
+    """The age in seconds of the first record at or behind each position; 0: there is none; None: unknown.
+
+    `ends`: the log end offset that was found for each position's partition. Where retention has removed what comes
+    next, the first record that is left counts.
+    """
+    search = _Search(cluster, ends)
+    cluster.retry(search.run)
+    return search.found
+
+
+class _Search:
+    """`_from`: the positions not found yet, and the offset from which each has to be looked for."""
+
+    def __init__(self, cluster: ClusterClient, ends: Mapping[Position, int]) -> None:
+        self.found: dict[Position, float | None] = {}
+        self._cluster = cluster
+        self._ends = ends
+        self._from: dict[Position, int] = {}
+        self._alone: set[Position] = set()
+        self._tries: dict[Position, int] = {}
+        self._bytes = 0
+        for position, end in ends.items():
+            if position.offset >= end:
+                self.found[position] = 0.0
+            else:
+                self._from[position] = position.offset
+
+    def run(self) -> None:
+        """Find all that are missing. Raises for `retry`."""
+        led = leaders(self._cluster, {position.partition for position in self._from})
+        for leader, partitions in led.items():
+            theirs = set(partitions)
+            while wanted := [position for position in self._from if position.partition in theirs]:
+                for asked in self._requests(wanted):
+                    self._ask(leader, asked)
+
+    def _requests(self, positions: list[Position]) -> list[dict[TopicPartition, Position]]:
+        """What to ask together: a partition once, and what has a large batch first and alone, for then it is sent."""
+        requests: list[dict[TopicPartition, Position]] = [{}]
+        for position in positions:
+            if position in self._alone:
+                requests.append({position.partition: position})
+            elif position.partition not in requests[0] and len(requests[0]) < _PARTITIONS_AT_ONCE:
+                requests[0][position.partition] = position
+        return [request for request in requests if request]
+
+    def _ask(self, leader: int, asked: dict[TopicPartition, Position]) -> None:
+        answer = self._cluster.broker(leader).request(self._request(asked), m.FetchResponse, versions=_VERSIONS)
+        parts = {
+            TopicPartition(topic.topic, part.partition_index): part
+            for topic in answer.responses
+            for part in topic.partitions
+        }
+        for partition, position in asked.items():
+            part = parts.get(partition)
+            read = _UNKNOWN if part is None else self._read(position, part, alone=len(asked) == 1)
+            self._take(position, read)
+
+    def _read(self, position: Position, part: m.FetchResponse.PartitionData, *, alone: bool) -> _Answer:
+        start = self._from[position]
+        if part.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
+            first = list_offsets(self._cluster, [position.partition], EARLIEST)[position.partition]
+            return _Answer(None, first) if start < first else _UNKNOWN
+        if part.error_code != ErrorCode.NONE:
+            error = refusal(part.error_code)
+            if error.code.retriable:
+                raise error
+            return _UNKNOWN
+        if not part.records:
+            if alone:
+                return _UNKNOWN  # the log ended before, or no longer begins here: nothing to hold it against
+            self._alone.add(position)
+            return _Answer(None, start)
+        self._bytes += len(part.records)
+        try:
+            return _first_record(part.records, start)
+        except KafkaError:
+            return _UNKNOWN
+
+    def _take(self, position: Position, answer: _Answer) -> None:
+        tries = self._tries[position] = self._tries.get(position, 0) + 1
+        if answer.go_on >= self._ends[position]:
+            self.found[position] = 0.0
+        elif answer.go_on >= 0 and tries < _TRIES and self._bytes < _TOTAL_BYTES:
+            self._from[position] = answer.go_on
+            return
+        elif answer.time_ms is None or answer.time_ms < 0:
+            self.found[position] = None
+        else:
+            self.found[position] = max(0.0, time.time() - answer.time_ms / 1000)
+        del self._from[position]
+
+    def _request(self, asked: dict[TopicPartition, Position]) -> m.FetchRequest:
+        topics: dict[str, list[m.FetchRequest.FetchPartition]] = {}
+        for partition, position in asked.items():
+            topics.setdefault(partition.topic, []).append(
+                m.FetchRequest.FetchPartition(
+                    partition=partition.partition,
+                    current_leader_epoch=-1,
+                    fetch_offset=self._from[position],
+                    partition_max_bytes=_PARTITION_BYTES,
+                )
+            )
+        return m.FetchRequest(
+            replica_id=_CONSUMER,
+            max_wait_ms=0,
+            min_bytes=0,
+            max_bytes=_PARTITION_BYTES * len(asked),
+            session_id=_NO_SESSION[0],
+            session_epoch=_NO_SESSION[1],
+            topics=[m.FetchRequest.FetchTopic(topic=name, partitions=parts) for name, parts in topics.items()],
+        )
+
+
+def _first_record(data: bytes, start: int) -> _Answer:
+    """The first record at or behind `start`. Raises KafkaError for what cannot be read."""
+    go_on = start
+    for batch in batches(data):
+        go_on = max(go_on, batch.next_offset)
+        if batch.control or batch.next_offset <= start:
+            continue
+        for record in batch.records():
+            if record.offset >= start:
+                return _Answer(batch.header.max_timestamp if batch.log_append_time else record.timestamp)
+    return _Answer(None, go_on) if go_on > start else _UNKNOWN
