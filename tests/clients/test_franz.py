@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import peers
+from tests.support import brokers, peers
 from tests.support.brokers import Broker
 
 SOURCE = peers.ROOT / "tests" / "clients" / "franz"
 PARTITIONS = 4
 MILLION = 1_000_000
+COPIES = 8_000
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +51,15 @@ def test_a_million_records(
     done = subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"ok {MILLION} records\n"
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.skipif(brokers.without_transactions(), reason="the broker has no transactions")
+def test_copies_in_transactions(
+    program: Path, broker: Broker, new_topic: Callable[..., str], fresh_name: Callable[[str], str]
+) -> None:
+    topics = [new_topic(PARTITIONS), new_topic(PARTITIONS)]
+    arguments = ["copy", broker.bootstrap, *topics, fresh_name("group"), str(PARTITIONS), str(COPIES // PARTITIONS)]
+    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"ok {COPIES} copies\n"

@@ -156,6 +156,18 @@ class Cluster:
         seen = self.wait(lambda seen: self._lives(_leader(seen, topic, partition)), [topic])
         return _leader(seen, topic, partition)
 
+    def coordinator(self, name: str, kind: int) -> int:
+        """Who coordinates a group or a transactional id, once somebody does who lives."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                broker = self.anybody()
+                found = wire.coordinator(broker.port, name, kind, broker.host)
+                if self._lives(found):
+                    return found
+            time.sleep(_LOOK_AGAIN_S)  # sleep: brokers cannot tell when others hear of something
+        raise ProcessError(f"nobody coordinates {name}")
+
 
 def _leader(seen: wire.Cluster, topic: str, partition: int) -> int:
     error, leaders = seen.topics.get(topic, (0, {}))

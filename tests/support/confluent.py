@@ -13,8 +13,12 @@ def admin(bootstrap: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap, "log_level": 4})
 
 
-def create_topic(bootstrap: str, name: str, partitions: int = 1, config: Mapping[str, str] | None = None) -> None:
-    new = NewTopic(name, partitions, 1, config={key.replace("_", "."): value for key, value in (config or {}).items()})
+def create_topic(
+    bootstrap: str, name: str, partitions: int = 1, config: Mapping[str, str] | None = None, *, replicas: int = 1
+) -> None:
+    new = NewTopic(
+        name, partitions, replicas, config={key.replace("_", "."): value for key, value in (config or {}).items()}
+    )
     client = admin(bootstrap)
     client.create_topics([new], operation_timeout=ANSWER_TIMEOUT_S)[name].result(ANSWER_TIMEOUT_S)
 

@@ -95,6 +95,19 @@ def metadata(port: int, topics: list[str], host: str = "127.0.0.1", timeout_s: f
     return Cluster(brokers, controller, found, isrs)
 
 
+GROUP, TRANSACTION = 0, 1
+
+
+def coordinator(port: int, name: str, kind: int, host: str = "127.0.0.1") -> int:
+    """The id of the broker that coordinates this group or transactional id; -1 while there is none."""
+    with Connection(port, host=host) as connection:
+        reader = _Reader(connection.ask(10, 1, struct.pack(">h", len(name)) + name.encode() + bytes([kind])))
+    reader.i32()
+    error = reader.i16()
+    reader.string()
+    return -1 if error else reader.i32()
+
+
 def seconds_to_first_answer(port: int, *, since: float, timeout_s: float = 60) -> float:
     """Time from `since` (monotonic) until an ApiVersions request was answered on `port`; tries without pause."""
     while True:

@@ -1,5 +1,5 @@
 // franz: a million records through franz-go, every one checked, then the same topic through a group that stops and goes on.
-// Run by tests/clients/test_franz.py:  franz BOOTSTRAP TOPIC GROUP PARTITIONS COUNT_PER_PARTITION
+// Run by tests/clients/test_franz.py:  franz BOOTSTRAP TOPIC GROUP PARTITIONS COUNT_PER_PARTITION   (`franz copy`: copy.go)
 //
 // The values follow one rule in writer and reader. Ends with "ok ..." and exit code 0, or says what was wrong.
 package main
@@ -129,6 +129,11 @@ func inGroup(ctx context.Context, bootstrap, topic, group string, partitions int
 }
 
 func run(arguments []string) error {
+	if len(arguments) > 1 && arguments[1] == "copy" {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
+		return runCopy(ctx, arguments[2:])
+	}
 	if len(arguments) != 6 {
 		return errors.New("usage: franz BOOTSTRAP TOPIC GROUP PARTITIONS COUNT_PER_PARTITION")
 	}
