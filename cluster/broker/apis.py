@@ -42,6 +42,12 @@ class ReplyTo(NamedTuple):
     generation: int
 
 
+class ReplyHere(NamedTuple):
+    """The answer is for this broker itself."""
+
+    then: Callable[[Message], None]
+
+
 class Request(NamedTuple):
     """A decoded request and all that a handler may want to know about where it came from."""
 
@@ -90,6 +96,15 @@ def _family(key: ApiKey) -> Mapping[ApiKey, Handler]:
         from cluster.broker.handlers import configs as module  # type: ignore[no-redef]
     elif key in (ApiKey.LIST_OFFSETS, ApiKey.OFFSET_FOR_LEADER_EPOCH, ApiKey.DELETE_RECORDS):
         from cluster.broker.handlers import offsets as module  # type: ignore[no-redef]
+    elif key in (
+        ApiKey.ADD_PARTITIONS_TO_TXN,
+        ApiKey.ADD_OFFSETS_TO_TXN,
+        ApiKey.END_TXN,
+        ApiKey.WRITE_TXN_MARKERS,
+        ApiKey.DESCRIBE_TRANSACTIONS,
+        ApiKey.LIST_TRANSACTIONS,
+    ):
+        from cluster.broker.handlers import transactions as module  # type: ignore[no-redef]
     elif key in (ApiKey.INIT_PRODUCER_ID, ApiKey.DESCRIBE_PRODUCERS):
         from cluster.broker.handlers import producers as module  # type: ignore[no-redef]
     elif key in (ApiKey.DESCRIBE_LOG_DIRS, ApiKey.ALTER_REPLICA_LOG_DIRS):

@@ -18,11 +18,11 @@ import time
 from collections.abc import Hashable, Iterable
 
 from cluster.broker.admin import Admin
-from cluster.broker.apis import Apis, ReplyTo, Request
+from cluster.broker.apis import Apis, ReplyHere, ReplyTo, Request
 from cluster.broker.loop import Loop
 from cluster.broker.metadata_cache import MetadataCache
 from cluster.broker.replica_manager import ReplicaManager
-from cluster.effects import Append, Effect, Reply
+from cluster.effects import Append, Ask, Effect, Reply
 from cluster.model import EndPoint
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.served import SERVED
@@ -198,6 +198,8 @@ class Broker:
             self.loop.stop()
             self._control.join()
         self.admin.stop()
+        if self._coordinators is not None:
+            self._coordinators.stop()
         if self._started:
             self._maintenance.stop()
             self.logs.stop_cleaning()
@@ -483,11 +485,20 @@ class Broker:
 
     def reply(self, reply: Reply) -> None:
         to = reply.reply_to
+        if isinstance(to, ReplyHere):
+            to.then(reply.message)
+            return
         assert isinstance(to, ReplyTo)
         self.apis.reply(to, reply.message)
 
     def append(self, appends: list[Append]) -> None:
         self.coordinators.append(appends)
+
+    def ask(self, ask: Ask) -> None:
+        self.coordinators.ask(ask)
+
+    def cancel_ask(self, key: Hashable) -> None:
+        self.coordinators.cancel_ask(key)
 
     def timer(self, key: Hashable) -> Iterable[Effect]:
         if self.member is not None and self.member.timer(key):

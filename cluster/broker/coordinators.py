@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Iterable, Iterator
 
-from cluster.broker.metadata_cache import TopicMetadata
+from cluster.broker.metadata_cache import TRANSACTION_STATE_TOPIC, TopicMetadata
 from cluster.coordinator.context import GroupConfig
 from cluster.coordinator.group_kind import GroupKind
-from cluster.coordinator.runtime import Runtime, TimerKey
-from cluster.effects import Append, Effect
+from cluster.coordinator.runtime import AskKey, Runtime, TimerKey
+from cluster.effects import Append, Ask, Effect
 from cluster.protocol.errors import DecodeError
 from pylog._native import BatchBuilder, batch_records, read_batch_header
 from pylog.errors import ErrorCode, KafkaError
@@ -22,7 +22,9 @@ from pylog.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker
+    from cluster.broker.marker_log import MarkerLog
     from cluster.broker.replica_manager import HostedPartition
+    from cluster.broker.transactions import Transactions
     from cluster.config import Config
     from pylog._engine import Upcall
     from pylog._native import BatchHeader
@@ -86,7 +88,32 @@ class Coordinators:
         self._builder = BatchBuilder()
         self._loading: dict[tuple[str, int], Iterator[None]] = {}
         self._log = Logger(f"GroupCoordinator {broker.broker_id}")
-        self.runtime = Runtime([GroupKind(group_config(broker.config), new_id, _Topics(broker))])
+        self._markers: MarkerLog | None = None
+        self._transactions: Transactions | None = None
+        self._topics = _Topics(broker)
+        self.runtime = Runtime([GroupKind(group_config(broker.config), new_id, self._topics)])
+
+    @property
+    def markers(self) -> MarkerLog:
+        if self._markers is None:
+            from cluster.broker.marker_log import MarkerLog
+
+            self._markers = MarkerLog(self._broker)
+        return self._markers
+
+    @property
+    def transactions(self) -> Transactions:
+        """Built when first needed: a broker without transactions does not pay for them."""
+        if self._transactions is None:
+            from cluster.broker.transactions import Transactions, transaction_kind
+
+            self.runtime.host(transaction_kind(self._broker, self._topics))
+            self._transactions = Transactions(self._broker, self.runtime, self.markers)
+        return self._transactions
+
+    def stop(self) -> None:
+        if self._transactions is not None:
+            self._transactions.stop()
 
     # ------------------------------------------------------------------------------------------------- loading
 
@@ -94,6 +121,8 @@ class Coordinators:
         """Take up the shards of an internal topic that we lead and do not serve yet, replaying their records: before
         this returns, or (at_once False) a buffer a turn, while others are served and requests to these shards are told
         COORDINATOR_LOAD_IN_PROGRESS."""
+        if topic.name == TRANSACTION_STATE_TOPIC:
+            _ = self.transactions
         if not self.runtime.is_coordinator_topic(topic.name):
             return
         for partition in topic.partitions:
@@ -140,7 +169,8 @@ class Coordinators:
         hosted = self._broker.replicas.leader(topic, index)
         end = hosted.info().log_end_offset
         offset = hosted.source.info().log_start_offset
-        chunk_bytes = self._broker.config.int("offsets.load.buffer.size")
+        prefix = "transaction.state.log" if topic == TRANSACTION_STATE_TOPIC else "offsets"
+        chunk_bytes = self._broker.config.int(f"{prefix}.load.buffer.size")
         count = 0
         while offset < end:
             data = hosted.source.read(offset, chunk_bytes, max_offset=end)
@@ -182,7 +212,8 @@ class Coordinators:
         size = 0
         for append in appends:
             more = sum(len(key) + len(value or b"") + _RECORD_OVERHEAD for key, value in append.records)
-            if run and size + more > _BATCH_BYTES:
+            alone = append.producer is not None or (run and run[-1].producer is not None)
+            if run and (alone or size + more > _BATCH_BYTES):
                 self._write(hosted, run)
                 run, size = [], 0
             run.append(append)
@@ -192,7 +223,11 @@ class Coordinators:
     def _write(self, hosted: HostedPartition, run: list[Append]) -> None:
         now_ms = self._broker.now_ms()
         builder = self._builder
-        builder.reset(0, 0)
+        producer = run[0].producer
+        if producer is None:
+            builder.reset(0, 0)
+        else:
+            builder.reset(0, _TRANSACTIONAL, producer_id=producer.producer_id, producer_epoch=producer.epoch)
         for append in run:
             for key, value in append.records:
                 builder.add(now_ms, key, value)
@@ -223,18 +258,30 @@ class Coordinators:
         self._broker.loop.apply(effects)
 
     def committed(self, upcall: Upcall) -> None:
-        """The high watermark passed what `append` wrote; it covers everything before it too."""
+        """The high watermark passed what `append` wrote, or a marker; it covers everything before it too."""
         hosted = self._broker.replicas.by_number(upcall.partition)
-        if hosted is None:
-            return
-        end = hosted.info().high_watermark
-        self._broker.loop.apply(self.runtime.committed(hosted.topic, hosted.index, end, self._broker.now_ms()))
+        if hosted is not None and self.runtime.is_coordinator_topic(hosted.topic):
+            end = hosted.info().high_watermark
+            self._broker.loop.apply(self.runtime.committed(hosted.topic, hosted.index, end, self._broker.now_ms()))
+        if upcall.token < 0:
+            self.markers.committed(upcall)
 
     # ------------------------------------------------------------------------------------------------- time and topics
 
     def timer(self, key: Hashable) -> Iterable[Effect]:
-        assert isinstance(key, TimerKey)
+        if not isinstance(key, TimerKey):
+            self.transactions.timer()
+            return ()
         return self.runtime.timer(key, self._broker.now_ms())
+
+    def ask(self, ask: Ask) -> None:
+        """What a coordinator wants to know or have done."""
+        assert isinstance(ask.key, AskKey)
+        self.transactions.ask(ask.key, ask.question)
+
+    def cancel_ask(self, key: Hashable) -> None:
+        if self._transactions is not None:
+            self._transactions.cancel_ask(key)
 
     def topics_deleted(self, names: Iterable[str]) -> None:
         self._broker.loop.apply(self.runtime.on_topics_deleted(names, self._broker.now_ms()))

@@ -14,7 +14,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 
-from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer
+from cluster.effects import Append, Ask, CancelAsk, CancelTimer, Effect, Note, Reply, SetTimer
 from pylog.errors import KafkaError
 from pylog.logger import Logger
 from pylog.typed import TYPE_CHECKING, Protocol
@@ -73,6 +73,12 @@ class Driver(Protocol):
 
     def timer(self, key: Hashable) -> Iterable[Effect]: ...
 
+    def ask(self, ask: Ask) -> None:
+        """Find it out or have it done, and tell the state machine what came of it, at any later time."""
+
+    def cancel_ask(self, key: Hashable) -> None:
+        """Nobody waits for that answer any more."""
+
 
 class Loop:
     """Runs until `stop`. Construct it anywhere; `run` on its thread; `post` and `stop` from any thread."""
@@ -111,6 +117,10 @@ class Loop:
         now_ms = self._now_ms()
         while (key := self.timers.due(now_ms)) is not None:
             self._guard(self._fire, key)
+        self.write_out()
+
+    def write_out(self) -> None:
+        """Write what was appended so far. Not while effects are being carried out: those behind would come too late."""
         while self._appends:  # an append that is committed at once may lead to the next one
             pending, self._appends = self._appends, {}
             for appends in pending.values():
@@ -127,6 +137,10 @@ class Loop:
                 self.timers.set(effect.key, effect.deadline_ms)
             elif isinstance(effect, CancelTimer):
                 self.timers.cancel(effect.key)
+            elif isinstance(effect, Ask):
+                self._driver.ask(effect)
+            elif isinstance(effect, CancelAsk):
+                self._driver.cancel_ask(effect.key)
             elif isinstance(effect, Note):
                 log = Logger(effect.subject)
                 (log.warn if effect.warning else log.info)(effect.message, **dict(effect.fields))

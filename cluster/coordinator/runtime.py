@@ -82,11 +82,18 @@ class Runtime:
     """See the top of this file. `kinds`: what to host."""
 
     def __init__(self, kinds: Iterable[Kind]) -> None:
-        self._kinds: dict[str, Kind] = {kind.topic: kind for kind in kinds}
-        self._kind_of_api: dict[int, Kind] = {api: kind for kind in self._kinds.values() for api in kind.apis}
+        self._kinds: dict[str, Kind] = {}
+        self._kind_of_api: dict[int, Kind] = {}
         self._hosted: dict[Shard, HostedShard] = {}
         self._owner_of: dict[int, HostedShard] = {}
         self._next_token = 0
+        for kind in kinds:
+            self.host(kind)
+
+    def host(self, kind: Kind) -> None:
+        """One sort of coordinator more."""
+        self._kinds[kind.topic] = kind
+        self._kind_of_api |= dict.fromkeys(kind.apis, kind)
 
     # Leadership ---------------------------------------------------------------------------------------------------
 

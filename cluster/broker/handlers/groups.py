@@ -4,7 +4,7 @@ effects."""
 from __future__ import annotations
 
 from cluster.broker.apis import Answer, Handler, Message, Request
-from cluster.broker.metadata_cache import GROUP_METADATA_TOPIC
+from cluster.broker.metadata_cache import TRANSACTION_STATE_TOPIC
 from cluster.coordinator.context import RequestContext
 from cluster.coordinator.find_coordinator import Endpoint, find_coordinators
 from cluster.coordinator.group_kind import GroupKind
@@ -39,16 +39,15 @@ def _refuse(request: Request, code: int) -> Message:
 
 
 def _find(broker: Broker, request: Request) -> Message | Answer:
-    """Where a group's coordinator is; the internal topic is made when it is first looked for."""
+    """Where the coordinator of a group or transactional id is; its topic is made when it is first looked for."""
     endpoints = {node.node_id: node for node in broker.endpoints(request)}
 
     def partition_count(topic: str) -> int:
         known = broker.metadata.topics.get(topic)
-        return known.partition_count if known else broker.config.int("offsets.topic.num.partitions")
+        prefix = "transaction.state.log" if topic == TRANSACTION_STATE_TOPIC else "offsets.topic"
+        return known.partition_count if known else broker.config.int(f"{prefix}.num.partitions")
 
     def locate(key: str, shard: Shard) -> Endpoint | ErrorCode:
-        if shard.topic != GROUP_METADATA_TOPIC:  # no transaction coordinator is served
-            return ErrorCode.COORDINATOR_NOT_AVAILABLE
         code = broker.admin.auto_create(shard.topic, internal=True)
         partition = broker.metadata.partition(shard.topic, shard.partition)
         if code is not ErrorCode.NONE or partition is None or partition.leader not in endpoints:
@@ -78,6 +77,7 @@ HANDLERS = {
     ApiKey.SYNC_GROUP: Handler(m.SyncGroupRequest.decode, _serve, _refuse),
     ApiKey.HEARTBEAT: Handler(m.HeartbeatRequest.decode, _serve, _refuse),
     ApiKey.LEAVE_GROUP: Handler(m.LeaveGroupRequest.decode, _serve, _refuse),
+    ApiKey.TXN_OFFSET_COMMIT: Handler(m.TxnOffsetCommitRequest.decode, _serve, _refuse),
     ApiKey.OFFSET_COMMIT: Handler(m.OffsetCommitRequest.decode, _serve, _refuse),
     ApiKey.OFFSET_FETCH: Handler(m.OffsetFetchRequest.decode, _serve, _refuse),
     ApiKey.OFFSET_DELETE: Handler(m.OffsetDeleteRequest.decode, _serve, _refuse),

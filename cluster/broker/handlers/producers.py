@@ -1,4 +1,4 @@
-"""InitProducerId (KIP-98) for idempotent producers, and DescribeProducers (KIP-664)."""
+"""InitProducerId (KIP-98), and DescribeProducers (KIP-664)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,15 @@ if TYPE_CHECKING:
 _OLD_ID_SINCE: Final = 3  # a producer tells the id and epoch that it had, both or none
 
 
-def _init_producer_id(broker: Broker, request: Request) -> m.InitProducerIdResponse:
-    """A new producer id with epoch 0. Without a transactional id Kafka gives a new one whatever id the producer had.
-
-    A transactional id needs a transaction coordinator, and none is available: COORDINATOR_NOT_AVAILABLE.
-    """
+def _init_producer_id(broker: Broker, request: Request) -> m.InitProducerIdResponse | None:
+    """A new producer id with epoch 0; without a transactional id Kafka gives a new one whatever id the producer had.
+    With one the transaction coordinator answers."""
     message: m.InitProducerIdRequest = request.message
     if request.api_version >= _OLD_ID_SINCE and (message.producer_id == -1) != (message.producer_epoch == -1):
         raise KafkaError(ErrorCode.INVALID_REQUEST)
     if message.transactional_id is not None:
-        if message.transactional_id == "":
-            raise KafkaError(ErrorCode.INVALID_REQUEST)
-        if not 0 < message.transaction_timeout_ms <= broker.config.int("transaction.max.timeout.ms"):
-            raise KafkaError(ErrorCode.INVALID_TRANSACTION_TIMEOUT)
-        raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        broker.coordinators.transactions.serve(request)
+        return None
     return m.InitProducerIdResponse(producer_id=broker.producer_ids.next(), producer_epoch=0)
 
 
