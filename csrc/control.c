@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "heartbeat.h"
 #include "wire.h"
 
 #define CACHED_BODY_BYTES_MAX 4096 /* requests above this are not remembered for the cache */
@@ -47,10 +48,10 @@ static plog_question question_of(const plog_conn *conn, int16_t api_key, int16_t
                          .body_bytes = body_bytes};
 }
 
-/* ------------------------------------------------------------------------------------------------ cached answers */
+/* ------------------------------------------------------------------------------------------------ answers that are there */
 
-static int32_t write_cached(plog_engine *e, plog_out *out, int32_t correlation_id, const uint8_t *answer,
-                            uint32_t answer_bytes) {
+static int32_t write_ready(plog_engine *e, plog_out *out, int32_t correlation_id, const uint8_t *answer,
+                           uint32_t answer_bytes) {
   uint8_t *room = plog__out_room(out, &e->buffers, answer_bytes + 4);
   if (!room) return -ENOMEM;
   plog_put_u32(room, answer_bytes);
@@ -61,11 +62,10 @@ static int32_t write_cached(plog_engine *e, plog_out *out, int32_t correlation_i
 }
 
 /* Answered at once: straight into the output when nothing is before it, else as a request that is done already. */
-static int32_t answer_from_cache(plog_engine *e, plog_conn *conn, const plog_frame *frame, const uint8_t *answer,
-                                 uint32_t answer_bytes) {
-  plog__count(&e->counters.cached_answers, 1);
+static int32_t answer_at_once(plog_engine *e, plog_conn *conn, const plog_frame *frame, const uint8_t *answer,
+                              uint32_t answer_bytes) {
   if (!conn->first) {
-    int32_t rc = write_cached(e, &conn->out, frame->correlation_id, answer, answer_bytes);
+    int32_t rc = write_ready(e, &conn->out, frame->correlation_id, answer, answer_bytes);
     if (rc == 0 && plog_list_empty(&conn->flush)) plog_list_insert(&e->flush, &conn->flush);
     return rc;
   }
@@ -119,13 +119,36 @@ static int32_t hand_over(plog_engine *e, plog_conn *conn, const plog_frame *fram
   return 0;
 }
 
+/* A heartbeat of a member that was published, by whoever is known to be allowed to send it; others are Python's to judge. */
+static bool is_routine(plog_engine *e, const plog_conn *conn, const plog_frame *frame) {
+  plog_heartbeat heartbeat;
+  if (!plog__heartbeat_read(frame, &heartbeat)) return false;
+  if (!plog__grants_everyone(&e->grants, PLOG_GRANT_READ)) {
+    plog_grant_key key = {.principal = conn->principal,
+                          .resource = PLOG_RESOURCE_GROUP,
+                          .name = heartbeat.group_id.data,
+                          .name_bytes = (uint32_t)heartbeat.group_id.size_bytes};
+    if (key.principal == 0) key.principal = plog__grants_listener_principal(&e->grants, conn->listener_id);
+    if (plog__grants_find(&e->grants, &key, PLOG_GRANT_READ) != PLOG_ALLOWED) return false;
+  }
+  return plog__members_hear(&e->members, &heartbeat, e->now_ms);
+}
+
 int32_t plog__control_handle(plog_engine *e, plog_conn *conn, const plog_frame *frame) {
   int64_t generation = plog__answer_cache_generation(&e->answers);
+  if (frame->api_key == PLOG_API_HEARTBEAT && conn->waiting == 0 && is_routine(e, conn, frame)) {
+    uint8_t answer[PLOG_HEARTBEAT_ANSWER_BYTES_MAX];
+    plog__count(&e->counters.heartbeats, 1);
+    return answer_at_once(e, conn, frame, answer, plog__heartbeat_answer(frame, answer));
+  }
   if (conn->waiting == 0 && e->answers.count > 0) {
     uint32_t answer_bytes;
     plog_question question = question_of(conn, frame->api_key, frame->api_version, frame->body, frame->body_bytes);
     const uint8_t *answer = plog__answer_cache_find(&e->answers, &question, &answer_bytes);
-    if (answer) return answer_from_cache(e, conn, frame, answer, answer_bytes);
+    if (answer) {
+      plog__count(&e->counters.cached_answers, 1);
+      return answer_at_once(e, conn, frame, answer, answer_bytes);
+    }
   }
   return hand_over(e, conn, frame, generation);
 }

@@ -1,13 +1,13 @@
 /*
- * control.h: requests that Python answers: handed over as upcalls, answered later by connection and slot, or at once from the
- * answer cache.
+ * control.h: requests that Python answers: handed over as upcalls, answered later by connection and slot, or at once from what
+ * Python has said before: the answer cache, and the members whose heartbeats find nothing changed.
  */
 #ifndef PLOG_CONTROL_H
 #define PLOG_CONTROL_H
 
 #include "reactor.h"
 
-/* Take one request: copied for Python, or answered from the cache. 0 | -ENOMEM: close */
+/* Take one request: copied for Python, or answered at once. 0 | -ENOMEM: close */
 int32_t plog__control_handle(plog_engine *e, plog_conn *conn, const plog_frame *frame);
 
 /* Python's answer on its way to the reactor. data is the whole frame: 4 bytes of size, then the response. */

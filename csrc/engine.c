@@ -1,5 +1,6 @@
 /*
- * engine.c: the public engine functions, all but those about following (following.c). What they do is done by commands.
+ * engine.c: the public engine functions, all but those about following (following.c) and about members of groups
+ * (membership.c). What they do is done by commands.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,8 +38,10 @@ int32_t plog_engine_open(plog_sys *sys, const plog_engine_config *config, plog_e
   }
   int32_t rc = draw_key(sys, &e->hash_key);
   plog__grants_init(&e->grants, e->hash_key, PLOG_GRANTS_SPAN_BYTES);
+  plog__members_init(&e->members, e->hash_key);
   if (rc == 0) rc = plog__reactor_init(e);
   if (rc) {
+    plog__members_deinit(&e->members);
     free(e);
     return rc;
   }
@@ -130,6 +133,7 @@ int32_t plog_engine_close(plog_engine *e, int32_t clean) {
   }
   plog__grants_deinit(&e->grants);
   plog__reactor_deinit(e);
+  plog__members_deinit(&e->members);
   (void)pthread_mutex_destroy(&e->lifecycle);
   free(e);
   return first_error;
@@ -729,7 +733,7 @@ static int32_t act_publish_grant(plog_engine *e, void *arguments) {
 }
 
 static bool has_name(int32_t resource) {
-  return resource == PLOG_RESOURCE_TOPIC || resource == PLOG_RESOURCE_TRANSACTIONAL_ID;
+  return resource == PLOG_RESOURCE_TOPIC || resource == PLOG_RESOURCE_GROUP || resource == PLOG_RESOURCE_TRANSACTIONAL_ID;
 }
 
 int32_t plog_engine_publish_grant(plog_engine *e, int32_t principal, int32_t resource, const uint8_t *name,
@@ -843,6 +847,7 @@ void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out) {
   READ(fetch_requests);
   READ(upcalls);
   READ(cached_answers);
+  READ(heartbeats);
   READ(bytes_in);
   READ(bytes_out);
   READ(records_in);

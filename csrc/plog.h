@@ -976,11 +976,12 @@ void plog_engine_select_by_rack(plog_engine *e, int32_t on);
 /* Kafka's ResourceType. */
 #define PLOG_RESOURCE_ANY 1 /* everything; without a name */
 #define PLOG_RESOURCE_TOPIC 2
+#define PLOG_RESOURCE_GROUP 3
 #define PLOG_RESOURCE_CLUSTER 4 /* without a name */
 #define PLOG_RESOURCE_TRANSACTIONAL_ID 5
 
 /* What may be done: bit n is Kafka's AclOperation n. */
-#define PLOG_GRANT_READ 8             /* Fetch of a topic */
+#define PLOG_GRANT_READ 8             /* Fetch of a topic; Heartbeat of a group */
 #define PLOG_GRANT_WRITE 16           /* Produce to a topic; transactional records under a transactional id */
 #define PLOG_GRANT_CLUSTER_ACTION 512 /* Fetch as a follower */
 #define PLOG_GRANT_ALL 536
@@ -1002,6 +1003,24 @@ int32_t plog_engine_set_principal(plog_engine *e, int64_t conn, int32_t principa
 int32_t plog_engine_set_listener_principal(plog_engine *e, int32_t listener_id, int32_t principal);
 #define PLOG_LISTENER_ID_MAX 1023
 
+/* ------------------------------------------------------------------------------------------------ members of groups */
+
+/* The heartbeat of a member that was published, that says just what was published, finds nothing changed: C answers it, when its
+   principal may read the group (nothing is asked for it: what is not known is an upcall), and notes when it came. Every other
+   heartbeat is an upcall. Members are one after the other in Kafka's encoding of strings with 16 bits of length. */
+
+/** From now on these members' heartbeats are C's in this epoch (a classic group's generation). Each: its id, and its instance id or
+    null. When each was heard before stays known. 0 | -ENOMEM: the rest is not published | -EINVAL. any */
+int32_t plog_engine_publish_members(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, int32_t epoch,
+                                    const uint8_t *members, size_t members_bytes);
+/** When this has returned, no heartbeat of these members (ids alone) is answered by C. forget != 0: nor is it known any more when
+    they were heard; every member that is published is forgotten in the end. 0 | -EINVAL. any */
+int32_t plog_engine_withdraw_members(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, const uint8_t *members,
+                                     size_t members_bytes, int32_t forget);
+/** How many ms ago C last answered a heartbeat of this member; -1: never, or it was forgotten. any */
+int64_t plog_engine_member_heard(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, const uint8_t *member_id,
+                                 size_t member_id_bytes);
+
 /** Which versions C answers itself for Produce (0) and Fetch (1); outside, the connection is closed as Kafka does. any */
 int32_t plog_engine_serve(plog_engine *e, int32_t api_key, int32_t min_version, int32_t max_version);
 
@@ -1014,6 +1033,7 @@ typedef struct {
   int64_t fetch_requests;
   int64_t upcalls;
   int64_t cached_answers;
+  int64_t heartbeats; /* answered without Python */
   int64_t bytes_in;
   int64_t bytes_out;
   int64_t records_in;

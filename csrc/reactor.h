@@ -23,6 +23,7 @@
 #include "group_commit.h"
 #include "inbox.h"
 #include "leaders.h"
+#include "members.h"
 #include "node.h"
 #include "partition.h"
 #include "plog.h"
@@ -42,8 +43,8 @@
 /* As plog_engine_stats, written by the reactor alone. */
 typedef struct {
   _Atomic int64_t connections_now, connections, requests, produce_requests, fetch_requests, upcalls, cached_answers,
-      bytes_in, bytes_out, records_in, batches_in, failed_produce, failed_fetch, malformed, delayed_now, cold_reads, turns,
-      syncs, sync_us, checked_bytes, damaged_batches;
+      heartbeats, bytes_in, bytes_out, records_in, batches_in, failed_produce, failed_fetch, malformed, delayed_now,
+      cold_reads, turns, syncs, sync_us, checked_bytes, damaged_batches;
 } plog_counters;
 
 static inline void plog__count(_Atomic int64_t *counter, int64_t more) {
@@ -76,6 +77,7 @@ struct plog_engine {
   plog_leaders leaders;
   plog_answer_cache answers;
   plog_grants grants;
+  plog_members members; /* under its own lock */
   plog_fetch_sessions sessions;
   uint64_t hash_key;
   plog_link listeners;

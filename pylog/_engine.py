@@ -13,7 +13,7 @@ UNKNOWN_TOPIC_OR_PARTITION when it is not hosted (any more); `answer`, `skip`, `
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pylog._native import Log, LogSettings, NativeError, Sys, check
 from pylog._plog import ffi, lib
@@ -46,6 +46,7 @@ ROLE_FOLLOWER = 2
 PRINCIPAL_ANY = (1 << 31) - 1
 RESOURCE_ANY = 1
 RESOURCE_TOPIC = 2
+RESOURCE_GROUP = 3
 RESOURCE_CLUSTER = 4
 RESOURCE_TRANSACTIONAL_ID = 5
 GRANT_READ = 1 << 3
@@ -214,6 +215,7 @@ class EngineStats(NamedTuple):
     fetch_requests: int
     upcalls: int
     cached_answers: int
+    heartbeats: int
     bytes_in: int
     bytes_out: int
     records_in: int
@@ -556,6 +558,25 @@ class Engine:
         """Whose the connections of a listener are that were given no principal."""
         check(lib.plog_engine_set_listener_principal(self.pointer, listener_id, principal))
 
+    # ------------------------------------------------------------------------------------------- members of groups
+
+    def publish_members(self, group_id: str, epoch: int, members: Iterable[tuple[str, str | None]]) -> None:
+        """Heartbeats of these members (id, instance id) that say this epoch find nothing changed: C answers them."""
+        group = group_id.encode()
+        packed = b"".join([_string(each) + _string(instance) for each, instance in members])
+        check(lib.plog_engine_publish_members(self.pointer, group, len(group), epoch, packed, len(packed)))
+
+    def withdraw_members(self, group_id: str, members: Iterable[str], *, forget: bool) -> None:
+        """Their heartbeats are upcalls again once this has returned. forget: nor is it known when they were heard."""
+        group, packed = group_id.encode(), b"".join([_string(each) for each in members])
+        check(lib.plog_engine_withdraw_members(self.pointer, group, len(group), packed, len(packed), forget))
+
+    def member_heard(self, group_id: str, member_id: str) -> int | None:
+        """How many ms ago C last answered a heartbeat of this member; None: it never did."""
+        group, member = group_id.encode(), member_id.encode()
+        ago = lib.plog_engine_member_heard(self.pointer, group, len(group), member, len(member))
+        return None if ago < 0 else int(ago)
+
     # ------------------------------------------------------------------------------------------------- following
 
     def open_fetcher(self, config: FetcherConfig) -> int:
@@ -703,6 +724,14 @@ class _StateStructs:
         struct = ffi.new("plog_partition_state *", fields)
         self._alive += (replicas, isr, joining, struct)
         return struct
+
+
+def _string(text: str | None) -> bytes:
+    """In Kafka's encoding with 16 bits of length."""
+    if text is None:
+        return b"\xff\xff"
+    raw = text.encode()
+    return len(raw).to_bytes(2, "big", signed=True) + raw
 
 
 def _replicas(told: Any) -> list[ReplicaInfo] | None:

@@ -1,0 +1,42 @@
+/*
+ * membership.c: the public functions about members of groups. See plog.h.
+ */
+#include <errno.h>
+
+#include "members.h"
+#include "reactor.h"
+#include "wire.h"
+
+int32_t plog_engine_publish_members(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, int32_t epoch,
+                                    const uint8_t *members, size_t members_bytes) {
+  if (group_id_bytes > INT16_MAX) return -EINVAL;
+  plog_heartbeat as = {.group_id = {group_id, group_id_bytes}, .epoch = epoch};
+  plog_reader r;
+  plog_reader_init(&r, members, members_bytes);
+  int32_t rc = 0;
+  while (rc == 0 && r.left > 0) {
+    as.member_id = plog_read_string(&r, false);
+    as.instance_id = plog_read_nullable_string(&r, false);
+    rc = plog_reader_status(&r) ? -EINVAL : plog__members_publish(&e->members, &as);
+  }
+  return rc;
+}
+
+int32_t plog_engine_withdraw_members(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, const uint8_t *members,
+                                     size_t members_bytes, int32_t forget) {
+  plog_reader r;
+  plog_reader_init(&r, members, members_bytes);
+  while (r.left > 0) {
+    plog_bytes member_id = plog_read_string(&r, false);
+    if (plog_reader_status(&r)) return -EINVAL;
+    plog__members_withdraw(&e->members, (plog_bytes){group_id, group_id_bytes}, member_id, forget != 0);
+  }
+  return 0;
+}
+
+int64_t plog_engine_member_heard(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, const uint8_t *member_id,
+                                 size_t member_id_bytes) {
+  int64_t heard_ms =
+      plog__members_heard_ms(&e->members, (plog_bytes){group_id, group_id_bytes}, (plog_bytes){member_id, member_id_bytes});
+  return heard_ms < 0 ? -1 : PLOG_MAX(0, plog__sys_monotonic_ms(e->sys) - heard_ms);
+}
