@@ -7,21 +7,21 @@ from collections.abc import Callable
 from cluster.coordinator.shard import Step
 from cluster.coordinator.transaction_records import NO_EPOCH, TransactionStored
 from cluster.coordinator.transaction_state import TransactionState
-from cluster.effects import Note, Reply
+from cluster.effects import Note
 from pylog.errors import ErrorCode
 from pylog.facts import NamedTuple
 
 
 class Parked(NamedTuple):
-    """A request that waits for a new producer id."""
+    """A step that waits for a new producer id. `refuse`: there is none, for this reason."""
 
-    refuse: Callable[[ErrorCode], Reply]
+    refuse: Callable[[ErrorCode], list[Step]]
     go_on: Callable[[int, int], list[Step]]
 
 
 class Transaction:
     """`stored`: what is durable; None before anything is. `pending`: the state it is on its way to, None if to none.
-    `parked`: who waits for a producer id for it. `fenced_epoch`: the leader epoch of ours to which markers were
+    `parked`: what waits for a producer id for it. `fenced_epoch`: the leader epoch of ours to which markers were
     refused; -1: they were not."""
 
     __slots__ = ("fenced_epoch", "parked", "pending", "stored", "transactional_id")

@@ -49,6 +49,7 @@ from cluster.coordinator.transaction_state import (
     PREPARE_ABORT,
     PREPARE_COMMIT,
     PREPARED,
+    TransactionState,
     name_of,
 )
 from cluster.effects import Ask, Note, Reply, SetTimer
@@ -100,9 +101,8 @@ class TransactionCoordinator:
         transaction = self._transactions.get(transactional_id)
         if transaction is None:
             transaction = self._transactions[transactional_id] = Transaction(transactional_id)
-            transaction.pending = EMPTY
             go_on = partial(self._init_first, transaction, ctx, timeout_ms)
-            return [self._ask_for_id(transaction, partial(answers.init_failed, ctx), go_on)]
+            return self._ask_for_id(transaction, EMPTY, lambda error: [answers.init_failed(ctx, error)], go_on)
         stored = transaction.stored
         if transaction.pending is not None:
             return [answers.init_failed(ctx, ErrorCode.CONCURRENT_TRANSACTIONS)]
@@ -113,13 +113,12 @@ class TransactionCoordinator:
         if stored.state is ONGOING:
             # Whoever had the id is locked out. The asker comes again when the abort is complete, for an epoch of its
             # own: the one of the abort is told to nobody.
-            return [self._fence(transaction, now_ms, partial(self._init_fenced, transaction, ctx))]
+            return self._fence(transaction, now_ms, partial(self._init_fenced, transaction, ctx))
         if stored.state in PREPARED:
             return [answers.init_failed(ctx, ErrorCode.CONCURRENT_TRANSACTIONS)]
         if steps.needs_rotation(stored, expected):
-            transaction.pending = EMPTY
             go_on = partial(self._init_rotated, transaction, ctx, timeout_ms, expected is not None)
-            return [self._ask_for_id(transaction, partial(answers.init_failed, ctx), go_on)]
+            return self._ask_for_id(transaction, EMPTY, lambda error: [answers.init_failed(ctx, error)], go_on)
         bumped = steps.bumped(stored, timeout_ms, expected, now_ms)
         if isinstance(bumped, ErrorCode):
             return [answers.init_failed(ctx, bumped)]
@@ -161,10 +160,16 @@ class TransactionCoordinator:
             *self._send_markers(transaction, now_ms),
         ]
 
-    def _fence(self, transaction: Transaction, now_ms: int, done: Done) -> Step:
-        assert transaction.stored is not None
-        fact = steps.fenced(transaction.stored, self._config.transaction_version, now_ms)
-        return self._write(transaction, fact, done)
+    def _fence(self, transaction: Transaction, now_ms: int, done: Done) -> list[Step]:
+        stored, version = transaction.stored, self._config.transaction_version
+        assert stored is not None
+
+        def go_on(next_producer_id: int, now_ms: int) -> list[Step]:
+            return [self._write(transaction, steps.fenced(stored, version, next_producer_id, now_ms), done)]
+
+        if version >= steps.BUMPING_VERSION and steps.is_exhausted(stored.epoch):
+            return self._ask_for_id(transaction, PREPARE_ABORT, lambda error: done(error, now_ms), go_on)
+        return go_on(NO_PRODUCER_ID, now_ms)
 
     # Partitions ---------------------------------------------------------------------------------------------------
 
@@ -250,9 +255,9 @@ class TransactionCoordinator:
         if error is not None:
             return [answers.end_failed(ctx, error)]
         if version >= steps.BUMPING_VERSION and steps.is_exhausted(stored.epoch):
-            transaction.pending = PREPARE_COMMIT if request.committed else PREPARE_ABORT
+            pending = PREPARE_COMMIT if request.committed else PREPARE_ABORT
             go_on = partial(self._prepare, transaction, ctx, request.committed, version)
-            return [self._ask_for_id(transaction, partial(answers.end_failed, ctx), go_on)]
+            return self._ask_for_id(transaction, pending, lambda error: [answers.end_failed(ctx, error)], go_on)
         return self._prepare(transaction, ctx, request.committed, version, NO_PRODUCER_ID, now_ms)
 
     def _prepare(
@@ -346,7 +351,7 @@ class TransactionCoordinator:
             elif (
                 stored.state is ONGOING and transaction.pending is None and stored.start_ms + stored.timeout_ms < now_ms
             ):
-                out.append(self._fence(transaction, now_ms, partial(self._timed_out, transaction)))
+                out += self._fence(transaction, now_ms, partial(self._timed_out, transaction))
         return out
 
     def _is_left(self, transaction: Transaction) -> bool:
@@ -453,11 +458,11 @@ class TransactionCoordinator:
         return out
 
     def unloaded(self) -> list[Step]:
-        return [
-            transaction.parked.refuse(ErrorCode.NOT_COORDINATOR)
-            for transaction in self._transactions.values()
-            if transaction.parked is not None
-        ]
+        out: list[Step] = []
+        for transaction in self._transactions.values():
+            if transaction.parked is not None:
+                out += transaction.parked.refuse(ErrorCode.NOT_COORDINATOR)
+        return out
 
     def topics_deleted(self, topics: frozenset[str], now_ms: int) -> list[Step]:
         """Partitions that are gone need no marker; who writes the markers sees to that."""
@@ -468,12 +473,14 @@ class TransactionCoordinator:
     @staticmethod
     def _ask_for_id(
         transaction: Transaction,
-        refuse: Callable[[ErrorCode], Reply],
+        pending: TransactionState,
+        refuse: Callable[[ErrorCode], list[Step]],
         go_on: Callable[[int, int], list[Step]],
-    ) -> Step:
-        """`go_on`: with the new producer id and the time. The step it takes is pending already."""
+    ) -> list[Step]:
+        """`pending`: where it goes when there is an id. `go_on`: takes that step, with the id and the time then."""
+        transaction.pending = pending
         transaction.parked = Parked(refuse, go_on)
-        return Ask((_ID, transaction.transactional_id), NewProducerId(transaction.transactional_id))
+        return [Ask((_ID, transaction.transactional_id), NewProducerId(transaction.transactional_id))]
 
     def told(self, key: Hashable, answer: object, now_ms: int) -> list[Step]:
         assert isinstance(key, tuple)
@@ -486,7 +493,7 @@ class TransactionCoordinator:
         if isinstance(answer, ErrorCode):
             transaction.pending = None
             self._drop_if_unused(transaction)
-            return [parked.refuse(answer)]
+            return parked.refuse(answer)
         assert isinstance(answer, int)
         return parked.go_on(answer, now_ms)
 

@@ -35,7 +35,8 @@ def is_exhausted(epoch: int) -> bool:
 
 
 def first(transactional_id: str, producer_id: int, timeout_ms: int, now_ms: int) -> TransactionStored:
-    return TransactionStored(transactional_id, producer_id, 0, timeout_ms, EMPTY, (), now_ms, -1)
+    # Kafka makes it up with an epoch of -1 first, so that it comes from itself.
+    return TransactionStored(transactional_id, producer_id, 0, timeout_ms, EMPTY, (), now_ms, -1, producer_id)
 
 
 def init_error(stored: TransactionStored, expected: tuple[int, int] | None) -> ErrorCode:
@@ -130,19 +131,13 @@ def prepared(
     )
 
 
-def fenced(stored: TransactionStored, version: int, now_ms: int) -> TransactionStored:
-    """An abort that the producer did not ask for, and that locks it out: by an epoch that nobody is told."""
-    higher = stored._replace(epoch=min(stored.epoch + 1, LARGEST_EPOCH), last_epoch=NO_EPOCH)
-    if version < BUMPING_VERSION:
-        return _next(higher, PREPARE_ABORT, now_ms, client_version=0)
-    return _next(
-        higher,
-        PREPARE_ABORT,
-        now_ms,
-        client_version=version,
-        epoch=min(higher.epoch + 1, LARGEST_EPOCH),
-        last_epoch=higher.epoch,
-    )
+def fenced(stored: TransactionStored, version: int, next_producer_id: int, now_ms: int) -> TransactionStored:
+    """An abort that the producer did not ask for, and that locks it out: by an epoch that nobody is told. From version
+    2 on that is what an abort it had asked for would have come to, and it is answered so if it asks."""
+    if version >= BUMPING_VERSION:
+        return prepared(stored, commit=False, version=version, next_producer_id=next_producer_id, now_ms=now_ms)
+    epoch = min(stored.epoch + 1, LARGEST_EPOCH)
+    return _next(stored, PREPARE_ABORT, now_ms, client_version=0, epoch=epoch, last_epoch=NO_EPOCH)
 
 
 def completed(stored: TransactionStored, now_ms: int) -> TransactionStored:

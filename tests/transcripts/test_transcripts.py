@@ -15,6 +15,7 @@ import pytest
 from tests.transcripts.controller_script import ControllerScript
 from tests.transcripts.group_script import GroupScript
 from tests.transcripts.replication_script import ReplicationScript
+from tests.transcripts.transaction_script import TransactionScript
 
 
 class Script(Protocol):
@@ -27,6 +28,7 @@ SCRIPTS: dict[str, Callable[[], Script]] = {
     "controller": ControllerScript,
     "group": GroupScript,
     "replication": ReplicationScript,
+    "transaction": TransactionScript,
 }
 FILES = sorted(HERE.glob("*/*.txt"))
 
