@@ -46,6 +46,7 @@ class Membership:
         self._next_heartbeat = 0.0
         self._next_count = 0.0
         self._counts: dict[str, int] = {}
+        self._reason: str | None = None  # why it joins again, for the coordinator to tell
 
     def join(self) -> list[TopicPartition]:
         """Join or join again, and wait for the assignment."""
@@ -72,7 +73,10 @@ class Membership:
         self._next_heartbeat = time.monotonic() + _HEARTBEAT_S
         if code in _LOST:
             self._forget()
-        return code != ErrorCode.NONE or self._partitions_changed()
+        if code == ErrorCode.NONE and self._partitions_changed():
+            self._reason = "the topics have more partitions now"
+            return True
+        return code != ErrorCode.NONE
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Commit; False when the partitions are not ours any more, and then nothing was committed."""
@@ -102,7 +106,7 @@ class Membership:
             peer = self._cluster.coordinator(self.group)
             # From version 3 on several members can leave at once, in another field.
             if peer.serves(m.LeaveGroupRequest, (3, 5)):
-                member = m.LeaveGroupRequest.MemberIdentity(member_id=self._member_id)
+                member = m.LeaveGroupRequest.MemberIdentity(member_id=self._member_id, reason="the command ended")
                 request = m.LeaveGroupRequest(group_id=self.group, members=[member])
                 peer.request(request, m.LeaveGroupResponse, versions=(3, 5))
             else:
@@ -139,6 +143,7 @@ class Membership:
                     name=_ASSIGNOR, metadata=encode_versioned(subscription, _PROTOCOL_VERSION)
                 )
             ],
+            reason=self._reason,
         )
         peer = self._cluster.coordinator(self.group)
         pending = peer.send(request, m.JoinGroupResponse)
@@ -158,6 +163,7 @@ class Membership:
         check(joined.error_code)
         self._member_id, self._generation = joined.member_id, joined.generation_id
         self._counts = {}
+        self._reason = None
         return self._sync(joined)
 
     def _sync(self, joined: m.JoinGroupResponse) -> list[TopicPartition] | None:

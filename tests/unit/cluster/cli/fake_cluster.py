@@ -29,6 +29,7 @@ class FakeCluster:
         self.leaders: dict[TopicPartition, int] = {}
         self.first: dict[TopicPartition, int] = defaultdict(int)  # where a log begins; what is before is gone
         self.committed: dict[str, dict[TopicPartition, int]] = defaultdict(dict)
+        self.groups: dict[str, m.DescribeGroupsResponse.DescribedGroup] = {}  # as they are to be described
         self.members: list[str] = []
         self.left: list[str] = []
         self._generation = 0
@@ -103,6 +104,8 @@ class FakeCluster:
             ApiKey.LEAVE_GROUP: lambda request, version: self._leave(request),
             ApiKey.OFFSET_COMMIT: lambda request, version: self._commit(request),
             ApiKey.OFFSET_FETCH: lambda request, version: self._committed(request),
+            ApiKey.LIST_GROUPS: lambda request, version: self._list(node),
+            ApiKey.DESCRIBE_GROUPS: lambda request, version: self._describe(request),
         }
 
     def _error(self, key: ApiKey) -> int:
@@ -286,6 +289,25 @@ class FakeCluster:
                 )
             answers.append(m.OffsetCommitResponse.OffsetCommitResponseTopic(name=topic.name, partitions=parts))
         return m.OffsetCommitResponse(topics=answers)
+
+    def _list(self, node: int) -> Message:
+        listed = [
+            m.ListGroupsResponse.ListedGroup(
+                group_id=group.group_id, protocol_type=group.protocol_type, group_state=group.group_state
+            )
+            for group in self.groups.values()
+        ]
+        return m.ListGroupsResponse(groups=[] if node else listed)  # the first broker coordinates them all
+
+    def _describe(self, request: Message) -> Message:
+        assert isinstance(request, m.DescribeGroupsRequest)
+        unknown = m.DescribeGroupsResponse.DescribedGroup
+        return m.DescribeGroupsResponse(
+            groups=[
+                self.groups.get(name) or unknown(group_id=name, error_code=ErrorCode.GROUP_ID_NOT_FOUND)
+                for name in request.groups
+            ]
+        )
 
     def _committed(self, request: Message) -> Message:
         assert isinstance(request, m.OffsetFetchRequest)
