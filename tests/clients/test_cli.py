@@ -152,6 +152,14 @@ def test_two_members_share_a_topic_and_an_active_group_is_left_alone(
         codes = [member.wait(WAIT_S) for member in members]
     assert codes == [TERMINATED, TERMINATED]
     assert b"Empty" in b"".join(line for line in pylog(broker, "groups", "list") if group.encode() in line)
+    if broker.kind == "pylog":
+        (told,) = map(json.loads, pylog(broker, "groups", "describe", group, "--history", "--json"))
+        causes = [cause for each in told["rebalances"] for cause in each["causes"]]
+        assert [cause["kind"] for cause in causes].count("joined") == 2
+        assert {cause["reason"] for cause in causes if cause["kind"] == "left"} == {"the command ended"}
+        assert told["rebalances"][-1]["outcome"] == "empty"
+    else:
+        assert b"keeps no history" in pylog(broker, "groups", "describe", group, "--history", fails=True)[0]
     lines = [output.read_bytes().splitlines() for output in outputs]
     owned = [{line.split(b" ")[0] for line in some} for some in lines]
     assert len(owned[0]) == len(owned[1]) == 2
