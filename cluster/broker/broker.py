@@ -25,7 +25,7 @@ from cluster.broker.replica_manager import ReplicaManager
 from cluster.effects import Append, Ask, Effect, Reply
 from cluster.model import EndPoint
 from cluster.protocol.api_keys import ApiKey
-from cluster.protocol.served import SERVED
+from cluster.protocol.served import CONSUMER_PROTOCOL, SERVED
 from pylog._engine import (
     GRANT_ALL,
     PRINCIPAL_ANY,
@@ -121,6 +121,8 @@ class Broker:
         self.member: Member | None = None
         self.served = SERVED
         self.admin: Admin | ClusterAdmin = Admin(self) if not self.clustered else self._cluster_admin()
+        if "consumer" not in config.list("group.coordinator.rebalance.protocols"):
+            self.served = {key: versions for key, versions in self.served.items() if key not in CONSUMER_PROTOCOL}
         self.broker_id = self.admin.open_tree(self.logs.live_directories())
         self._started = False
         self._turns_at_checkpoint = -1

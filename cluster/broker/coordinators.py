@@ -7,10 +7,11 @@ token hears of its own offsets; a partition is loaded whole before it serves. Co
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Hashable, Iterable, Iterator
 
 from cluster.broker.metadata_cache import TRANSACTION_STATE_TOPIC, TopicMetadata
-from cluster.coordinator.context import GroupConfig
+from cluster.coordinator.context import ConsumerConfig, GroupConfig
 from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.runtime import AskKey, Runtime, TimerKey
 from cluster.effects import Append, Ask, Effect
@@ -50,6 +51,19 @@ def new_id() -> str:
 
 def group_config(config: Config) -> GroupConfig:
     return GroupConfig(
+        consumer=ConsumerConfig(
+            session_timeout_ms=config.int("group.consumer.session.timeout.ms"),
+            min_session_timeout_ms=config.int("group.consumer.min.session.timeout.ms"),
+            max_session_timeout_ms=config.int("group.consumer.max.session.timeout.ms"),
+            heartbeat_interval_ms=config.int("group.consumer.heartbeat.interval.ms"),
+            min_heartbeat_interval_ms=config.int("group.consumer.min.heartbeat.interval.ms"),
+            max_heartbeat_interval_ms=config.int("group.consumer.max.heartbeat.interval.ms"),
+            assignment_interval_ms=config.int("group.consumer.assignment.interval.ms"),
+            max_size=config.int("group.consumer.max.size"),
+            assignors=config.list("group.consumer.assignors"),
+            migration_policy=config.str("group.consumer.migration.policy"),
+            regex_refresh_interval_ms=config.int("group.consumer.regex.refresh.interval.ms"),
+        ),
         min_session_timeout_ms=config.int("group.min.session.timeout.ms"),
         max_session_timeout_ms=config.int("group.max.session.timeout.ms"),
         max_size=config.int("group.max.size"),
@@ -80,6 +94,18 @@ class _Topics:
 
     def topic_name(self, topic_id: bytes) -> str | None:
         return self._broker.metadata.topic_name(topic_id)
+
+    def version(self) -> int:
+        return self._broker.metadata.version
+
+    def partition_racks(self, topic: str) -> list[list[str]]:
+        metadata = self._broker.metadata
+        racks = {broker.broker_id: broker.rack for broker in metadata.brokers.values() if broker.rack is not None}
+        found: list[list[str]] = [[] for _ in range(metadata.topics[topic].partition_count)]
+        for partition in metadata.topics[topic].partitions if racks else ():
+            # Each rack once, however many of the replicas are in it.
+            found[partition.partition] = sorted({racks[each] for each in partition.replicas if each in racks})
+        return found
 
 
 class Coordinators:
@@ -277,7 +303,26 @@ class Coordinators:
     def ask(self, ask: Ask) -> None:
         """What a coordinator wants to know or have done."""
         assert isinstance(ask.key, AskKey)
-        self.transactions.ask(ask.key, ask.question)
+        if ask.key.shard.topic == TRANSACTION_STATE_TOPIC:
+            self.transactions.ask(ask.key, ask.question)
+            return
+        from cluster.coordinator.consumer_regex import ResolveRegexes
+
+        assert isinstance(ask.question, ResolveRegexes)
+        self._resolve(ask.key, ask.question.regexes)
+
+    def _resolve(self, key: AskKey, regexes: tuple[str, ...]) -> None:
+        """Find the topics that match patterns of clients, on a thread of its own: how long that takes is theirs."""
+        from cluster.coordinator.consumer_regex import Resolved, matching
+
+        metadata, loop = self._broker.metadata, self._broker.loop
+        names, version, now_ms = list(metadata.topics), metadata.version, self._broker.now_ms()
+
+        def run() -> None:
+            resolved = Resolved(matching(regexes, names), version, now_ms)
+            loop.post(lambda: loop.apply(self.runtime.told(key, resolved, self._broker.now_ms())))
+
+        threading.Thread(target=run, name="regexes", daemon=True).start()
 
     def cancel_ask(self, key: Hashable) -> None:
         if self._transactions is not None:

@@ -17,8 +17,11 @@ from pylog.config import LogConfig, log_config_of_broker
 from pylog.config_value import ConfigError, Value, parse_value
 from pylog.facts import NamedTuple
 
-# A node without ZooKeeper is alone: Kafka's defaults for clusters could never be met.
+# A node without ZooKeeper is alone: Kafka's defaults for clusters could never be met. And it need not get on with
+# brokers of old, which do not know the newer group protocol: there Kafka 4's defaults hold.
 _SINGLE_NODE = {
+    "group.consumer.migration.policy": "bidirectional",
+    "group.coordinator.rebalance.protocols": "classic,consumer",
     "offsets.topic.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.replication.factor": "1",

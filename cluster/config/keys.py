@@ -67,6 +67,8 @@ BROKER_KEYS: dict[str, Row] = {
     "eligible.leader.replicas.enable": ("boolean", "false", None, "high", "", False),
     "fetch.max.bytes": ("int", "57671680", ">=1024", "medium", "", False),
     "fetch.purgatory.purge.interval.requests": ("int", "1000", None, "medium", "", False),
+    # Kafka 4's, hidden so that a described broker shows what 3.9 shows: how often a group is assigned anew, at most.
+    "group.consumer.assignment.interval.ms": ("int", "1000", ">=0", "medium", "", True),
     "group.consumer.assignors": (
         "list",
         "org.apache.kafka.coordinator.group.assignor.UniformAssignor,org.apache.kafka.coordinator.group.assignor.RangeAssignor",
@@ -89,6 +91,8 @@ BROKER_KEYS: dict[str, Row] = {
     ),
     "group.consumer.min.heartbeat.interval.ms": ("int", "5000", ">=1", "medium", "", False),
     "group.consumer.min.session.timeout.ms": ("int", "45000", ">=1", "medium", "", False),
+    # Hidden like the interval of assignments: how often a group's patterns are resolved again, at least.
+    "group.consumer.regex.refresh.interval.ms": ("int", "600000", ">=10000", "medium", "", True),
     "group.consumer.session.timeout.ms": ("int", "45000", ">=1", "medium", "", False),
     "group.coordinator.append.linger.ms": ("int", "10", ">=0", "medium", "", False),
     "group.coordinator.new.enable": ("boolean", "false", None, "medium", "", True),
@@ -436,7 +440,7 @@ PYLOG_KEYS: dict[str, Row] = {
 }
 
 # Accepted, kept and shown, but nothing here acts on keys that begin so: they name Java classes, size thread pools that
-# this broker does not have, or belong to KRaft, to tiered storage, to share groups or to the newer group protocol.
+# this broker does not have, or belong to KRaft, to tiered storage or to share groups.
 WITHOUT_EFFECT: tuple[str, ...] = (
     "alter.config.policy.class.name",
     "auto.include.jmx.reporter",
@@ -450,8 +454,9 @@ WITHOUT_EFFECT: tuple[str, ...] = (
     "early.start.listeners",
     "eligible.leader.replicas.enable",
     "fetch.purgatory.purge.interval.requests",
-    "group.consumer.",
-    "group.coordinator.",
+    "group.coordinator.append.linger.ms",
+    "group.coordinator.new.enable",
+    "group.coordinator.threads",
     "group.share.",
     "initial.broker.registration.timeout.ms",
     "kafka.metrics.",

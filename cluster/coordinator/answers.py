@@ -97,11 +97,14 @@ def leaving(ctx: RequestContext, request: m.LeaveGroupRequest) -> list[m.LeaveGr
     return request.members
 
 
-def described_unknown(ctx: RequestContext, group_id: str) -> m.DescribeGroupsResponse.DescribedGroup:
+def described_unknown(
+    ctx: RequestContext, group_id: str, *, is_consumer: bool = False
+) -> m.DescribeGroupsResponse.DescribedGroup:
+    """`is_consumer`: there is one of that name, of the other protocol."""
     described = m.DescribeGroupsResponse.DescribedGroup(group_id=group_id, group_state="Dead")
     if ctx.api_version >= _DESCRIBE_NOT_FOUND_SINCE:
         described.error_code = ErrorCode.GROUP_ID_NOT_FOUND
-        described.error_message = f"Group {group_id} not found."
+        described.error_message = f"Group {group_id} {'is not a classic group' if is_consumer else 'not found'}."
     return described
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from pylog.facts import NamedTuple
 from pylog.typed import Protocol, TypeAlias
@@ -22,6 +22,23 @@ class RequestContext(NamedTuple):
     principal: str = ""
 
 
+class ConsumerConfig(NamedTuple):
+    """The `group.consumer.*` settings, with Kafka 4's defaults. `assignors`: the first is what a group takes whose
+    members ask for none."""
+
+    session_timeout_ms: int = 45_000
+    min_session_timeout_ms: int = 45_000
+    max_session_timeout_ms: int = 60_000
+    heartbeat_interval_ms: int = 5_000
+    min_heartbeat_interval_ms: int = 5_000
+    max_heartbeat_interval_ms: int = 15_000
+    assignment_interval_ms: int = 1_000
+    max_size: int = 2_147_483_647
+    assignors: tuple[str, ...] = ("uniform", "range")
+    migration_policy: str = "bidirectional"
+    regex_refresh_interval_ms: int = 600_000
+
+
 class GroupConfig(NamedTuple):
     """The `group.*` and `offsets.*` settings, with Kafka's defaults."""
 
@@ -34,6 +51,7 @@ class GroupConfig(NamedTuple):
     offsets_retention_check_interval_ms: int = 600_000
     offsets_commit_timeout_ms: int = 5_000
     offsets_topic_partitions: int = 50
+    consumer: ConsumerConfig = ConsumerConfig()
 
 
 class Topics(Protocol):
@@ -45,3 +63,13 @@ class Topics(Protocol):
     def topic_id(self, topic: str) -> bytes | None: ...
 
     def topic_name(self, topic_id: bytes) -> str | None: ...
+
+    def version(self) -> int:
+        """Rises whenever anything here may have changed."""
+
+    def partition_racks(self, topic: str) -> Sequence[Iterable[str]]:
+        """Of each partition, the racks of its replicas that say theirs."""
+
+
+Overrides: TypeAlias = Callable[[str], Mapping[str, str]]
+"""Group id -> the settings that it has of its own."""

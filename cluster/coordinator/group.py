@@ -299,6 +299,21 @@ class Group:
             self._answer_parked(member, ErrorCode.NOT_COORDINATOR, out, join_member_id=member.member_id)
         return out
 
+    def give_way(self) -> list[Step]:
+        """The group is about to become one of the consumer protocol: who waits is to join that one."""
+        out: list[Step] = []
+        for member in self.members:
+            error = ErrorCode.REBALANCE_IN_PROGRESS
+            self._answer_parked(member, error, out, join_member_id=member.member_id)
+        return out
+
+    def downgraded(self, now_ms: int) -> list[Step]:
+        """The group was one of the consumer protocol, and whoever left took partitions along: all are to join again."""
+        out: list[Step] = []
+        cause = Cause(journal.LEFT, "the last member of the consumer protocol left")
+        self._maybe_prepare(cause, now_ms, out)
+        return out
+
     def mark_deleted(self, now_ms: int) -> None:
         self._go(GroupState.DEAD, now_ms)
 

@@ -15,7 +15,7 @@ from functools import partial
 
 from cluster.coordinator import answers
 from cluster.coordinator.answers import NO_MEMBER_ID
-from cluster.coordinator.context import GroupConfig, NewId, RequestContext, Topics
+from cluster.coordinator.context import GroupConfig, NewId, Overrides, RequestContext, Topics
 from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import Fact, GroupDeleted, GroupStored, OffsetCommitted, OffsetDeleted
 from cluster.coordinator.group_state import GroupState
@@ -29,8 +29,17 @@ from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
+from pylog.typed import TYPE_CHECKING, TypeAlias, cast
+
+if TYPE_CHECKING:
+    from cluster.coordinator.consumer_coordinator import ConsumerCoordinator
+    from cluster.coordinator.consumer_group import ConsumerGroup
+    from cluster.coordinator.consumer_records import ConsumerFact
+
+    AnyGroup: TypeAlias = Group | ConsumerGroup
 
 GROUP_TYPE = "classic"
+CONSUMER_GROUP_TYPE = "consumer"
 
 _EXPIRY_KEY = ("expiry",)
 _TOPIC_IDS_SINCE = 10  # of OffsetCommit and OffsetFetch
@@ -40,13 +49,20 @@ class GroupCoordinator:
     """`Machine` for one partition of `__consumer_offsets`."""
 
     def __init__(
-        self, config: GroupConfig, new_id: NewId, topics: Topics, counts: RebalanceCounts | None = None
+        self,
+        config: GroupConfig,
+        new_id: NewId,
+        topics: Topics,
+        counts: RebalanceCounts | None = None,
+        overrides: Overrides = lambda group_id: {},
     ) -> None:
         self._counts = RebalanceCounts() if counts is None else counts
         self._config = config
         self._new_id = new_id
         self._topics = topics
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, AnyGroup] = {}
+        self._overrides = overrides
+        self._consumers: ConsumerCoordinator | None = None  # made when the consumer protocol is first met
         # By producer the groups that its open transaction may hold offsets of: a marker touches no others.
         self._in_transaction: dict[int, dict[str, None]] = {}
         self._is_loading = True
@@ -55,7 +71,39 @@ class GroupCoordinator:
         """Nothing of a group depends on it."""
 
     def handle(self, ctx: RequestContext, message: Message, now_ms: int) -> list[Step]:
+        if self._consumers is not None and ctx.api_key in _IN_TURN:
+            group_id = _group_of(message)
+            if self._consumers.is_busy(group_id):
+                return self._consumers.later(group_id, ctx, message, now_ms)
         return _HANDLERS[ctx.api_key](self, ctx, message, now_ms)
+
+    # The consumer protocol ----------------------------------------------------------------------------------------
+
+    @property
+    def consumers(self) -> ConsumerCoordinator:
+        if self._consumers is None:
+            from cluster.coordinator.consumer_coordinator import ConsumerCoordinator
+            from cluster.coordinator.consumer_env import ConsumerEnv
+            from cluster.coordinator.group_kind import GroupKind
+
+            env = ConsumerEnv(self._config, self._new_id, self._topics, self._overrides)
+            self._consumers = ConsumerCoordinator(
+                env, self._groups, self.handle, GroupKind.refuse, lambda group_id: self._create(group_id, None)
+            )
+        return self._consumers
+
+    def _consumer_heartbeat(
+        self, ctx: RequestContext, request: m.ConsumerGroupHeartbeatRequest, now_ms: int
+    ) -> list[Step]:
+        return self.consumers.heartbeat(ctx, request, now_ms)
+
+    def _consumer_describe(
+        self, ctx: RequestContext, request: m.ConsumerGroupDescribeRequest, now_ms: int
+    ) -> list[Step]:
+        return self.consumers.describe(ctx, request, now_ms)
+
+    def _is_busy(self, group_id: str) -> bool:
+        return self._consumers is not None and self._consumers.is_busy(group_id)
 
     # Membership ---------------------------------------------------------------------------------------------------
 
@@ -68,18 +116,24 @@ class GroupCoordinator:
             if request.member_id != NO_MEMBER_ID:
                 return [answers.join_failed(ctx, request.member_id, ErrorCode.UNKNOWN_MEMBER_ID)]
             group = self._create(request.group_id, now_ms)
+        if not isinstance(group, Group):
+            return self.consumers.join(ctx, request, now_ms)
         return group.join(ctx, request, now_ms)
 
     def _sync(self, ctx: RequestContext, request: m.SyncGroupRequest, now_ms: int) -> list[Step]:
         group = self._groups.get(request.group_id)
         if group is None:
             return [answers.sync_failed(ctx, ErrorCode.UNKNOWN_MEMBER_ID)]
+        if not isinstance(group, Group):
+            return self.consumers.sync(ctx, request, now_ms)
         return group.sync(ctx, request, now_ms)
 
     def _heartbeat(self, ctx: RequestContext, request: m.HeartbeatRequest, now_ms: int) -> list[Step]:
         group = self._groups.get(request.group_id)
         if group is None:
             return [Reply(ctx.reply_to, m.HeartbeatResponse(error_code=ErrorCode.UNKNOWN_MEMBER_ID))]
+        if not isinstance(group, Group):
+            return self.consumers.beat(ctx, request, now_ms)
         return group.heartbeat(ctx, request, now_ms)
 
     def _leave(self, ctx: RequestContext, request: m.LeaveGroupRequest, now_ms: int) -> list[Step]:
@@ -87,6 +141,8 @@ class GroupCoordinator:
         if group is None:
             unknown = [(who, ErrorCode.UNKNOWN_MEMBER_ID) for who in answers.leaving(ctx, request)]
             return [answers.left(ctx, unknown)]
+        if not isinstance(group, Group):
+            return self.consumers.leave(ctx, request, now_ms)
         return group.leave(ctx, request, now_ms)
 
     # Administration -----------------------------------------------------------------------------------------------
@@ -96,13 +152,15 @@ class GroupCoordinator:
         if request.rebalances > 0:
             for each in described:
                 group = self._groups.get(each.group_id)
-                each.rebalances = [] if group is None else group.journal.told(request.rebalances)
+                each.rebalances = group.journal.told(request.rebalances) if isinstance(group, Group) else []
         return [Reply(ctx.reply_to, m.DescribeGroupsResponse(groups=described))]
 
     def _describe_one(self, ctx: RequestContext, group_id: str) -> m.DescribeGroupsResponse.DescribedGroup:
         group = self._groups.get(group_id)
-        if group is None or group.state is GroupState.DEAD:
-            return answers.described_unknown(ctx, group_id)
+        if not isinstance(group, Group) or group.state is GroupState.DEAD:
+            return answers.described_unknown(
+                ctx, group_id, is_consumer=group is not None and group.state.value != "Dead"
+            )
         # Protocol, metadata and assignment belong to a generation, and are only shown when it is complete.
         protocol = group.protocol or "" if group.state is GroupState.STABLE else ""
         return m.DescribeGroupsResponse.DescribedGroup(
@@ -131,12 +189,12 @@ class GroupCoordinator:
                 group_id=group.group_id,
                 protocol_type=group.protocol_type or "",
                 group_state=group.state.value,
-                group_type=GROUP_TYPE,
+                group_type=_type_of(group),
             )
             for group in self._groups.values()
             if group.state is not GroupState.DEAD
             and (not states or group.state.value.lower() in states)
-            and (not types or GROUP_TYPE in types)
+            and (not types or _type_of(group) in types)
         ]
         return [Reply(ctx.reply_to, m.ListGroupsResponse(groups=listed))]
 
@@ -167,10 +225,10 @@ class GroupCoordinator:
             if generation >= 0:
                 return [commit.refuse(ErrorCode.ILLEGAL_GENERATION)]
             group = self._create(request.group_id, now_ms)
-        error = group.check_commit(generation, request.member_id, request.group_instance_id)
+        error = self._check_commit(ctx, group, generation, request, commit)
         if error:
             return [commit.refuse(error)]
-        steps = group.alive(request.member_id, now_ms)
+        steps = group.alive(request.member_id, now_ms) if isinstance(group, Group) else []
         if not commit.facts:
             steps.append(commit.finish(ErrorCode.NONE))
             return steps
@@ -184,12 +242,30 @@ class GroupCoordinator:
         if not commit.is_open():
             return [commit.finish(ErrorCode.NONE)]
         group = self._groups.get(request.group_id) or self._create(request.group_id, now_ms)
-        error = group.check_commit(
-            request.generation_id, request.member_id, request.group_instance_id, transactional=True
-        )
+        error = self._check_commit(ctx, group, request.generation_id, request, commit)
         if error:
             return [commit.refuse(error)]
         return [_write_offsets(group, commit) if commit.facts else commit.finish(ErrorCode.NONE)]
+
+    def _check_commit(
+        self,
+        ctx: RequestContext,
+        group: AnyGroup,
+        generation: int,
+        request: m.OffsetCommitRequest | m.TxnOffsetCommitRequest,
+        commit: OffsetCommit,
+    ) -> ErrorCode:
+        member_id, instance_id = request.member_id, request.group_instance_id
+        transactional = isinstance(commit, TxnOffsetCommit)
+        if isinstance(group, Group):
+            return group.check_commit(generation, member_id, instance_id, transactional=transactional)
+        error = group.check_commit(
+            generation, member_id, instance_id, api_version=ctx.api_version, transactional=transactional
+        )
+        if error:
+            return error
+        partitions = ((self._topics.topic_id(fact.topic), fact.partition) for fact in commit.facts)
+        return group.check_since(generation, member_id, partitions, transactional=transactional)
 
     def _offset_fetch(self, ctx: RequestContext, request: m.OffsetFetchRequest, now_ms: int) -> list[Step]:
         fetched = [
@@ -205,6 +281,10 @@ class GroupCoordinator:
         group = self._groups.get(asked.group_id)
         if group is not None and group.state is GroupState.DEAD:
             group = None
+        if group is not None and not isinstance(group, Group):
+            error = group.check_fetch(asked.member_epoch, asked.member_id)
+            if error:
+                return answers.offset_fetch_failed(asked, error)
         by_id = ctx.api_version >= _TOPIC_IDS_SINCE
         answer = m.OffsetFetchResponse.OffsetFetchResponseGroup(group_id=asked.group_id)
         wanted: dict[tuple[str | None, bytes], dict[int, None]] = {}
@@ -234,7 +314,7 @@ class GroupCoordinator:
         return answer
 
     def _fetch_one(
-        self, group: Group | None, partition: TopicPartition, *, require_stable: bool
+        self, group: AnyGroup | None, partition: TopicPartition, *, require_stable: bool
     ) -> m.OffsetFetchResponse.OffsetFetchResponsePartitions:
         if group is None:
             return answers.no_offset(partition[1], ErrorCode.NONE)
@@ -318,17 +398,22 @@ class GroupCoordinator:
         """Remove offsets nobody has needed for the retention time, and then groups that have nothing left."""
         steps: list[Step] = []
         for group in list(self._groups.values()):
+            if self._is_busy(group.group_id):
+                continue  # what is on its way may be somebody who joins
             doomed = self._expired(group, now_ms)
             if doomed or _is_finished(group, doomed):
                 steps += self._remove(group, doomed, now_ms, _only_note(group, "Could not remove expired offsets"))
         steps.append(SetTimer(_EXPIRY_KEY, now_ms + self._config.offsets_retention_check_interval_ms))
         return steps
 
-    def _expired(self, group: Group, now_ms: int) -> list[TopicPartition]:
+    def _expired(self, group: AnyGroup, now_ms: int) -> list[TopicPartition]:
         """Retention runs from when the group became empty; from the commit for a group that only keeps offsets, and
-        for a topic that the members of a stable consumer group do not read. Other groups keep all."""
+        for a topic that the members of a stable group of consumers, of either protocol, do not read. Other groups keep
+        all."""
         nothing: frozenset[str] = frozenset()
         retention_ms = self._config.offsets_retention_ms
+        if not isinstance(group, Group):
+            return group.offsets.expired(now_ms, retention_ms, empty_since_ms=None, subscribed=group.subscribed)
         if group.state is GroupState.EMPTY:
             since_ms = None if group.protocol_type is None else group.state_ms
             return group.offsets.expired(now_ms, retention_ms, empty_since_ms=since_ms, subscribed=nothing)
@@ -339,7 +424,7 @@ class GroupCoordinator:
 
     def _remove(
         self,
-        group: Group,
+        group: AnyGroup,
         partitions: list[TopicPartition],
         now_ms: int,
         done: Done,
@@ -349,32 +434,38 @@ class GroupCoordinator:
         """Write tombstones for these offsets, and for the group when it is then finished or is to go in any case."""
         group_id = group.group_id
         facts: list[Fact] = [OffsetDeleted(group_id, topic, partition) for topic, partition in partitions]
-        is_finished = whole or _is_finished(group, partitions)
-        if is_finished and group.generation > 0:
-            facts.append(GroupDeleted(group_id))  # generation 0 was never written
+        is_finished = (whole or _is_finished(group, partitions)) and not self._is_busy(group_id)
+        if is_finished:
+            facts += _tombstones(group)
         if not facts:
             if is_finished:
                 self._groups.pop(group_id, None)
             return done(ErrorCode.NONE, now_ms)
         if not is_finished:
             return [Write(tuple(facts), done)]
-        since_ms = group.state_ms
-        group.mark_deleted(now_ms)
+        since_ms = None
+        if isinstance(group, Group):
+            since_ms = group.state_ms
+            group.mark_deleted(now_ms)
+        else:
+            group.mark_deleted()
         return [Write(tuple(facts), partial(self._removed, group, since_ms, done))]
 
     def _removed(
         self,
-        group: Group,
+        group: AnyGroup,
         since_ms: int | None,
         done: Done,
         error: ErrorCode,
         now_ms: int,
     ) -> list[Step]:
         if self._groups.get(group.group_id) is group and group.state is GroupState.DEAD:
-            if error:
+            if not error:
+                del self._groups[group.group_id]
+            elif isinstance(group, Group):
                 group.unmark_deleted(since_ms)
             else:
-                del self._groups[group.group_id]
+                group.unmark_deleted()
         return done(error, now_ms)
 
     # Durable state ------------------------------------------------------------------------------------------------
@@ -392,23 +483,32 @@ class GroupCoordinator:
                 known.offsets.replay_delete((fact.topic, fact.partition), producer_id)
         elif isinstance(fact, GroupStored):
             self._replay_group(fact, now_ms)
-        else:
-            assert isinstance(fact, GroupDeleted)
+        elif isinstance(fact, GroupDeleted):
             self._replay_group_deleted(fact.group_id)
+        else:
+            self.consumers.replay(cast("ConsumerFact", fact), is_loading=self._is_loading)
 
     def _replay_group(self, stored: GroupStored, now_ms: int) -> None:
         group = self._groups.get(stored.group_id)
-        if self._is_loading:
-            (group or self._create(stored.group_id, None)).load(stored)
-        elif group is not None:
-            group.replay(stored, now_ms)
+        if not self._is_loading and not (self._consumers is not None and self._consumers.takes_over(stored.group_id)):
+            if isinstance(group, Group):
+                group.replay(stored, now_ms)
+            return
+        if not isinstance(group, Group):
+            offsets = None if group is None else group.offsets
+            group = self._create(stored.group_id, None)
+            group.offsets = group.offsets if offsets is None else offsets
+        group.load(stored)
+        if self._consumers is not None:
+            self._consumers.replayed(stored.group_id, stored)
 
     def _replay_group_deleted(self, group_id: str) -> None:
         group = self._groups.get(group_id)
-        if group is None:
+        if not isinstance(group, Group):
             return
-        if self._is_loading:
-            # Its offsets have tombstones of their own; those without are of a group that only keeps offsets.
+        if self._is_loading or self._is_busy(group_id):
+            # Its offsets have tombstones of their own; those without are of a group that only keeps offsets, or of the
+            # one of the consumer protocol whose records follow.
             del self._groups[group_id]
             self._create(group_id, None).offsets = group.offsets
         elif group.state is GroupState.DEAD:
@@ -427,13 +527,19 @@ class GroupCoordinator:
                 del self._groups[group_id]
         steps: list[Step] = [SetTimer(_EXPIRY_KEY, now_ms + self._config.offsets_retention_check_interval_ms)]
         for group in self._groups.values():
-            steps += group.loaded(now_ms)
+            if isinstance(group, Group):
+                steps += group.loaded(now_ms)
+        if self._consumers is not None:
+            steps += self._consumers.loaded(now_ms)
         return steps
 
     def unloaded(self) -> list[Step]:
         steps: list[Step] = []
         for group in self._groups.values():
-            steps += group.unload()
+            if isinstance(group, Group):
+                steps += group.unload()
+        if self._consumers is not None:
+            steps += self._consumers.unloaded()
         return steps
 
     # Timers -------------------------------------------------------------------------------------------------------
@@ -442,8 +548,12 @@ class GroupCoordinator:
         assert isinstance(key, tuple)
         if key == _EXPIRY_KEY:
             return self._expire(now_ms)
+        if key[0] == "member":
+            return self.consumers.timer(key, now_ms)
+        if self._is_busy(key[1]):
+            return self.consumers.timer_later(key[1], partial(self.timer, key), now_ms)
         group = self._groups.get(key[1])
-        if group is None or group.state is GroupState.DEAD:
+        if not isinstance(group, Group) or group.state is GroupState.DEAD:
             return []
         if key[0] == "session":
             return group.session_due(key[2], now_ms)
@@ -453,7 +563,7 @@ class GroupCoordinator:
         return group.sync_due(now_ms)
 
     def told(self, key: Hashable, answer: object, now_ms: int) -> list[Step]:
-        raise AssertionError("groups ask nothing")
+        return self.consumers.told(key, answer, now_ms)
 
     def _create(self, group_id: str, now_ms: int | None) -> Group:
         group = self._groups[group_id] = Group(group_id, self._config, self._new_id, self._counts, now_ms)
@@ -472,10 +582,32 @@ _HANDLERS: dict[int, Callable[..., list[Step]]] = {
     ApiKey.DELETE_GROUPS: GroupCoordinator._delete,
     ApiKey.OFFSET_DELETE: GroupCoordinator._offset_delete,
     ApiKey.TXN_OFFSET_COMMIT: GroupCoordinator._txn_offset_commit,
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: GroupCoordinator._consumer_heartbeat,
+    ApiKey.CONSUMER_GROUP_DESCRIBE: GroupCoordinator._consumer_describe,
 }
 
+_IN_TURN = frozenset({ApiKey.HEARTBEAT, ApiKey.JOIN_GROUP, ApiKey.SYNC_GROUP, ApiKey.LEAVE_GROUP, ApiKey.DELETE_GROUPS})
+"""Requests that wait while a change of their group is on its way; the consumer protocol's wait by themselves."""
 
-def _write_offsets(group: Group, commit: OffsetCommit) -> Write:
+
+def _group_of(message: Message) -> str:
+    if isinstance(message, m.DeleteGroupsRequest):
+        return message.groups_names[0]
+    return cast("m.HeartbeatRequest", message).group_id
+
+
+def _type_of(group: AnyGroup) -> str:
+    return GROUP_TYPE if isinstance(group, Group) else CONSUMER_GROUP_TYPE
+
+
+def _tombstones(group: AnyGroup) -> list[Fact]:
+    """What makes a group go, but for its offsets."""
+    if isinstance(group, Group):
+        return [GroupDeleted(group.group_id)] if group.generation > 0 else []  # generation 0 was never written
+    return list(group.tombstones())
+
+
+def _write_offsets(group: AnyGroup, commit: OffsetCommit) -> Write:
     """Until this is in the log, or is not, nobody who wants stable offsets is told any."""
     offsets = group.offsets
     partitions = [(fact.topic, fact.partition) for fact in commit.facts]
@@ -488,7 +620,7 @@ def _write_offsets(group: Group, commit: OffsetCommit) -> Write:
     return Write(tuple(commit.facts), done, commit.producer)
 
 
-def _is_finished(group: Group, removed: list[TopicPartition]) -> bool:
+def _is_finished(group: AnyGroup, removed: list[TopicPartition]) -> bool:
     """Whether nothing is left of the group without these offsets."""
     return group.is_idle() and group.offsets.has_only(removed)
 
@@ -498,7 +630,7 @@ def _deleted(ctx: RequestContext, group_id: str, error: ErrorCode) -> Reply:
     return Reply(ctx.reply_to, m.DeleteGroupsResponse(results=[result]))
 
 
-def _only_note(group: Group, message: str) -> Done:
+def _only_note(group: AnyGroup, message: str) -> Done:
     """For removals nobody asked for: a failed one is tried again at the next check, so a line in the log is enough."""
 
     def done(error: ErrorCode, now_ms: int) -> list[Step]:

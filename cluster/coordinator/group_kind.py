@@ -7,7 +7,7 @@ What stays true: the order of the groups asked about is the order of the groups 
 from __future__ import annotations
 
 from cluster.coordinator import answers
-from cluster.coordinator.context import GroupConfig, NewId, RequestContext, Topics
+from cluster.coordinator.context import GroupConfig, NewId, Overrides, RequestContext, Topics
 from cluster.coordinator.group_coordinator import GroupCoordinator
 from cluster.coordinator.group_records import OFFSETS_TOPIC, Fact, decode, encode
 from cluster.coordinator.journal import RebalanceCounts
@@ -30,7 +30,7 @@ _GROUP_ID_REQUIRED = frozenset(
         ApiKey.TXN_OFFSET_COMMIT,
     }
 )
-_ONE_GROUP = _GROUP_ID_REQUIRED | {ApiKey.OFFSET_COMMIT}
+_ONE_GROUP = _GROUP_ID_REQUIRED | {ApiKey.OFFSET_COMMIT, ApiKey.CONSUMER_GROUP_HEARTBEAT}
 
 
 class _OfOneGroup(Protocol):
@@ -52,10 +52,16 @@ class GroupKind:
             ApiKey.DELETE_GROUPS,
             ApiKey.OFFSET_DELETE,
             ApiKey.TXN_OFFSET_COMMIT,
+            ApiKey.CONSUMER_GROUP_HEARTBEAT,
+            ApiKey.CONSUMER_GROUP_DESCRIBE,
         }
     )
 
-    def __init__(self, config: GroupConfig, new_id: NewId, topics: Topics) -> None:
+    def __init__(
+        self, config: GroupConfig, new_id: NewId, topics: Topics, overrides: Overrides = lambda group_id: {}
+    ) -> None:
+        """`overrides`: the settings that a group has of its own."""
+        self._overrides = overrides
         self._config = config
         self._new_id = new_id
         self._topics = topics
@@ -67,7 +73,7 @@ class GroupKind:
         return self._topics.partition_count(self.topic) or self._config.offsets_topic_partitions
 
     def open(self, partition: int) -> GroupCoordinator:
-        return GroupCoordinator(self._config, self._new_id, self._topics, self.counts)
+        return GroupCoordinator(self._config, self._new_id, self._topics, self.counts, self._overrides)
 
     def check(self, ctx: RequestContext, message: Message) -> ErrorCode:
         """What is wrong with a request whatever its group is. Groups without a name can only keep offsets."""
@@ -99,6 +105,8 @@ class GroupKind:
                 (group_id, m.DeleteGroupsRequest(groups_names=[group_id]))
                 for group_id in dict.fromkeys(message.groups_names)
             ]
+        if isinstance(message, m.ConsumerGroupDescribeRequest):
+            return [(group_id, m.ConsumerGroupDescribeRequest(group_ids=[group_id])) for group_id in message.group_ids]
         assert isinstance(message, m.ListGroupsRequest)
         return None
 
@@ -118,6 +126,12 @@ class GroupKind:
         if isinstance(message, m.DeleteGroupsRequest):
             deleted = cast("list[m.DeleteGroupsResponse]", parts)
             return m.DeleteGroupsResponse(results=[result for part in deleted for result in part.results])
+        if isinstance(message, m.ConsumerGroupDescribeRequest):
+            found = [group for part in cast("list[m.ConsumerGroupDescribeResponse]", parts) for group in part.groups]
+            if message.include_authorized_operations:
+                for each in found:
+                    each.authorized_operations = each.authorized_operations if each.error_code else _OPERATIONS
+            return m.ConsumerGroupDescribeResponse(groups=found)
         assert isinstance(message, m.ListGroupsRequest)
         listed = cast("list[m.ListGroupsResponse]", parts)
         return m.ListGroupsResponse(
@@ -160,6 +174,15 @@ class GroupKind:
                 results=[
                     m.DeleteGroupsResponse.DeletableGroupResult(group_id=group_id, error_code=error)
                     for group_id in dict.fromkeys(message.groups_names)
+                ]
+            )
+        if isinstance(message, m.ConsumerGroupHeartbeatRequest):
+            return m.ConsumerGroupHeartbeatResponse(error_code=error, error_message=error.message)
+        if isinstance(message, m.ConsumerGroupDescribeRequest):
+            return m.ConsumerGroupDescribeResponse(
+                groups=[
+                    m.ConsumerGroupDescribeResponse.DescribedGroup(group_id=group_id, error_code=error)
+                    for group_id in message.group_ids
                 ]
             )
         assert isinstance(message, m.OffsetDeleteRequest)

@@ -11,12 +11,13 @@ from cluster.protocol import messages as m
 from cluster.protocol.errors import DecodeError
 from cluster.protocol.records import VERSION_BYTES, encode_versioned, read_version
 from pylog.facts import NamedTuple
-from pylog.typed import TypeAlias
+from pylog.typed import TYPE_CHECKING, TypeAlias
 
 OFFSETS_TOPIC = "__consumer_offsets"
 
 _OFFSET_KEY_VERSION = 1
 _GROUP_KEY_VERSION = 2
+_CONSUMER_KEY_VERSIONS = (3, 4, 5, 6, 7, 8, 16)  # of groups of the consumer protocol: consumer_records.py
 _VALUE_VERSION = 3
 _VALUE_VERSION_WITH_EXPIRY = 1
 _NEWEST_VALUE_VERSION = 4
@@ -70,7 +71,10 @@ class GroupDeleted(NamedTuple):
     group_id: str
 
 
-Fact: TypeAlias = OffsetCommitted | OffsetDeleted | GroupStored | GroupDeleted
+if TYPE_CHECKING:
+    from cluster.coordinator.consumer_records import ConsumerFact
+
+Fact: TypeAlias = "OffsetCommitted | OffsetDeleted | GroupStored | GroupDeleted | ConsumerFact"
 
 
 def encode(fact: Fact) -> tuple[bytes, bytes | None]:
@@ -80,7 +84,11 @@ def encode(fact: Fact) -> tuple[bytes, bytes | None]:
         return _offset_key(fact.group_id, fact.topic, fact.partition), None
     if isinstance(fact, GroupStored):
         return _group_key(fact.group_id), _group_value(fact)
-    return _group_key(fact.group_id), None
+    if isinstance(fact, GroupDeleted):
+        return _group_key(fact.group_id), None
+    from cluster.coordinator import consumer_records  # only groups of the consumer protocol pay for it
+
+    return consumer_records.encode(fact)
 
 
 def decode(key: bytes, value: bytes | None) -> Fact | None:
@@ -104,6 +112,10 @@ def decode(key: bytes, value: bytes | None) -> Fact | None:
     if version == _GROUP_KEY_VERSION:
         group_id = m.GroupMetadataKey.decode(key, version, VERSION_BYTES).group
         return GroupDeleted(group_id) if value is None else _read_group(group_id, value)
+    if version in _CONSUMER_KEY_VERSIONS:
+        from cluster.coordinator import consumer_records
+
+        return consumer_records.decode(key, value)
     return None
 
 

@@ -6,7 +6,8 @@
     Stable              every member can have its assignment
     Dead                being deleted, or its shard is being unloaded
 
-Which event takes which way is in `group.py`; a way that is not here is a bug and asserts.
+Which event takes which way is in `group.py`; a way that is not here is a bug and asserts. Groups of the consumer
+protocol take none: their states, two of which only they have, follow from their members (`consumer_group.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class GroupState(Enum):
     COMPLETING = "CompletingRebalance"
     STABLE = "Stable"
     DEAD = "Dead"
+    ASSIGNING = "Assigning"
+    RECONCILING = "Reconciling"
 
 
 _NEXT: dict[GroupState, tuple[GroupState, ...]] = {

@@ -8,7 +8,14 @@ Whoever dispatches needs the header rules with it, so they are named here too.
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.headers import decode_request_header, request_header_version, response_header_version
 
-__all__ = ["SERVED", "SERVED_IN_CLUSTER", "decode_request_header", "request_header_version", "response_header_version"]
+__all__ = [
+    "CONSUMER_PROTOCOL",
+    "SERVED",
+    "SERVED_IN_CLUSTER",
+    "decode_request_header",
+    "request_header_version",
+    "response_header_version",
+]
 
 SERVED: dict[ApiKey, tuple[int, int]] = {
     ApiKey.PRODUCE: (0, 13),
@@ -47,10 +54,15 @@ SERVED: dict[ApiKey, tuple[int, int]] = {
     ApiKey.OFFSET_DELETE: (0, 0),
     ApiKey.DESCRIBE_CLUSTER: (0, 2),
     ApiKey.DESCRIBE_PRODUCERS: (0, 0),
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: (0, 1),
+    ApiKey.CONSUMER_GROUP_DESCRIBE: (0, 1),
     ApiKey.DESCRIBE_TRANSACTIONS: (0, 0),
     ApiKey.LIST_TRANSACTIONS: (0, 2),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: (0, 0),
 }
+
+#: What is served only where the group protocol of KIP-848 is on.
+CONSUMER_PROTOCOL = (ApiKey.CONSUMER_GROUP_HEARTBEAT, ApiKey.CONSUMER_GROUP_DESCRIBE)
 
 #: What brokers of a cluster say to one another besides, and what clients ask of its controller.
 SERVED_IN_CLUSTER: dict[ApiKey, tuple[int, int]] = SERVED | {

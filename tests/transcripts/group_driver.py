@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from cluster.coordinator.context import GroupConfig, RequestContext
 from cluster.coordinator.group_kind import GroupKind
-from cluster.coordinator.runtime import Runtime, TimerKey
+from cluster.coordinator.runtime import AskKey, Runtime, TimerKey
 from cluster.coordinator.shard import Marker
-from cluster.effects import Append, CancelTimer, Effect, Note, Reply, SetTimer, Shard
+from cluster.effects import Append, Ask, CancelAsk, CancelTimer, Effect, Note, Reply, SetTimer, Shard
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
@@ -28,6 +28,7 @@ class FewTopics:
 
     def __init__(self, counts: dict[str, int]) -> None:
         self.counts = counts
+        self.changes = 1
 
     def partition_count(self, topic: str) -> int:
         return self.counts.get(topic, 0)
@@ -37,6 +38,17 @@ class FewTopics:
 
     def topic_name(self, topic_id: bytes) -> str | None:
         return next((topic for topic in self.counts if self.topic_id(topic) == topic_id), None)
+
+    def version(self) -> int:
+        return self.changes
+
+    def partition_racks(self, topic: str) -> list[list[str]]:
+        return [[] for _ in range(self.counts[topic])]
+
+    def put(self, topic: str, count: int) -> None:
+        """A topic is made, or has more partitions."""
+        self.counts[topic] = count
+        self.changes += 1
 
 
 class Driver:
@@ -57,6 +69,7 @@ class Driver:
         self.seen: list[Effect] = []
         self.seen_ms: list[int] = []
         self.waiting: deque[Append] = deque()
+        self.questions: list[Ask] = []
         self.commits = True
         self.appends = True
         self.write_error: ErrorCode | None = None
@@ -113,6 +126,10 @@ class Driver:
                 self.timers.pop(effect.key, None)
             elif isinstance(effect, Append):
                 self.waiting.append(effect)
+            elif isinstance(effect, Ask):
+                self.questions.append(effect)
+            elif isinstance(effect, CancelAsk):
+                self.questions = [ask for ask in self.questions if ask.key != effect.key]
             else:
                 assert isinstance(effect, Note)
         if self.appends:
@@ -148,6 +165,15 @@ class Driver:
         self.carry_out(self.runtime.marker(OFFSETS, partition, marker, len(log) - 1, self.now_ms))
         if self.commits:
             self.commit(partition)
+
+    def take_questions(self) -> list[Ask]:
+        """What is to be found out."""
+        asked, self.questions = self.questions, []
+        return asked
+
+    def tell(self, ask: Ask, answer: object) -> None:
+        assert isinstance(ask.key, AskKey)
+        self.carry_out(self.runtime.told(ask.key, answer, self.now_ms))
 
     def advance(self, by_ms: int) -> None:
         """Let time pass, timer after timer."""

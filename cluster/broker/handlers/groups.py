@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cluster.broker.broker import Broker
 
 #: Requests whose records remember where the member came from.
-_NAMES_ITS_HOST: Final = frozenset({int(ApiKey.JOIN_GROUP)})
+_NAMES_ITS_HOST: Final = frozenset({int(ApiKey.JOIN_GROUP), int(ApiKey.CONSUMER_GROUP_HEARTBEAT)})
 
 
 def _context(request: Request, client_host: str = "") -> RequestContext:
@@ -74,6 +74,8 @@ def _refuse_find(request: Request, code: int) -> m.FindCoordinatorResponse:
 HANDLERS = {
     ApiKey.FIND_COORDINATOR: Handler(m.FindCoordinatorRequest.decode, _find, _refuse_find),
     ApiKey.JOIN_GROUP: Handler(m.JoinGroupRequest.decode, _serve, _refuse),
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: Handler(m.ConsumerGroupHeartbeatRequest.decode, _serve, _refuse),
+    ApiKey.CONSUMER_GROUP_DESCRIBE: Handler(m.ConsumerGroupDescribeRequest.decode, _serve, _refuse),
     ApiKey.SYNC_GROUP: Handler(m.SyncGroupRequest.decode, _serve, _refuse),
     ApiKey.HEARTBEAT: Handler(m.HeartbeatRequest.decode, _serve, _refuse),
     ApiKey.LEAVE_GROUP: Handler(m.LeaveGroupRequest.decode, _serve, _refuse),

@@ -56,7 +56,7 @@ def test_broker_keys_read_like_kafka(group: dict[str, object]) -> None:
 
 
 def test_the_table() -> None:
-    assert len(BROKER_KEYS) == 328
+    assert len(BROKER_KEYS) == 330
     assert list(BROKER_KEYS) == sorted(BROKER_KEYS)
     for name, (kind, default, _, importance, dynamic, internal) in (BROKER_KEYS | PYLOG_KEYS).items():
         assert kind in TYPE_CODES and importance in ("high", "medium", "low") and dynamic in ("", "cluster", "broker")

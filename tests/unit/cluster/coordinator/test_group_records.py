@@ -170,7 +170,7 @@ def test_a_version_4_value_of_a_newer_kafka_is_read() -> None:
 
 
 def test_keys_of_other_coordinators_are_left_alone() -> None:
-    assert decode(b"\x00\x03\x00\x01g", b"\x00\x00whatever") is None
+    assert decode(b"\x00\x0b\x00\x01g", b"\x00\x00whatever") is None
 
 
 @pytest.mark.parametrize("key", [b"", b"\x00", b"\x00\x01\x00\x05g", b"\x00\x02\xff\xff"])

@@ -1,0 +1,93 @@
+"""Who is to have what: the target assignments of a group for its next epoch.
+
+What stays true: only members whose target changed get a record, and the record of the epoch comes last.
+"""
+
+from __future__ import annotations
+
+from cluster.coordinator.assignor import MemberSpec, Spec
+from cluster.coordinator.consumer_env import Change, ConsumerEnv
+from cluster.coordinator.consumer_group import ConsumerGroup, add
+from cluster.coordinator.consumer_member import ConsumerMember, Target
+from cluster.coordinator.consumer_records import TargetEpoch, TargetStored
+from cluster.coordinator.hash_order import copied_table, hash_order, string_hash
+from pylog.errors import ErrorCode, KafkaError
+
+
+def topic_names(group: ConsumerGroup, member: ConsumerMember) -> list[str]:
+    """What a member reads, by name or because it matches its pattern."""
+    names = hash_order(sorted(member.topics), string_hash, copied_table(len(member.topics)))
+    resolved = group.regexes.get(member.topic_regex) if member.topic_regex else None
+    if resolved is not None:
+        names += [name for name in sorted(resolved.topics) if name not in member.topics]
+    return names
+
+
+def topic_ids(env: ConsumerEnv, group: ConsumerGroup, member: ConsumerMember) -> dict[bytes, None]:
+    """The ids of those of them that exist, as a set in order."""
+    found = (env.topics.topic_id(name) for name in topic_names(group, member))
+    return {topic_id: None for topic_id in found if topic_id is not None}
+
+
+def is_uniform(topic_readers: dict[str, int], regex_readers: dict[str, int], group: ConsumerGroup, count: int) -> bool:
+    """Whether all members read the same, as far as the numbers of readers tell."""
+    if not regex_readers:
+        return all(readers == count for readers in topic_readers.values())
+    if next(iter(regex_readers.values())) != count or topic_readers:
+        return False
+    by_regex: dict[str, int] = {}
+    for regex in regex_readers:
+        for name in group.regexes[regex].topics if regex in group.regexes else ():
+            add(by_regex, name, 1)
+    return all(matches == 1 for matches in by_regex.values())
+
+
+def may_assign(env: ConsumerEnv, group: ConsumerGroup, now_ms: int) -> bool:
+    """Whether the last assignment is old enough for another: members that come together cost one, not one each."""
+    interval_ms = env.config.consumer.assignment_interval_ms
+    return group.assignment_ms == 0 or interval_ms == 0 or now_ms >= group.assignment_ms + interval_ms
+
+
+def assign(
+    env: ConsumerEnv,
+    group: ConsumerGroup,
+    before: ConsumerMember,
+    member: ConsumerMember,
+    epoch: int,
+    uniform: bool,
+    now_ms: int,
+    change: Change,
+) -> Target:
+    """Make the assignments of an epoch, as if `member` stood in the place of `before`; returns the member's own.
+    Raises KafkaError."""
+    users = dict(group.assignor_users)
+    if before.assignor is not None:
+        add(users, before.assignor, -1)
+    if member.assignor is not None:
+        add(users, member.assignor, 1)
+    name = group.preferred_assignor(env.default_assignor, users)
+    members = dict(group.members)
+    replaced = group.static_member(member.instance_id)
+    if replaced is not None and replaced.member_id != member.member_id:
+        members.pop(replaced.member_id, None)
+    members[member.member_id] = member
+    spec = Spec(
+        {
+            each.member_id: MemberSpec(each.instance_id, topic_ids(env, group, each), group.target(each))
+            for each in members.values()
+        },
+        uniform,
+        lambda topic_id: env.topics.partition_count(env.topics.topic_name(topic_id) or ""),
+        group.is_targeted,
+    )
+    try:
+        targets = env.assignors[name](spec)
+    except KafkaError as error:
+        text = f"Failed to compute a new target assignment for epoch {epoch}: {error.message}"
+        raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, text) from error
+    for member_id in spec.member_ids():
+        target = targets.get(member_id, {})
+        if group.targets.get(member_id) != target:
+            change.facts.append(TargetStored(group.group_id, member_id, target))
+    change.facts.append(TargetEpoch(group.group_id, epoch, now_ms))
+    return targets.get(member.member_id, {})

@@ -1,0 +1,149 @@
+"""The requests of one group go one after another, and its members are waited for.
+
+What stays true: while records of a group are on their way to the log nothing else is decided about it, because what was
+written is not yet part of it; whatever comes meanwhile waits its turn, and each has its turn once. When a write takes
+too long those who wait are refused, and so is everybody until the log has decided. A timer never fires for a member
+that was heard from in time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from functools import partial
+
+from cluster.coordinator.consumer_env import Wait
+from cluster.coordinator.consumer_regex import Regexes
+from cluster.coordinator.shard import Done, Step, Write
+from cluster.effects import CancelTimer, SetTimer
+from pylog.errors import ErrorCode
+from pylog.facts import NamedTuple
+
+TIMER = "member"
+
+
+class Turn(NamedTuple):
+    """`run`: when it comes; `refuse`: when it does not."""
+
+    run: Callable[[int], list[Step]]
+    refuse: Callable[[ErrorCode, int], list[Step]]
+
+
+class Lane:
+    __slots__ = ("_awaited", "_is_overdue", "_turns", "regexes", "timers")
+
+    def __init__(self, group_id: str) -> None:
+        self.timers = MemberTimers(group_id)
+        self.regexes = Regexes()
+        self._turns: deque[Turn] = deque()
+        self._awaited: object = None  # the last fact of the write that is under way
+        self._is_overdue = False
+
+    @property
+    def is_busy(self) -> bool:
+        return self._awaited is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing would be lost with it."""
+        return self._awaited is None and not self._turns and not self.timers and not self.regexes.is_resolving
+
+    def take(self, turn: Turn, now_ms: int) -> list[Step]:
+        """Now, if nothing is under way; else later."""
+        if not self.is_busy:
+            return turn.run(now_ms)
+        if self._is_overdue:
+            return turn.refuse(ErrorCode.COORDINATOR_NOT_AVAILABLE, now_ms)
+        self._turns.append(turn)
+        return []
+
+    def write(self, facts: tuple[object, ...], done: Done) -> Write:
+        assert not self.is_busy
+        self._awaited = facts[-1]
+        return Write(facts, partial(self._written, done))
+
+    def _written(self, done: Done, error: ErrorCode, now_ms: int) -> list[Step]:
+        if error is ErrorCode.REQUEST_TIMED_OUT:
+            self._is_overdue = True
+            return done(error, now_ms) + self.refuse_all(ErrorCode.COORDINATOR_NOT_AVAILABLE, now_ms)
+        self._awaited = None
+        steps = done(error, now_ms)
+        while self._turns and not self.is_busy:
+            steps += self._turns.popleft().run(now_ms)
+        return steps
+
+    def replayed(self, fact: object) -> None:
+        """A fact of the group is committed: perhaps the one that had taken too long."""
+        if self._is_overdue and fact is self._awaited:
+            self._awaited = None
+            self._is_overdue = False
+
+    def refuse_all(self, error: ErrorCode, now_ms: int) -> list[Step]:
+        steps: list[Step] = []
+        while self._turns:
+            steps += self._turns.popleft().refuse(error, now_ms)
+        return steps
+
+
+class _Timer:
+    """`armed_ms`: when it fires, never later than the deadline. `epoch`: see `Wait`."""
+
+    __slots__ = ("armed_ms", "deadline_ms", "epoch")
+
+    def __init__(self, deadline_ms: int, epoch: int) -> None:
+        self.deadline_ms = self.armed_ms = deadline_ms
+        self.epoch = epoch
+
+
+class MemberTimers:
+    """Life signs only move a deadline: a timer that fires before it is set again."""
+
+    __slots__ = ("_group_id", "_timers")
+
+    def __init__(self, group_id: str) -> None:
+        self._group_id = group_id
+        self._timers: dict[tuple[str, str], _Timer] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._timers)
+
+    def set(self, waits: list[Wait], now_ms: int) -> list[Step]:
+        steps: list[Step] = []
+        for wait in waits:
+            name = (wait.what, wait.member_id)
+            timer = self._timers.get(name)
+            if wait.timeout_ms is None:
+                if timer is not None:
+                    del self._timers[name]
+                    steps.append(CancelTimer(self._key(name)))
+                continue
+            deadline_ms = now_ms + wait.timeout_ms
+            if timer is None:
+                self._timers[name] = _Timer(deadline_ms, wait.epoch)
+                steps.append(SetTimer(self._key(name), deadline_ms))
+            elif wait.renew:
+                timer.deadline_ms, timer.epoch = deadline_ms, wait.epoch
+                if deadline_ms < timer.armed_ms:
+                    timer.armed_ms = deadline_ms
+                    steps.append(SetTimer(self._key(name), deadline_ms))
+        return steps
+
+    def fired(self, what: str, member_id: str, now_ms: int) -> tuple[int | None, list[Step]]:
+        """The epoch of a wait that is over, and the wait is forgotten; None: it goes on."""
+        name = (what, member_id)
+        timer = self._timers.get(name)
+        if timer is None:
+            return None, []
+        if now_ms < timer.deadline_ms:
+            timer.armed_ms = timer.deadline_ms
+            return None, [SetTimer(self._key(name), timer.deadline_ms)]
+        del self._timers[name]
+        return timer.epoch, []
+
+    def clear(self) -> list[Step]:
+        steps: list[Step] = [CancelTimer(self._key(name)) for name in self._timers]
+        self._timers.clear()
+        return steps
+
+    def _key(self, name: tuple[str, str]) -> Hashable:
+        return (TIMER, self._group_id, *name)
