@@ -9,6 +9,7 @@ batch; what may be lost is taken out of it only for a reason that Kafka 3.9 allo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.metadata import paths
@@ -87,6 +88,8 @@ class Checkers:
         self.losses = 0
         self.forks = 0
         self.elections = 0
+        self.after_state: list[Callable[[TopicPartition, LeaderAndIsr | None, LeaderAndIsr], None]] = []
+        """Told of each state that the tree has for a partition, and of the one before."""
         cluster.world.after_event.append(self.after_event)
 
     # ------------------------------------------------------------------ what is told
@@ -130,6 +133,11 @@ class Checkers:
         do not tell then who has what; Kafka 3.9 has no more."""
         self.forks += 1
         self.history(name, topic_id).forked = True
+
+    def served(self, broker: SimBroker, name: TopicPartition, asked_epoch: int, own_epoch: int) -> None:
+        """A leader has answered a follower's fetch, and counts it."""
+        if asked_epoch != own_epoch:
+            self._fail(f"{name}: {broker.broker_id} in epoch {own_epoch} served a fetch of epoch {asked_epoch}")
 
     def allow_unclean(self, name: TopicPartition, topic_id: bytes) -> None:
         self.history(name, topic_id).unclean_allowed = True
@@ -191,6 +199,8 @@ class Checkers:
         if before is not None:
             self._leader_was_in_sync(name, history, before, state)
         self._note_last_replica(name, topic_id, history, state)
+        for each in self.after_state:
+            each(name, before, state)
 
     def _isr_is_of_replicas(self, name: TopicPartition, state: LeaderAndIsr, assignment: PartitionAssignment) -> None:
         if not state.isr or len(set(state.isr)) != len(state.isr):
@@ -304,9 +314,10 @@ class Checkers:
     def _isr_has_what_is_committed(
         self, broker: SimBroker, name: TopicPartition, history: History, epoch: int, high_watermark: int
     ) -> None:
-        """Of the leader that the tree names: everybody in sync there has all that is below its high watermark."""
+        """Whoever leads, or believes to in an older epoch: everybody whom the tree has in sync has all that is below
+        its high watermark."""
         state = history.state
-        if state is None or state.leader_epoch != epoch or state.leader != broker.broker_id:
+        if state is None or state.leader_epoch < epoch:
             return
         for broker_id in state.isr:
             replica = self._cluster.sites[broker_id].replicas.get(name)

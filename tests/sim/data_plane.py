@@ -364,6 +364,9 @@ class DataPlane:
                 notes_progress,
                 self._now_ms(),
             )
+            if not read.error:
+                own_epoch = hosted.replica.info().leader_epoch
+                self._broker.cluster.checkers.served(self._broker, hosted.name, question.leader_epoch, own_epoch)
             if notes_progress:
                 self._report(hosted)
                 if read.moved:

@@ -1,7 +1,7 @@
 """Mistakes that a broker could make, put into it on purpose: what the checkers are worth.
 
 What stays true: each is one that the rules of replication forbid, and changes one decision; without it the same seeds
-pass.
+pass. What was once found belongs here, as the mistake that it was: a seed is a run of one version of the scenario only.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from cluster.model import LeaderAndIsr
 from cluster.replication import follower
 from cluster.replication.isr import Isr
 from cluster.replication.truncation import EpochEnd, OwnLog
+from pylog._engine import PartitionState
 from pylog.errors import ErrorCode
 from pylog.types import TopicPartition
+from tests.sim.replica import Fetched, Replica
 
 
 def _replace(owner: object, name: str, by: object) -> None:
@@ -81,6 +83,27 @@ def everybody_may_join() -> None:
     _replace(Isr, "expand", expand)
 
 
+def those_about_to_join_are_not_waited_for() -> None:
+    """What the controller has been asked to take into the ISR, and may have taken, does not hold back the high
+    watermark."""
+    publish = Replica.publish
+
+    def forget(self: Replica, broker_id: int, lag_max_ms: int, state: PartitionState, now_ms: int) -> int:
+        return publish(self, broker_id, lag_max_ms, state._replace(joining=()), now_ms)
+
+    _replace(Replica, "publish", forget)
+
+
+def fetches_are_not_fenced() -> None:
+    """A leader answers followers of another leader epoch, and counts them."""
+    fetch = Replica.fetch
+
+    def unfenced(self: Replica, replica_id: int, broker_epoch: int, current_epoch: int, *rest: int) -> Fetched:
+        return fetch(self, replica_id, broker_epoch, self.info().leader_epoch, *rest)  # type: ignore[arg-type]
+
+    _replace(Replica, "fetch", unfenced)
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
@@ -89,5 +112,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
         too_much_is_cut,
         old_controllers_are_obeyed,
         everybody_may_join,
+        those_about_to_join_are_not_waited_for,
+        fetches_are_not_fenced,
     )
 }

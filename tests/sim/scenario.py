@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cluster.controller import events
+from cluster.model import LeaderAndIsr
 from cluster.protocol.messages import ControlledShutdownRequest, ControlledShutdownResponse
 from pylog.types import TopicPartition
 from tests.sim.broker import SimBroker
@@ -42,6 +43,7 @@ class Weights(NamedTuple):
     stop: int = 3
     fail_directory: int = 0
     noise: int = 3
+    ambush: int = 4
     create: int = 2
     delete: int = 0
     grow: int = 0
@@ -73,6 +75,8 @@ class Scenario:
         self._peace = False
         self._awaited = 0
         self._unclean = world.chance(0.2)
+        self._ambushes: set[str] = set()
+        self.cluster.checkers.after_state.append(self._state_changed)
 
     # ------------------------------------------------------------------ a run
 
@@ -213,6 +217,29 @@ class Scenario:
     def _heal(self, links: list[tuple[int, int]]) -> None:
         self.world.say("network", "healed", links)
         self.cluster.network.cut.difference_update(links)
+
+    def _ambush(self) -> None:
+        """To the next that is elected or joins an ISR: those concerned do not hear of it."""
+        self._ambushes.add(self.world.random.choice(("joined", "elected")))
+
+    def _state_changed(self, name: TopicPartition, before: LeaderAndIsr | None, state: LeaderAndIsr) -> None:
+        """The controller has just written it, and told nobody."""
+        controller = self.cluster.controller()
+        if not self._ambushes or self._peace or before is None or controller is None:
+            return
+        joined = sorted(set(state.isr) - set(before.isr))
+        kind = "joined" if joined else "elected" if state.leader != before.leader else ""
+        deaf = before.leader
+        if kind not in self._ambushes or deaf in (-1, controller.broker_id):
+            return
+        self._ambushes.remove(kind)
+        self.world.say("world", "ambushes", name, kind, state)
+        self._cut_links([(controller.broker_id, deaf)])
+        for broker_id in joined:
+            life = self.cluster.lives[broker_id]
+            if life.process.alive and not life.process.paused:
+                self.world.pause(life.process)
+                self._later(500, 5_000, self._resume, life)
 
     def _expire(self) -> None:
         life = self._some()

@@ -48,6 +48,6 @@ def test_a_seed_is_a_run() -> None:
 
 @pytest.mark.parametrize("mutant", sorted(MUTANTS))
 def test_a_mistake_is_found(mutant: str) -> None:
-    run = _run("--mutant", mutant, "--seeds", "6")
+    run = _run("--mutant", mutant, "--seeds", "20")
     assert run.returncode == 1, f"{run.stdout[-2_000:]}{run.stderr[-2_000:]}"
     assert "Violation" in run.stdout
