@@ -12,6 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator
 
 from cluster.broker.metadata_cache import TRANSACTION_STATE_TOPIC, TopicMetadata
 from cluster.coordinator.context import ConsumerConfig, GroupConfig
+from cluster.coordinator.group_coordinator import GroupCoordinator
 from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.runtime import AskKey, Runtime, TimerKey
 from cluster.effects import Append, Ask, Effect
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from cluster.broker.replica_manager import HostedPartition
     from cluster.broker.transactions import Transactions
     from cluster.config import Config
+    from cluster.coordinator.group_coordinator import AnyGroup
+    from cluster.coordinator.group_figures import GroupFigures
     from pylog._engine import Upcall
     from pylog._native import BatchHeader
 
@@ -117,7 +120,8 @@ class Coordinators:
         self._markers: MarkerLog | None = None
         self._transactions: Transactions | None = None
         self._topics = _Topics(broker)
-        self.runtime = Runtime([GroupKind(group_config(broker.config), new_id, self._topics)])
+        self._group_kind = GroupKind(group_config(broker.config), new_id, self._topics)
+        self.runtime = Runtime([self._group_kind])
 
     @property
     def markers(self) -> MarkerLog:
@@ -327,6 +331,22 @@ class Coordinators:
     def cancel_ask(self, key: Hashable) -> None:
         if self._transactions is not None:
             self._transactions.cancel_ask(key)
+
+    def figures(self) -> GroupFigures:
+        """Of the groups that are coordinated here, at this moment."""
+        from cluster.coordinator.group_figures import group_figures
+
+        groups: list[AnyGroup] = []
+        for machine in self.runtime.machines(GroupKind.topic):
+            assert isinstance(machine, GroupCoordinator)
+            groups += machine.groups()
+        return group_figures(groups, self._group_kind.counts, self._end_of)
+
+    def _end_of(self, topic: str, index: int) -> int | None:
+        try:
+            return self._broker.replicas.leader(topic, index).info().high_watermark
+        except KafkaError:
+            return None
 
     def topics_deleted(self, names: Iterable[str]) -> None:
         self._broker.loop.apply(self.runtime.on_topics_deleted(names, self._broker.now_ms()))

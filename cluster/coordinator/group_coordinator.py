@@ -56,7 +56,7 @@ class GroupCoordinator:
         counts: RebalanceCounts | None = None,
         overrides: Overrides = lambda group_id: {},
     ) -> None:
-        self._counts = RebalanceCounts() if counts is None else counts
+        self.counts = RebalanceCounts() if counts is None else counts
         self._config = config
         self._new_id = new_id
         self._topics = topics
@@ -76,6 +76,9 @@ class GroupCoordinator:
             if self._consumers.is_busy(group_id):
                 return self._consumers.later(group_id, ctx, message, now_ms)
         return _HANDLERS[ctx.api_key](self, ctx, message, now_ms)
+
+    def groups(self) -> list[AnyGroup]:
+        return list(self._groups.values())
 
     # The consumer protocol ----------------------------------------------------------------------------------------
 
@@ -566,7 +569,7 @@ class GroupCoordinator:
         return self.consumers.told(key, answer, now_ms)
 
     def _create(self, group_id: str, now_ms: int | None) -> Group:
-        group = self._groups[group_id] = Group(group_id, self._config, self._new_id, self._counts, now_ms)
+        group = self._groups[group_id] = Group(group_id, self._config, self._new_id, self.counts, now_ms)
         return group
 
 

@@ -36,7 +36,7 @@ from collections.abc import Hashable, Iterable
 from cluster.coordinator.context import RequestContext
 from cluster.coordinator.find_coordinator import partition_of_key
 from cluster.coordinator.group_kind import GroupKind
-from cluster.coordinator.shard import Flight, HostedShard, Kind, Marker, Step, Write
+from cluster.coordinator.shard import Flight, HostedShard, Kind, Machine, Marker, Step, Write
 from cluster.effects import Append, Ask, CancelAsk, CancelTimer, Effect, Note, Reply, SetTimer, Shard
 from cluster.protocol.errors import EncodeError
 from cluster.protocol.message import Message
@@ -103,6 +103,10 @@ class Runtime:
     def is_serving(self, topic: str, partition: int) -> bool:
         host = self._hosted.get(Shard(topic, partition))
         return host is not None and not host.loading
+
+    def machines(self, topic: str) -> list[Machine]:
+        """Those of the shards of a kind that serve."""
+        return [host.machine for shard, host in self._hosted.items() if shard.topic == topic and not host.loading]
 
     def partition_for(self, key: str, topic: str = GroupKind.topic) -> int:
         """The partition whose leader answers for this group id (or transactional id)."""
