@@ -13,6 +13,7 @@ from cluster.coordinator import answers, consumer_classic, consumer_heartbeat
 from cluster.coordinator.consumer_conversion import to_consumer
 from cluster.coordinator.consumer_env import REBALANCE, SESSION, Change, ConsumerEnv
 from cluster.coordinator.consumer_group import ConsumerGroup
+from cluster.coordinator.consumer_journal import ConsumerRebalance, causes
 from cluster.coordinator.consumer_member import MemberState, Owned, Target
 from cluster.coordinator.consumer_records import ConsumerFact, GroupEpochDeleted, in_order, topics_in_order
 from cluster.coordinator.consumer_regex import Resolved, ResolveRegexes, take_resolved
@@ -20,6 +21,7 @@ from cluster.coordinator.context import RequestContext
 from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import GroupDeleted
 from cluster.coordinator.group_state import GroupState
+from cluster.coordinator.journal import Journals
 from cluster.coordinator.lane import TIMER, Lane, Turn
 from cluster.coordinator.shard import Step
 from cluster.effects import Ask, Note, Reply
@@ -46,12 +48,15 @@ class ConsumerCoordinator:
         self,
         env: ConsumerEnv,
         groups: Registry,
+        journals: Journals,
         again: Callable[[RequestContext, Message, int], list[Step]],
         refuse: Callable[[RequestContext, Message, ErrorCode], object],
         bare: Callable[[str], Group],
     ) -> None:
         self._env = env
         self._groups = groups
+        self._journals = journals
+        self._rebalances: dict[str, ConsumerRebalance] = {}  # those that are under way
         self._again = again
         self._refuse = refuse
         self._bare = bare
@@ -268,6 +273,7 @@ class ConsumerCoordinator:
             return steps
         if change.is_downgrade:
             self._downgrading.add(group_id)
+        change.causes = causes(self._groups.get(group_id), change)
         steps.append(lane.write(tuple(change.facts), partial(self._written, group_id, change, done)))
         return steps
 
@@ -292,8 +298,33 @@ class ConsumerCoordinator:
             steps += group.loaded(now_ms)
             if change.is_rebalance:
                 steps += group.downgraded(now_ms)
+        steps += self._keep_journal(group_id, change, now_ms)
         self._tidy(group_id)
         return steps
+
+    def _keep_journal(self, group_id: str, change: Change, now_ms: int) -> list[Step]:
+        """A change was written, or was not: then the group is not in the epoch that it was to begin."""
+        group = self._groups.get(group_id)
+        running = self._rebalances.get(group_id)
+        if not isinstance(group, ConsumerGroup):
+            if running is not None:
+                del self._rebalances[group_id]
+                if group is None or not change.is_rebalance:
+                    self._journals.of(group_id).interrupt(now_ms)
+            return []
+        if change.causes and group.epoch >= change.epoch:
+            kept, why = self._journals.of(group_id), change.causes
+            if running is None:
+                running = self._rebalances[group_id] = ConsumerRebalance(kept, group, why[0], now_ms)
+                why = why[1:]
+            for cause in why:
+                kept.happened(cause, now_ms)
+        done = None if running is None else running.look(group, now_ms)
+        if done is None:
+            return []
+        del self._rebalances[group_id]
+        told = (("generation", done.generation), ("members", done.members), ("took_ms", done.took_ms))
+        return [Note(f"Group {group_id}", "Rebalanced", told)]
 
     def _lane(self, group_id: str) -> Lane:
         lane = self._lanes.get(group_id)
@@ -340,6 +371,7 @@ class ConsumerCoordinator:
             if member is None or epoch not in (-1, member.epoch):
                 return []
             change = Change(at_ms)
+            change.late_with = what
             told = (("member", member_id), ("late_with", what))
             note = Note(f"Group {group_id}", "Member is fenced", told)
             try:

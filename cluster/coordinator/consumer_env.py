@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cluster.coordinator.assignor import Assignor, assignors
-from cluster.coordinator.consumer_records import ConsumerFact
+from cluster.coordinator.consumer_records import ConsumerFact, GroupEpoch
 from cluster.coordinator.context import GroupConfig, NewId, Overrides, Topics
 from cluster.coordinator.group_records import GroupDeleted, GroupStored
+from cluster.coordinator.journal import Cause
 from cluster.coordinator.topic_hash import group_hash, topic_hash
 from pylog.facts import NamedTuple
 from pylog.typed import TypeAlias
@@ -35,9 +36,10 @@ class Wait(NamedTuple):
 
 class Change:
     """`is_downgrade`: the group is classic once it is committed; `is_rebalance`: and is to rebalance at once.
-    `regexes`: to be resolved."""
+    `regexes`: to be resolved. `late_with`: what the members were late with that are to go; "": they went themselves.
+    `causes`: of the rebalance that it begins or prolongs, for the journal."""
 
-    __slots__ = ("facts", "is_downgrade", "is_rebalance", "now_ms", "regexes", "waits")
+    __slots__ = ("causes", "facts", "is_downgrade", "is_rebalance", "late_with", "now_ms", "regexes", "waits")
 
     def __init__(self, now_ms: int) -> None:
         self.now_ms = now_ms
@@ -46,6 +48,13 @@ class Change:
         self.is_downgrade = False
         self.is_rebalance = False
         self.regexes: tuple[str, ...] = ()
+        self.late_with = ""
+        self.causes: tuple[Cause, ...] = ()
+
+    @property
+    def epoch(self) -> int:
+        """The group's, once this is committed; -1: as it was."""
+        return max((fact.epoch for fact in self.facts if isinstance(fact, GroupEpoch)), default=-1)
 
     def wait(self, what: str, member_id: str, timeout_ms: int, *, epoch: int = -1, renew: bool = True) -> None:
         self.waits.append(Wait(what, member_id, timeout_ms, epoch, renew))

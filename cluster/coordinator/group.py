@@ -24,7 +24,7 @@ from cluster.coordinator.answers import NO_MEMBER_ID
 from cluster.coordinator.context import GroupConfig, NewId, RequestContext
 from cluster.coordinator.group_records import GroupStored, MemberStored
 from cluster.coordinator.group_state import GroupState, may_follow
-from cluster.coordinator.journal import Cause, Journal, RebalanceCounts
+from cluster.coordinator.journal import Cause, Journal
 from cluster.coordinator.members import Attempt, Member, Members
 from cluster.coordinator.offsets import Offsets
 from cluster.coordinator.sessions import Sessions
@@ -74,9 +74,7 @@ class Group:
         "subscribed",
     )
 
-    def __init__(
-        self, group_id: str, config: GroupConfig, new_id: NewId, counts: RebalanceCounts, now_ms: int | None
-    ) -> None:
+    def __init__(self, group_id: str, config: GroupConfig, new_id: NewId, kept: Journal, now_ms: int | None) -> None:
         self.group_id = group_id
         self._config = config
         self._new_id = new_id
@@ -88,7 +86,7 @@ class Group:
         self.subscribed: frozenset[str] | None = None
         self.members = Members()
         self.offsets = Offsets()
-        self.journal = Journal(counts)
+        self.journal = kept
         self._sessions = Sessions(group_id)
         self._unsynced: set[str] = set()  # members of this generation who have not sent SyncGroup yet
         self._assigning = -1  # the generation whose assignment is on its way to the log

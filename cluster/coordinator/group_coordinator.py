@@ -19,7 +19,7 @@ from cluster.coordinator.context import GroupConfig, NewId, Overrides, RequestCo
 from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import Fact, GroupDeleted, GroupStored, OffsetCommitted, OffsetDeleted
 from cluster.coordinator.group_state import GroupState
-from cluster.coordinator.journal import RebalanceCounts
+from cluster.coordinator.journal import Journals, RebalanceCounts
 from cluster.coordinator.offset_commit import OffsetCommit, TxnOffsetCommit
 from cluster.coordinator.offsets import Committed, TopicPartition
 from cluster.coordinator.shard import Done, Step, Write
@@ -56,7 +56,7 @@ class GroupCoordinator:
         counts: RebalanceCounts | None = None,
         overrides: Overrides = lambda group_id: {},
     ) -> None:
-        self.counts = RebalanceCounts() if counts is None else counts
+        self._journals = Journals(RebalanceCounts() if counts is None else counts)
         self._config = config
         self._new_id = new_id
         self._topics = topics
@@ -77,6 +77,10 @@ class GroupCoordinator:
                 return self._consumers.later(group_id, ctx, message, now_ms)
         return _HANDLERS[ctx.api_key](self, ctx, message, now_ms)
 
+    @property
+    def counts(self) -> RebalanceCounts:
+        return self._journals.counts
+
     def groups(self) -> list[AnyGroup]:
         return list(self._groups.values())
 
@@ -91,7 +95,12 @@ class GroupCoordinator:
 
             env = ConsumerEnv(self._config, self._new_id, self._topics, self._overrides)
             self._consumers = ConsumerCoordinator(
-                env, self._groups, self.handle, GroupKind.refuse, lambda group_id: self._create(group_id, None)
+                env,
+                self._groups,
+                self._journals,
+                self.handle,
+                GroupKind.refuse,
+                lambda group_id: self._create(group_id, None),
             )
         return self._consumers
 
@@ -154,8 +163,8 @@ class GroupCoordinator:
         described = [self._describe_one(ctx, group_id) for group_id in request.groups]
         if request.rebalances > 0:
             for each in described:
-                group = self._groups.get(each.group_id)
-                each.rebalances = group.journal.told(request.rebalances) if isinstance(group, Group) else []
+                is_known = each.group_id in self._groups
+                each.rebalances = self._journals.of(each.group_id).told(request.rebalances) if is_known else []
         return [Reply(ctx.reply_to, m.DescribeGroupsResponse(groups=described))]
 
     def _describe_one(self, ctx: RequestContext, group_id: str) -> m.DescribeGroupsResponse.DescribedGroup:
@@ -406,6 +415,7 @@ class GroupCoordinator:
             doomed = self._expired(group, now_ms)
             if doomed or _is_finished(group, doomed):
                 steps += self._remove(group, doomed, now_ms, _only_note(group, "Could not remove expired offsets"))
+        self._journals.retain(self._groups)
         steps.append(SetTimer(_EXPIRY_KEY, now_ms + self._config.offsets_retention_check_interval_ms))
         return steps
 
@@ -569,7 +579,9 @@ class GroupCoordinator:
         return self.consumers.told(key, answer, now_ms)
 
     def _create(self, group_id: str, now_ms: int | None) -> Group:
-        group = self._groups[group_id] = Group(group_id, self._config, self._new_id, self.counts, now_ms)
+        group = self._groups[group_id] = Group(
+            group_id, self._config, self._new_id, self._journals.of(group_id), now_ms
+        )
         return group
 
 

@@ -13,7 +13,7 @@ What stays true:
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Container
 
 from cluster.protocol import messages as m
 from pylog.facts import NamedTuple
@@ -52,6 +52,9 @@ SUBSCRIPTION_CHANGED = "subscription-changed"
 STATIC_REPLACED = "static-replaced"
 NOT_JOINED = "not-joined"
 NOT_SYNCED = "not-synced"
+NOT_REVOKED = "not-revoked"
+TOPICS_CHANGED = "topics-changed"
+CONVERTED = "converted"
 NOT_STORED = "not-stored"
 TOO_LARGE = "too-large"
 
@@ -106,15 +109,15 @@ class Journal:
 
     def __init__(self, counts: RebalanceCounts) -> None:
         self._counts = counts
-        self._kept: deque[Rebalance] = deque(maxlen=KEPT)
+        self._kept: list[Rebalance] = []
 
     def begin(self, cause: Cause, generation: int, members: int, now_ms: int) -> None:
         """A rebalance begins."""
-        running = self._running()
-        if running is not None:
-            running.ended_ms, running.outcome = now_ms, INTERRUPTED
+        self.interrupt(now_ms)
         rebalance = Rebalance(generation, members, now_ms)
         rebalance.add(cause, now_ms)
+        if len(self._kept) == KEPT:
+            del self._kept[0]
         self._kept.append(rebalance)
         self._counts.begun[cause.kind] = self._counts.begun.get(cause.kind, 0) + 1
 
@@ -140,13 +143,38 @@ class Journal:
             self._counts.took_ms += running.took_ms
         return running
 
+    def interrupt(self, now_ms: int) -> None:
+        """If one is under way, nothing is to come of it."""
+        running = self._running()
+        if running is not None:
+            running.ended_ms, running.outcome = now_ms, INTERRUPTED
+
     def told(self, most: int) -> list[m.DescribeGroupsResponse.Rebalance]:
         """The last `most` rebalances in the words of DescribeGroups, oldest first."""
-        kept = list(self._kept)
-        return [_told(each) for each in kept[max(0, len(kept) - most) :]]
+        return [_told(each) for each in self._kept[max(0, len(self._kept) - most) :]]
 
     def _running(self) -> Rebalance | None:
         return self._kept[-1] if self._kept and self._kept[-1].outcome == UNDER_WAY else None
+
+
+class Journals:
+    """Those of the groups of a shard. A group that becomes one of the other protocol keeps its own."""
+
+    __slots__ = ("_by_group", "counts")
+
+    def __init__(self, counts: RebalanceCounts) -> None:
+        self.counts = counts
+        self._by_group: dict[str, Journal] = {}
+
+    def of(self, group_id: str) -> Journal:
+        kept = self._by_group.get(group_id)
+        if kept is None:
+            kept = self._by_group[group_id] = Journal(self.counts)
+        return kept
+
+    def retain(self, groups: Container[str]) -> None:
+        """Forget those of groups that are no more."""
+        self._by_group = {group_id: kept for group_id, kept in self._by_group.items() if group_id in groups}
 
 
 def _told(rebalance: Rebalance) -> m.DescribeGroupsResponse.Rebalance:
