@@ -19,7 +19,7 @@ from cluster.cli.offsets import EARLIEST, TopicPartition, leaders, list_offsets
 from cluster.protocol import messages as m
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
-from pylog.records import batches
+from pylog.records import Record, batches
 
 # From version 13 on topics are named by their ids, which an old broker has not.
 _VERSIONS = (4, 12)
@@ -60,14 +60,38 @@ def ages(cluster: ClusterClient, ends: Mapping[Position, int]) -> dict[Position,
     return search.found
 
 
+class _Fetched:
+    """Batches as a fetch brought them; `end`: the offset behind the last whole one. Raises KafkaError for what cannot
+    be read."""
+
+    def __init__(self, data: bytes) -> None:
+        self._batches = list(batches(data))
+        self._records: dict[int, list[Record]] = {}
+        self.end = self._batches[-1].next_offset if self._batches else -1
+
+    def first_record(self, start: int) -> _Answer:
+        """The first record at or behind `start`, which is before the end."""
+        for place, batch in enumerate(self._batches):
+            if batch.control or batch.next_offset <= start:
+                continue
+            if place not in self._records:
+                self._records[place] = batch.records()
+            for record in self._records[place]:
+                if record.offset >= start:
+                    return _Answer(batch.header.max_timestamp if batch.log_append_time else record.timestamp)
+        return _Answer(None, self.end)
+
+
 class _Search:
-    """`_from`: the positions not found yet, and the offset from which each has to be looked for."""
+    """`_from`: the positions not found yet, and the offset from which each has to be looked for; `_places`: the same by
+    partition."""
 
     def __init__(self, cluster: ClusterClient, ends: Mapping[Position, int]) -> None:
         self.found: dict[Position, float | None] = {}
         self._cluster = cluster
         self._ends = ends
         self._from: dict[Position, int] = {}
+        self._places: dict[TopicPartition, set[Position]] = {}
         self._alone: set[Position] = set()
         self._tries: dict[Position, int] = {}
         self._bytes = 0
@@ -76,25 +100,25 @@ class _Search:
                 self.found[position] = 0.0
             else:
                 self._from[position] = position.offset
+                self._places.setdefault(position.partition, set()).add(position)
 
     def run(self) -> None:
         """Find all that are missing. Raises for `retry`."""
-        led = leaders(self._cluster, {position.partition for position in self._from})
-        for leader, partitions in led.items():
-            theirs = set(partitions)
-            while wanted := [position for position in self._from if position.partition in theirs]:
+        for leader, partitions in leaders(self._cluster, self._places).items():
+            while wanted := [self._next(partition) for partition in partitions if partition in self._places]:
                 for asked in self._requests(wanted):
                     self._ask(leader, asked)
 
+    def _next(self, partition: TopicPartition) -> Position:
+        """The one of a partition to ask for: what is fetched there may hold what others look for."""
+        return min(self._places[partition], key=self._from.__getitem__)
+
     def _requests(self, positions: list[Position]) -> list[dict[TopicPartition, Position]]:
-        """What to ask together: a partition once, and what has a large batch first and alone, for then it is sent."""
-        requests: list[dict[TopicPartition, Position]] = [{}]
-        for position in positions:
-            if position in self._alone:
-                requests.append({position.partition: position})
-            elif position.partition not in requests[0] and len(requests[0]) < _PARTITIONS_AT_ONCE:
-                requests[0][position.partition] = position
-        return [request for request in requests if request]
+        """What to ask together; what has a large batch alone, for what stands first is sent whatever its size."""
+        alone = [position for position in positions if position in self._alone]
+        others = [position for position in positions if position not in self._alone]
+        several = [others[at : at + _PARTITIONS_AT_ONCE] for at in range(0, len(others), _PARTITIONS_AT_ONCE)]
+        return [{position.partition: position for position in some} for some in [*several, *([each] for each in alone)]]
 
     def _ask(self, leader: int, asked: dict[TopicPartition, Position]) -> None:
         answer = self._cluster.broker(leader).request(self._request(asked), m.FetchResponse, versions=_VERSIONS)
@@ -105,29 +129,43 @@ class _Search:
         }
         for partition, position in asked.items():
             part = parts.get(partition)
-            read = _UNKNOWN if part is None else self._read(position, part, alone=len(asked) == 1)
-            self._take(position, read)
+            if part is None:
+                self._take(position, _UNKNOWN)
+            elif part.error_code:
+                self._take(position, self._refused(position, part))
+            else:
+                found = self._read(position, part.records or b"", is_alone=len(asked) == 1)
+                for each, answer in found.items():
+                    self._take(each, answer)
 
-    def _read(self, position: Position, part: m.FetchResponse.PartitionData, *, alone: bool) -> _Answer:
+    def _read(self, position: Position, data: bytes, *, is_alone: bool) -> dict[Position, _Answer]:
+        """What was looked for, and what others look for in the same data."""
+        self._bytes += len(data)
+        start = self._from[position]
+        try:
+            fetched = _Fetched(data)
+            if fetched.end > start:
+                return {
+                    each: fetched.first_record(self._from[each])
+                    for each in self._places[position.partition]
+                    if start <= self._from[each] < fetched.end
+                }
+        except KafkaError:
+            return {position: _UNKNOWN}
+        if is_alone:
+            return {position: _UNKNOWN}  # the log ends before it, though it did not a moment ago
+        self._alone.add(position)
+        return {position: _Answer(None, start)}
+
+    def _refused(self, position: Position, part: m.FetchResponse.PartitionData) -> _Answer:
         start = self._from[position]
         if part.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
             first = list_offsets(self._cluster, [position.partition], EARLIEST)[position.partition]
             return _Answer(None, first) if start < first else _UNKNOWN
-        if part.error_code != ErrorCode.NONE:
-            error = refusal(part.error_code)
-            if error.code.retriable:
-                raise error
-            return _UNKNOWN
-        if not part.records:
-            if alone:
-                return _UNKNOWN  # the log ended before, or no longer begins here: nothing to hold it against
-            self._alone.add(position)
-            return _Answer(None, start)
-        self._bytes += len(part.records)
-        try:
-            return _first_record(part.records, start)
-        except KafkaError:
-            return _UNKNOWN
+        error = refusal(part.error_code)
+        if error.code.retriable:
+            raise error
+        return _UNKNOWN
 
     def _take(self, position: Position, answer: _Answer) -> None:
         tries = self._tries[position] = self._tries.get(position, 0) + 1
@@ -141,6 +179,10 @@ class _Search:
         else:
             self.found[position] = max(0.0, time.time() - answer.time_ms / 1000)
         del self._from[position]
+        here = self._places[position.partition]
+        here.remove(position)
+        if not here:
+            del self._places[position.partition]
 
     def _request(self, asked: dict[TopicPartition, Position]) -> m.FetchRequest:
         topics: dict[str, list[m.FetchRequest.FetchPartition]] = {}
@@ -162,16 +204,3 @@ class _Search:
             session_epoch=_NO_SESSION[1],
             topics=[m.FetchRequest.FetchTopic(topic=name, partitions=parts) for name, parts in topics.items()],
         )
-
-
-def _first_record(data: bytes, start: int) -> _Answer:
-    """The first record at or behind `start`. Raises KafkaError for what cannot be read."""
-    go_on = start
-    for batch in batches(data):
-        go_on = max(go_on, batch.next_offset)
-        if batch.control or batch.next_offset <= start:
-            continue
-        for record in batch.records():
-            if record.offset >= start:
-                return _Answer(batch.header.max_timestamp if batch.log_append_time else record.timestamp)
-    return _Answer(None, go_on) if go_on > start else _UNKNOWN
