@@ -4,6 +4,7 @@ Invariants, checked after every step:
   - in the log each record of an id may follow the one before it, a producer id's epochs only rise, and no producer id
     comes back: so a transaction ends one way only;
   - markers are asked for what the log has prepared, no more and no other end; no transaction is complete without them;
+  - an end is prepared because the producer of that epoch asked for it; or it is an abort that locks it out;
   - no two producers are ever told the same producer id and epoch;
   - a producer that was told of its commit (abort) finds it in the log, for good;
   - nobody is answered twice (the driver checks), and after the shard is lost nobody is left waiting.
@@ -19,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from cluster.coordinator.questions import NewProducerId, WriteMarkers
 from cluster.coordinator.transaction_config import TransactionConfig
 from cluster.coordinator.transaction_records import Fact, TransactionalIdDeleted, TransactionStored, encode
-from cluster.coordinator.transaction_state import AT_REST, EMPTY, PREPARE_COMMIT, PREPARED, may_follow
+from cluster.coordinator.transaction_state import AT_REST, EMPTY, PREPARE_ABORT, PREPARE_COMMIT, PREPARED, may_follow
 from cluster.effects import Shard
 from cluster.protocol import messages as m
 from pylog.errors import ErrorCode
@@ -50,7 +51,7 @@ class TransactionMachine(RuleBasedStateMachine):
         self.owners: dict[tuple[int, int], int] = {}
         self.checked = 0
         self.last: dict[str, TransactionStored] = {}
-        self.seen_effects = 0
+        self.asked: set[tuple[str, int, int, bool]] = set()
         self.ends: list[tuple[str, int, TransactionStored]] = []
 
     @initialize(version=st.sampled_from([0, 1, 2]))
@@ -87,6 +88,7 @@ class TransactionMachine(RuleBasedStateMachine):
     def end(self, number: int, commit: bool) -> None:
         producer = self.producers[number]
         if producer.known is not None:
+            self.asked.add((producer.transactional_id, *producer.known, commit))
             request = end_request(producer.transactional_id, producer.known, commit=commit)
             self.send(producer, "end", request, 5 if producer.bumping else 3, commit=commit)
 
@@ -97,6 +99,23 @@ class TransactionMachine(RuleBasedStateMachine):
         self.init(number, is_known=False)
         self.add(number, partition)
         self.end(number, commit)
+
+    @rule(number=st.integers(0, 4), other=st.integers(0, 4), partition=st.sampled_from(PARTITIONS))
+    def takes_over(self, number: int, other: int, partition: tuple[str, int]) -> None:
+        """Another has begun, and the one before it asks for an end."""
+        self.init(number, is_known=False)
+        self.init(number, is_known=False)
+        self.add(number, partition)
+        self.end(other, commit=True)
+
+    @rule(number=st.integers(0, 4), partition=st.sampled_from(PARTITIONS), commit=st.booleans())
+    def slow_end(self, number: int, partition: tuple[str, int], commit: bool) -> None:
+        """The log does not get on: it is told to ask again, and asks for the other end."""
+        self.add(number, partition)
+        self.driver.commits = False
+        self.end(number, commit)
+        self.time(10_000)
+        self.end(number, not commit)
 
     def take_answers(self) -> None:
         for producer in self.producers:
@@ -216,6 +235,10 @@ class TransactionMachine(RuleBasedStateMachine):
             else:
                 assert fact.producer_id > before.producer_id
                 assert fact.epoch == 0
+            if fact.state in PREPARED:
+                by = (fact.transactional_id, before.producer_id, before.epoch, fact.state is PREPARE_COMMIT)
+                is_fence = fact.state is PREPARE_ABORT and fact.epoch > before.epoch
+                assert is_fence or by in self.asked, "nobody asked for this end"
             if before.state in PREPARED and before.partitions:
                 assert any(
                     (each.producer_id, each.producer_epoch, each.commit, each.partitions)
@@ -268,5 +291,5 @@ class TransactionMachine(RuleBasedStateMachine):
         assert set(driver.asked) == set(driver.answers)
 
 
-TransactionMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TransactionMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestTransactionMachine = TransactionMachine.TestCase
