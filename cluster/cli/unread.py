@@ -135,8 +135,8 @@ class _Search:
                 self._take(position, self._refused(position, part))
             else:
                 found = self._read(position, part.records or b"", is_alone=len(asked) == 1)
-                for each, answer in found.items():
-                    self._take(each, answer)
+                for each, read in found.items():
+                    self._take(each, read)
 
     def _read(self, position: Position, data: bytes, *, is_alone: bool) -> dict[Position, _Answer]:
         """What was looked for, and what others look for in the same data."""
