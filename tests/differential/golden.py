@@ -1,6 +1,6 @@
 """Sessions and what Apache Kafka 3.9.1 answered to them, kept: one line of JSON per session in a compressed file.
 
-    python -m tests.differential.golden     capture them anew; needs Java
+    python -m tests.differential.golden [kafka39 | groups39]     capture them anew; needs Java
 
 What stays true: a session is kept whole, with the prefix of its names, and needs none of the others.
 """
@@ -15,50 +15,71 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.differential.groups import GroupScript
 from tests.differential.oracle import SETTINGS, common_ranges, player, served_ranges
 from tests.differential.scripts import Script
 from tests.differential.session import Session, Tree
+from tests.differential.written import dumped_by_kafka, written
 from tests.support import peers
 from tests.support.brokers import Kafka39Broker
 
-FILE = Path(__file__).resolve().parents[1] / "golden" / "differential" / "kafka39.jsonl.gz"
+FILES = Path(__file__).resolve().parents[1] / "golden" / "differential"
 SEED = 20
-SESSIONS = 60
+#: How many sessions of each sort are kept.
+SESSIONS: dict[str, tuple[type[Script] | type[GroupScript], int]] = {
+    "kafka39": (Script, 60),
+    "groups39": (GroupScript, 20),
+}
 
 
 class Captured(NamedTuple):
+    """`records`: what the session's groups left in the log; not kept where it does not matter."""
+
     prefix: str
     session: Session
     answers: list[Tree]
+    records: Tree = None
 
 
-def load() -> list[Captured]:
-    with gzip.open(FILE, "rt", encoding="utf-8") as lines:
+def load(sort: str) -> list[Captured]:
+    with gzip.open(FILES / f"{sort}.jsonl.gz", "rt", encoding="utf-8") as lines:
         return [Captured(**json.loads(line)) for line in lines]
 
 
-def capture() -> int:
+def capture(sort: str) -> None:
     """A session with a request that Kafka leaves unanswered, or closes over, is kept too: ours must not crash."""
-    why = peers.unavailable("kafka39")
-    if why is not None:
-        print(why, file=sys.stderr)
-        return 2
-    lines = []
+    script, count = SESSIONS[sort]
+    kept: list[Captured] = []
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="differential-")))
         broker = stack.enter_context(Kafka39Broker(directory, SETTINGS)).start()
         ranges = common_ranges(served_ranges(), broker.port)
         kafka = player(broker)
-        for number in range(SESSIONS):
+        if script is GroupScript:
+            kafka.settle_s *= 4
+        for number in range(count):
             prefix = f"s{number}x0"
-            session = Script(SEED * 1_000_003 + number, prefix, ranges).build()
-            answers = kafka.play(session, prefix)
-            lines.append(json.dumps(Captured(prefix, session, answers)._asdict(), separators=(",", ":")))
-    FILE.parent.mkdir(parents=True, exist_ok=True)
-    FILE.write_bytes(gzip.compress("".join(line + "\n" for line in lines).encode(), 9, mtime=0))
-    print(f"{len(lines)} sessions, {FILE.stat().st_size} bytes")
+            session = script(SEED * 1_000_003 + number, prefix, ranges).build()
+            kept.append(Captured(prefix, session, kafka.play(session, prefix)))
+        if script is GroupScript:
+            broker.stop()
+            lines = dumped_by_kafka(broker.data)
+            kept = [each._replace(records=written(lines, each.prefix, kafka.names[each.prefix])) for each in kept]
+    told = [json.dumps(each._asdict(), separators=(",", ":")) for each in kept]
+    path = FILES / f"{sort}.jsonl.gz"
+    path.write_bytes(gzip.compress("".join(line + "\n" for line in told).encode(), 9, mtime=0))
+    print(f"{len(kept)} sessions, {path.stat().st_size} bytes")
+
+
+def main() -> int:
+    why = peers.unavailable("kafka39")
+    if why is not None:
+        print(why, file=sys.stderr)
+        return 2
+    for sort in sys.argv[1:] or SESSIONS:
+        capture(sort)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(capture())
+    sys.exit(main())

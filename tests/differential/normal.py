@@ -21,7 +21,7 @@ _MILLISECONDS = re.compile(r"\b1[5-9]\d{11}\b")
 _PREFIX = re.compile(r"s\d+(x\d+)?[-._]")
 _ABOUT_NOW_MS = 3_600_000
 _BATCH = struct.Struct(">qiibIhiqqqhii")
-_HIDDEN = {"throttle_time_ms"}
+_HIDDEN = {"throttle_time_ms", "rebalances"}  # the second is ours, told to who asks for it
 _OF_THE_MACHINE = {
     "cluster_id": "<cluster>",
     "documentation": "<text>",

@@ -22,6 +22,7 @@ SETTINGS = {
     "transaction.state.log.num.partitions": "1",
     "fetch.max.bytes": "57671680",
     "offsets.topic.num.partitions": "1",
+    "group.max.size": "3",
 }
 
 

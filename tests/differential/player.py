@@ -21,6 +21,7 @@ from tests.differential.normal import Names, normalised
 from tests.differential.session import Session, Step, Tree
 
 ANSWER_TIMEOUT_S = 6.0
+MEMBER_ID_REQUIRED = 79
 NOBODYS_ID = bytes(range(1, 17))
 #: What a broker that works later than it answers (Apache Kafka) may still be busy with.
 CHANGES = frozenset(
@@ -34,25 +35,30 @@ class Player:
 
     def __init__(self, port: int, settle_s: float = 0.0, names: Names | None = None) -> None:
         self._port = port
-        self._settle_s = settle_s
+        self.settle_s = settle_s
         self._sockets: dict[int, socket.socket] = {}
         self._waiting: dict[int, tuple[Step, int]] = {}
         self._correlation = 0
         self._saved: dict[str, dict[str, Any]] = {}
         self._topic_ids: dict[str, bytes] = {}
         self._names = Names(port, "") if names is None else names
+        self.names: dict[str, Names] = {}  # of the sessions played, by prefix
 
-    def play(self, session: Session, prefix: str) -> list[Tree]:
-        """The outcome of each step. Labels, ids and connections are of this session only."""
+    def play(self, session: Session, prefix: str, expected: list[Tree] | None = None) -> list[Tree]:
+        """The outcome of each step. Labels, ids and connections are of this session only. `expected`: what another
+        broker answered, so that a poll need not be longer than it takes to see the same."""
         self._saved.clear()
-        self._names = Names(self._port, prefix)
-        outcomes = []
-        for step in session:
+        self._names = self.names[prefix] = Names(self._port, prefix)
+        outcomes: list[Tree] = []
+        for at, step in enumerate(session):
+            if "poll" in step:
+                outcomes.append(self._poll(None if expected is None else expected[at]))
+                continue
             outcomes.append(self.outcome(step))
-            if outcomes[-1] == "sent":
+            if outcomes[-1] == "sent" and not step.get("park"):
                 self._until_taken(step)
-            elif self._settle_s and step.get("api") in CHANGES:
-                time.sleep(self._settle_s)  # sleep: another process's own time, with no event that tells its end
+            elif self.settle_s and step.get("api") in CHANGES:
+                time.sleep(self.settle_s)  # sleep: another process's own time, with no event that tells its end
         self.close()
         return outcomes
 
@@ -67,6 +73,36 @@ class Player:
             if group.group_state == "PreparingRebalance":
                 return
 
+    def _poll(self, expected: Tree) -> Tree:
+        """Who of those that wait has been answered, and what; by connection. With nothing to expect: as long as this
+        broker may take over what it does after it has answered another."""
+        answered: set[int] = set()
+        deadline = time.monotonic() + (self.settle_s if expected is None else ANSWER_TIMEOUT_S)
+        hoped = {conn for conn in self._waiting if expected is None or str(conn) in expected}
+        while not hoped <= answered and time.monotonic() < deadline:
+            answered |= self._readable(deadline - time.monotonic())
+        self._aside(messages.ListGroupsRequest(), 0)  # what was sent before this has been looked at
+        answered |= self._readable(0)
+        found: dict[str, Tree] = {}
+        received = []
+        for conn in sorted(answered):
+            step, correlation = self._waiting.pop(conn)
+            try:
+                received.append((conn, step, correlation, _received(self._sockets[conn])))
+            except OSError:
+                found[str(conn)] = "closed"
+            self._drop(conn)
+        for _, step, _, data in received:  # each is named by its own answer, before the leader's answer lists them all
+            self._names.text(self._decoded(step, data).member_id if step["api"] == "JoinGroup" else "")
+        for conn, step, correlation, data in received:
+            found[str(conn)] = self._tell(step, correlation, data)
+        return found
+
+    def _readable(self, wait_s: float) -> set[int]:
+        waiting = {self._sockets[conn]: conn for conn in self._waiting}
+        ready, _, _ = select.select([*waiting], [], [], max(0.0, wait_s)) if waiting else ([], [], [])
+        return {waiting[each] for each in ready}
+
     def close(self) -> None:
         for each in self._sockets.values():
             each.close()
@@ -80,7 +116,7 @@ class Player:
                 asked, correlation = self._waiting.pop(conn)
                 return self._answer(conn, asked, correlation)
             correlation = self._send(conn, step)
-            if not step.get("wait", True):
+            if not step.get("wait", True) or step.get("park"):
                 self._waiting[conn] = (step, correlation)
                 return "sent"
             return self._answer(conn, step, correlation)
@@ -191,24 +227,29 @@ class Player:
     # ------------------------------------------------------------------------------------------------- receiving
 
     def _answer(self, conn: int, step: Step, correlation: int) -> Tree:
-        api, version = step["api"], step["version"]
-        if api == "Produce" and step["body"].get("acks") == 0 and "damage" not in step:
+        if step["api"] == "Produce" and step["body"].get("acks") == 0 and "damage" not in step:
             return self._unanswered(conn)
-        data = _received(self._sockets[conn])
+        return self._tell(step, correlation, _received(self._sockets[conn]))
+
+    def _tell(self, step: Step, correlation: int, data: bytes) -> Tree:
+        api, version = step["api"], step["version"]
         (got,) = struct.unpack_from(">i", data)
         if got != correlation:
             return f"answer to request {got - correlation} before"
-        table = read_table(api + "Response")
-        start = 5 if response_header_version(table.api_key, version) >= 1 else 4
-        if api == "ApiVersions" and data[start : start + 2] == b"\0\x23":
-            version = 0
         try:
-            answer = messages.message_class(api + "Response").decode(data, version, start)
+            answer = self._decoded(step, data)
         except DecodeError as error:
             return f"undecodable: {error}"
         if "save" in step:
-            self._save(step["save"], answer)
-        return normalised(api, answer, table.struct, version, self._names)
+            self._save(step, answer)
+        return normalised(api, answer, read_table(api + "Response").struct, version, self._names)
+
+    def _decoded(self, step: Step, data: bytes) -> Any:
+        api, version = step["api"], step["version"]
+        start = 5 if response_header_version(read_table(api + "Response").api_key, version) >= 1 else 4
+        if api == "ApiVersions" and data[start : start + 2] == b"\0\x23":
+            version = 0
+        return messages.message_class(api + "Response").decode(data, version, start)
 
     def _unanswered(self, conn: int) -> Tree:
         """acks=0 is not answered; a connection that goes on answers the next request."""
@@ -217,14 +258,21 @@ class Player:
         (got,) = struct.unpack_from(">i", _received(self._sockets[conn]))
         return "no answer" if got == correlation else "an answer"
 
-    def _save(self, label: str, answer: Any) -> None:
+    def _save(self, step: Step, answer: Any) -> None:
+        """keep: a refusal leaves what was known, but for the id that one is told to come back with."""
+        label, error = step["save"], getattr(answer, "error_code", 0)
+        if step.get("keep") and error not in (0, MEMBER_ID_REQUIRED):
+            return
         found = {
             "member": getattr(answer, "member_id", None),
             "generation": getattr(answer, "generation_id", None),
             "producer": getattr(answer, "producer_id", None),
             "session": getattr(answer, "session_id", None),
         }
-        self._saved[label] = {kind: value for kind, value in found.items() if value is not None}
+        known = {kind: value for kind, value in found.items() if value is not None}
+        if step.get("keep") and error == MEMBER_ID_REQUIRED:
+            known = {**self._saved.get(label, {}), "member": found["member"]}
+        self._saved[label] = known
 
 
 def _received(conn: socket.socket) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from contextlib import suppress
 
 from cluster.protocol import messages as m
 from cluster.protocol.errors import DecodeError
@@ -152,7 +153,7 @@ def _plain(content: object, kind: str, version: int) -> object:
 
 
 def _open_consumer_protocol(group: dict[str, object]) -> None:
-    """Subscription and assignment of a consumer are messages of their own."""
+    """Subscription and assignment of a consumer are messages of their own; what is none of these stays as it is."""
     members = group["members"]
     if group["protocolType"] != _CONSUMER_PROTOCOL or not isinstance(members, list):
         return
@@ -164,7 +165,7 @@ def _open_consumer_protocol(group: dict[str, object]) -> None:
             ("assignment", "ConsumerProtocolAssignment"),
         ):
             data = b64decode(member[name])
-            if data:
+            with suppress(DecodeError):
                 version = min(read_version(data), getattr(m, kind).valid_versions[1])
                 member[name] = as_json(_message(kind, data, version, exact=False), version)
 
