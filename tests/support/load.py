@@ -19,7 +19,7 @@ from tests.support.process import ProcessError
 # What a client may have sent and not heard of. Enough to keep batches in flight at every kill.
 OUTSTANDING = 5000
 DELIVERY_TIMEOUT_S = 60
-#: In place of the offset of a record that was acknowledged without one.
+#: In place of the offset of a record that was acknowledged without one: what came after it was acknowledged with one.
 NOT_TOLD = -1
 
 
@@ -165,7 +165,11 @@ class AiokafkaLoad(Load):
 def check_partition(bootstrap: str, topic: str, partition: int, load: Load) -> None:
     """All was acknowledged in the end: the partition holds exactly the records sent, each at the offset told."""
     sent = load.sent[partition]
-    assert sorted(load.acknowledged[partition]) == list(range(sent))
+    acknowledged = load.acknowledged[partition]
+    assert sorted(acknowledged) == list(range(sent))
+    last_told = max((sequence for sequence, offset in acknowledged.items() if offset != NOT_TOLD), default=-1)
+    unvouched = [sequence for sequence, offset in acknowledged.items() if offset == NOT_TOLD and sequence > last_told]
+    assert not unvouched, f"partition {partition}: no offset was told of {unvouched[:5]}, nor of any record after them"
     consumer = confluent.assigned_consumer(bootstrap, topic, partition + 1)
     try:
         consumer.assign([TopicPartition(topic, partition, 0)])
@@ -177,7 +181,7 @@ def check_partition(bootstrap: str, topic: str, partition: int, load: Load) -> N
             assert time.monotonic() < deadline, f"partition {partition}: {sent - sequence} records did not come"
             for message in confluent.take(consumer, 10_000):
                 assert message.value() == records.value(partition, sequence), f"partition {partition} record {sequence}"
-                told = load.acknowledged[partition][sequence]
+                told = acknowledged[sequence]
                 assert told in (NOT_TOLD, message.offset()), (
                     f"partition {partition}: {told} was told for {message.offset()}"
                 )
