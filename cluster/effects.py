@@ -5,13 +5,15 @@ loop carries them out in the order of the list. What stays true: an effect is a 
 callback into the machine, and the loop reports back only through the machine's own methods (`appended`, `committed`,
 `timer`, `told`). So a run can be recorded, compared and replayed.
 
-    Reply        send this answer; each request gets exactly one
-    Append       write these records as one batch, or merged with neighbours into one; then say `appended`
-    SetTimer     call `timer(key)` at or after the deadline; a key has one timer, setting it again moves it
-    CancelTimer  forget the timer, if there is one
-    Ask          find something out, or have it done elsewhere; then say `told`
-    CancelAsk    nobody waits for that any more
-    Note         write a line to the log
+    Reply            send this answer; each request gets exactly one
+    Append           write these records as one batch, or merged with neighbours into one; then say `appended`
+    SetTimer         call `timer(key)` at or after the deadline; a key has one timer, setting it again moves it
+    CancelTimer      forget the timer, if there is one
+    Ask              find something out, or have it done elsewhere; then say `told`
+    CancelAsk        nobody waits for that any more
+    PublishMembers   heartbeats of these members find nothing changed: the data plane may answer them
+    WithdrawMembers  they are the machine's again
+    Note             write a line to the log
 """
 
 from __future__ import annotations
@@ -83,6 +85,24 @@ class CancelAsk(NamedTuple):
     key: Hashable
 
 
+class PublishMembers(NamedTuple):
+    """Heartbeats of these members (id, instance id), when they say this epoch, need no decision: whoever answers them
+    remembers when they came, and the machine asks for that before it holds one for dead."""
+
+    group_id: str
+    epoch: int
+    members: tuple[tuple[str, str | None], ...]
+
+
+class WithdrawMembers(NamedTuple):
+    """Heartbeats of these members are decided by the machine again, each that comes after this was carried out.
+    `forget`: nobody will ask any more when they came."""
+
+    group_id: str
+    members: tuple[str, ...]
+    forget: bool
+
+
 class Note(NamedTuple):
     """A line for the log. `message` is constant, what varies is in `fields`, so that lines can be counted."""
 
@@ -92,4 +112,4 @@ class Note(NamedTuple):
     warning: bool = False
 
 
-Effect: TypeAlias = Reply | Append | SetTimer | CancelTimer | Ask | CancelAsk | Note
+Effect: TypeAlias = Reply | Append | SetTimer | CancelTimer | Ask | CancelAsk | PublishMembers | WithdrawMembers | Note

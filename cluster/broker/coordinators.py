@@ -120,8 +120,13 @@ class Coordinators:
         self._markers: MarkerLog | None = None
         self._transactions: Transactions | None = None
         self._topics = _Topics(broker)
-        self._group_kind = GroupKind(group_config(broker.config), new_id, self._topics)
+        self._group_kind = GroupKind(group_config(broker.config), new_id, self._topics, heard=self._heard)
         self.runtime = Runtime([self._group_kind])
+
+    def _heard(self, group_id: str, member_id: str, now_ms: int) -> int | None:
+        """When the data plane last answered a heartbeat of a member that was published to it."""
+        ago_ms = self._broker.engine.member_heard(group_id, member_id)
+        return None if ago_ms is None else now_ms - ago_ms
 
     @property
     def markers(self) -> MarkerLog:

@@ -14,7 +14,18 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 
-from cluster.effects import Append, Ask, CancelAsk, CancelTimer, Effect, Note, Reply, SetTimer
+from cluster.effects import (
+    Append,
+    Ask,
+    CancelAsk,
+    CancelTimer,
+    Effect,
+    Note,
+    PublishMembers,
+    Reply,
+    SetTimer,
+    WithdrawMembers,
+)
 from pylog.errors import KafkaError
 from pylog.logger import Logger
 from pylog.typed import TYPE_CHECKING, Protocol
@@ -141,6 +152,10 @@ class Loop:
                 self._driver.ask(effect)
             elif isinstance(effect, CancelAsk):
                 self._driver.cancel_ask(effect.key)
+            elif isinstance(effect, PublishMembers):
+                self._engine.publish_members(effect.group_id, effect.epoch, effect.members)
+            elif isinstance(effect, WithdrawMembers):
+                self._engine.withdraw_members(effect.group_id, effect.members, forget=effect.forget)
             elif isinstance(effect, Note):
                 log = Logger(effect.subject)
                 (log.warn if effect.warning else log.info)(effect.message, **dict(effect.fields))

@@ -105,7 +105,7 @@ class ConsumerCoordinator:
             return [Reply(ctx.reply_to, failed)]
         classic = self._groups.get(group_id)
         if isinstance(classic, Group) and change.facts:
-            steps += classic.give_way()
+            steps += classic.give_way(now_ms)
         return steps + self._commit(group_id, change, partial(self._answer, ctx, response), now_ms)
 
     def _answer(

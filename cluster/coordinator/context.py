@@ -73,3 +73,7 @@ class Topics(Protocol):
 
 Overrides: TypeAlias = Callable[[str], Mapping[str, str]]
 """Group id -> the settings that it has of its own."""
+
+Heard: TypeAlias = Callable[[str, str, int], "int | None"]
+"""Group id, member id and now_ms -> when a heartbeat of a published member was last answered; None: never, or not
+published since it was forgotten. Where nobody answers heartbeats but the machine there is no such thing."""

@@ -21,7 +21,7 @@ from functools import partial
 
 from cluster.coordinator import answers, journal
 from cluster.coordinator.answers import NO_MEMBER_ID
-from cluster.coordinator.context import GroupConfig, NewId, RequestContext
+from cluster.coordinator.context import GroupConfig, Heard, NewId, RequestContext
 from cluster.coordinator.group_records import GroupStored, MemberStored
 from cluster.coordinator.group_state import GroupState, may_follow
 from cluster.coordinator.journal import Cause, Journal
@@ -74,7 +74,15 @@ class Group:
         "subscribed",
     )
 
-    def __init__(self, group_id: str, config: GroupConfig, new_id: NewId, kept: Journal, now_ms: int | None) -> None:
+    def __init__(
+        self,
+        group_id: str,
+        config: GroupConfig,
+        new_id: NewId,
+        kept: Journal,
+        now_ms: int | None,
+        heard: Heard | None = None,
+    ) -> None:
         self.group_id = group_id
         self._config = config
         self._new_id = new_id
@@ -87,7 +95,7 @@ class Group:
         self.members = Members()
         self.offsets = Offsets()
         self.journal = kept
-        self._sessions = Sessions(group_id)
+        self._sessions = Sessions(group_id, heard)
         self._unsynced: set[str] = set()  # members of this generation who have not sent SyncGroup yet
         self._assigning = -1  # the generation whose assignment is on its way to the log
         self._joining_deadline_ms = -1  # when a rebalance stops waiting; -1: no timer
@@ -287,19 +295,25 @@ class Group:
             self._sessions.touch(member, member.session_timeout_ms, now_ms, out)
         if len(self.members) > self._config.max_size:
             self._prepare(Cause(journal.TOO_LARGE, "The loaded group is larger than group.max.size"), now_ms, out)
+        elif self.state is GroupState.STABLE:
+            self._sessions.open(self.members, self.generation, out)
         return out
 
     def unload(self) -> list[Step]:
         """Answer what is parked: this broker no longer decides here."""
         out: list[Step] = []
         self.state = GroupState.DEAD
+        self._sessions.forget_all(out)
         for member in self.members:
             self._answer_parked(member, ErrorCode.NOT_COORDINATOR, out, join_member_id=member.member_id)
         return out
 
-    def give_way(self) -> list[Step]:
+    def give_way(self, now_ms: int) -> list[Step]:
         """The group is about to become one of the consumer protocol: who waits is to join that one."""
         out: list[Step] = []
+        for member in self.members:
+            self._sessions.listen(member, now_ms)
+        self._sessions.forget_all(out)
         for member in self.members:
             error = ErrorCode.REBALANCE_IN_PROGRESS
             self._answer_parked(member, error, out, join_member_id=member.member_id)
@@ -335,6 +349,7 @@ class Group:
         member.armed_ms = 0
         if not member.is_new and (member.joining is not None or member.syncing is not None):
             return out  # it waits for us; the answer starts its session again
+        self._sessions.listen(member, now_ms)
         if now_ms < member.deadline_ms:
             self._sessions.arm(member, out)
             return out
@@ -512,6 +527,7 @@ class Group:
             # Told of the old leader's id, a leader of old does not take itself for it and does not assign in vain.
             out.append(self._joined(ctx, member, leader=leader_before))
         self._sessions.touch(member, member.session_timeout_ms, now_ms, out)
+        self._sessions.open([member], self.generation, out)
         return out
 
     # Rebalance ----------------------------------------------------------------------------------------------------
@@ -525,6 +541,7 @@ class Group:
     def _prepare(self, cause: Cause, now_ms: int, out: list[Step]) -> None:
         """Begin a rebalance: all members are to join again."""
         was_empty = self.state is GroupState.EMPTY
+        self._sessions.shut(out)
         if self.state is GroupState.COMPLETING:
             self._answer_syncs(ErrorCode.REBALANCE_IN_PROGRESS, now_ms, out)
         self._clear_unsynced(out)
@@ -617,6 +634,7 @@ class Group:
             return out
         if self.state is GroupState.STABLE:
             self._note_rebalanced(now_ms, out)
+            self._sessions.open(self.members, self.generation, out)
             for member in self.members:
                 if member.syncing is not None:
                     ctx, member.syncing = member.syncing, None

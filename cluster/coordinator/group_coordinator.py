@@ -15,7 +15,7 @@ from functools import partial
 
 from cluster.coordinator import answers
 from cluster.coordinator.answers import NO_MEMBER_ID
-from cluster.coordinator.context import GroupConfig, NewId, Overrides, RequestContext, Topics
+from cluster.coordinator.context import GroupConfig, Heard, NewId, Overrides, RequestContext, Topics
 from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import Fact, GroupDeleted, GroupStored, OffsetCommitted, OffsetDeleted
 from cluster.coordinator.group_state import GroupState
@@ -55,6 +55,7 @@ class GroupCoordinator:
         topics: Topics,
         counts: RebalanceCounts | None = None,
         overrides: Overrides = lambda group_id: {},
+        heard: Heard | None = None,
     ) -> None:
         self._journals = Journals(RebalanceCounts() if counts is None else counts)
         self._config = config
@@ -62,6 +63,7 @@ class GroupCoordinator:
         self._topics = topics
         self._groups: dict[str, AnyGroup] = {}
         self._overrides = overrides
+        self._heard = heard
         self._consumers: ConsumerCoordinator | None = None  # made when the consumer protocol is first met
         # By producer the groups that its open transaction may hold offsets of: a marker touches no others.
         self._in_transaction: dict[int, dict[str, None]] = {}
@@ -580,7 +582,7 @@ class GroupCoordinator:
 
     def _create(self, group_id: str, now_ms: int | None) -> Group:
         group = self._groups[group_id] = Group(
-            group_id, self._config, self._new_id, self._journals.of(group_id), now_ms
+            group_id, self._config, self._new_id, self._journals.of(group_id), now_ms, self._heard
         )
         return group
 

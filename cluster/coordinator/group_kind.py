@@ -7,7 +7,7 @@ What stays true: the order of the groups asked about is the order of the groups 
 from __future__ import annotations
 
 from cluster.coordinator import answers
-from cluster.coordinator.context import GroupConfig, NewId, Overrides, RequestContext, Topics
+from cluster.coordinator.context import GroupConfig, Heard, NewId, Overrides, RequestContext, Topics
 from cluster.coordinator.group_coordinator import GroupCoordinator
 from cluster.coordinator.group_records import OFFSETS_TOPIC, Fact, decode, encode
 from cluster.coordinator.journal import RebalanceCounts
@@ -58,10 +58,17 @@ class GroupKind:
     )
 
     def __init__(
-        self, config: GroupConfig, new_id: NewId, topics: Topics, overrides: Overrides = lambda group_id: {}
+        self,
+        config: GroupConfig,
+        new_id: NewId,
+        topics: Topics,
+        overrides: Overrides = lambda group_id: {},
+        heard: Heard | None = None,
     ) -> None:
-        """`overrides`: the settings that a group has of its own."""
+        """`overrides`: the settings that a group has of its own. `heard`: of members that are published; None: none
+        is."""
         self._overrides = overrides
+        self._heard = heard
         self._config = config
         self._new_id = new_id
         self._topics = topics
@@ -73,7 +80,7 @@ class GroupKind:
         return self._topics.partition_count(self.topic) or self._config.offsets_topic_partitions
 
     def open(self, partition: int) -> GroupCoordinator:
-        return GroupCoordinator(self._config, self._new_id, self._topics, self.counts, self._overrides)
+        return GroupCoordinator(self._config, self._new_id, self._topics, self.counts, self._overrides, self._heard)
 
     def check(self, ctx: RequestContext, message: Message) -> ErrorCode:
         """What is wrong with a request whatever its group is. Groups without a name can only keep offsets."""

@@ -37,7 +37,7 @@ from cluster.coordinator.context import RequestContext
 from cluster.coordinator.find_coordinator import partition_of_key
 from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.shard import Flight, HostedShard, Kind, Machine, Marker, Step, Write
-from cluster.effects import Append, Ask, CancelAsk, CancelTimer, Effect, Note, Reply, SetTimer, Shard
+from cluster.effects import Append, Ask, CancelAsk, CancelTimer, Effect, Note, Reply, SetTimer, Shard, WithdrawMembers
 from cluster.protocol.errors import EncodeError
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
@@ -165,7 +165,7 @@ class Runtime:
         for step in steps:
             if isinstance(step, Reply):
                 self._reply(step, effects)
-            elif isinstance(step, Note):
+            elif isinstance(step, (Note, WithdrawMembers)):
                 effects.append(step)
         return effects
 

@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 
 from cluster.coordinator.context import RequestContext
-from cluster.effects import Ask, CancelTimer, Note, Producer, Reply, SetTimer, Shard
+from cluster.effects import (
+    Ask,
+    CancelTimer,
+    Note,
+    Producer,
+    PublishMembers,
+    Reply,
+    SetTimer,
+    Shard,
+    WithdrawMembers,
+)
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
@@ -30,7 +40,7 @@ class Write(NamedTuple):
     producer: Producer | None = None
 
 
-Step: TypeAlias = Reply | SetTimer | CancelTimer | Ask | Note | Write
+Step: TypeAlias = Reply | SetTimer | CancelTimer | Ask | PublishMembers | WithdrawMembers | Note | Write
 
 
 class Machine(Protocol):

@@ -1,0 +1,291 @@
+"""Members whose heartbeats somebody else answers: nobody can tell, by any answer at any time."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from cluster.coordinator.context import GroupConfig
+from cluster.coordinator.group_kind import GroupKind
+from cluster.coordinator.runtime import Runtime
+from cluster.effects import Effect, PublishMembers, WithdrawMembers
+from cluster.protocol import messages as m
+from pylog.errors import ErrorCode
+from tests.transcripts.group_driver import Driver, subscription
+
+
+class FrontedDriver(Driver):
+    """A driver that answers heartbeats of published members itself, as the data plane does."""
+
+    def __init__(self, config: GroupConfig | None = None) -> None:
+        super().__init__(config, host=False)
+        self.published: dict[tuple[str, str], tuple[int, str | None] | None] = {}  # None: withdrawn, not forgotten
+        self.heard: dict[tuple[str, str], int] = {}
+        self.fronted = 0
+        self.runtime = Runtime([GroupKind(self.config, self._new_id, self.topics, heard=self._heard_ms)])
+        self.load(0)
+
+    def _heard_ms(self, group: str, member: str, now_ms: int) -> int | None:
+        return self.heard.get((group, member))
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        rest: list[Effect] = []
+        for effect in effects:
+            if isinstance(effect, PublishMembers):
+                for member, instance in effect.members:
+                    self.published[effect.group_id, member] = (effect.epoch, instance)
+            elif isinstance(effect, WithdrawMembers):
+                for member in effect.members:
+                    assert (effect.group_id, member) in self.published
+                    self.published[effect.group_id, member] = None
+                    if effect.forget:
+                        del self.published[effect.group_id, member]
+                        self.heard.pop((effect.group_id, member), None)
+            else:
+                rest.append(effect)
+        super().carry_out(rest)
+
+    def heartbeat(self, member: str, generation: int, *, group: str = "g", instance: str | None = None) -> ErrorCode:
+        known = self.published.get((group, member))
+        if known is not None and known[0] == generation and instance in (None, known[1]):
+            self.heard[group, member] = self.now_ms
+            self.fronted += 1
+            return ErrorCode.NONE
+        return super().heartbeat(member, generation, group=group, instance=instance)
+
+    def is_open(self, member: str, group: str = "g") -> bool:
+        return self.published.get((group, member)) is not None
+
+
+def test_members_are_open_while_the_group_is_stable() -> None:
+    driver = FrontedDriver()
+    driver.join("a")
+    driver.advance(3_000)
+    member = driver.joined("a").member_id
+    assert not driver.published
+    driver.appends = False
+    driver.sync("s", member=member, generation=1, assign={member: b"x"})
+    assert not driver.published, "the assignment may yet be lost"
+    driver.appends = True
+    driver.append_all()
+    assert driver.is_open(member)
+    assert driver.heartbeat(member, 1) == ErrorCode.NONE
+    assert driver.fronted == 1
+    driver.join("b")
+    assert driver.published == {("g", member): None}
+    assert driver.heartbeat(member, 1) == ErrorCode.REBALANCE_IN_PROGRESS
+
+
+def test_a_member_that_only_somebody_else_hears_stays() -> None:
+    driver = FrontedDriver()
+    (member,) = driver.stable_group("a")
+    for _ in range(10):
+        driver.advance(9_999)
+        assert driver.heartbeat(member, 1) == ErrorCode.NONE
+    assert driver.fronted == 10
+    driver.advance(9_999)
+    assert driver.state() == "Stable"
+    driver.advance(1)
+    assert driver.state() == "Empty"
+    assert not driver.published
+    assert not driver.heard
+
+
+def test_what_was_heard_before_a_rebalance_counts_in_it() -> None:
+    driver = FrontedDriver()
+    leader, follower = driver.stable_group("a", "b")
+    driver.advance(9_000)
+    driver.heartbeat(follower, 1)
+    driver.heartbeat(leader, 1)
+    driver.join("a2", member=leader)
+    driver.advance(9_000)
+    assert driver.heartbeat(follower, 1) == ErrorCode.REBALANCE_IN_PROGRESS
+
+
+def test_the_old_id_of_a_static_member_is_shut_at_once_and_the_new_one_opened_when_it_is_committed() -> None:
+    driver = FrontedDriver()
+    driver.join("a", instance="i", version=5)
+    driver.advance(3_000)
+    old = driver.joined("a").member_id
+    driver.sync("s", member=old, instance="i", generation=1, assign={old: b"x"})
+    assert driver.is_open(old)
+    driver.appends = False
+    driver.join("a2", instance="i", version=5)
+    assert not driver.published
+    assert driver.heartbeat(old, 1, instance="i") == ErrorCode.FENCED_INSTANCE_ID
+    driver.appends = True
+    driver.append_all()
+    new = driver.joined("a2").member_id
+    assert new != old
+    assert driver.is_open(new)
+
+
+def test_a_static_member_that_could_not_be_replaced_is_open_again() -> None:
+    driver = FrontedDriver()
+    driver.join("a", instance="i", version=5)
+    driver.advance(3_000)
+    member = driver.joined("a").member_id
+    driver.sync("s", member=member, instance="i", generation=1, assign={member: b"x"})
+    driver.write_error = ErrorCode.NOT_ENOUGH_REPLICAS
+    driver.join("a2", instance="i", version=5)
+    assert driver.joined("a2").error_code != 0
+    assert driver.is_open(member)
+
+
+def test_a_shard_that_goes_takes_its_members_along_and_one_that_comes_brings_them() -> None:
+    driver = FrontedDriver()
+    members = driver.stable_group("a", "b")
+    driver.unload()
+    assert not driver.published
+    driver.load()
+    assert all(driver.is_open(member) for member in members)
+
+
+def test_where_nobody_else_answers_nobody_is_published() -> None:
+    driver = Driver()
+    driver.stable_group("a", "b")
+    driver.join("c")
+    driver.unload()
+    assert not any(isinstance(effect, PublishMembers | WithdrawMembers) for effect in driver.seen)
+
+
+# -------------------------------------------------------------------------------------------------- two worlds
+
+
+class Worlds:
+    """The same clients, in a world where the machine hears everything and in one where it does not."""
+
+    def __init__(self, seed: int) -> None:
+        config = GroupConfig(offsets_topic_partitions=1, initial_rebalance_delay_ms=1_000)
+        self.random = random.Random(seed)
+        self.plain, self.fronted = Driver(config), FrontedDriver(config)
+        self.members: dict[int, tuple[str, int]] = {}  # client -> member id and generation, as it was last told
+        self.joining: dict[int, str] = {}
+        self.to_sync: set[int] = set()
+        self.count = 0
+
+    @property
+    def both(self) -> tuple[Driver, Driver]:
+        return self.plain, self.fronted
+
+    def step(self) -> None:
+        self.count += 1
+        client = self.random.randrange(5)
+        if client not in self.members and client not in self.joining and self.random.random() < 0.5:
+            self.do("join", client)
+        elif client in self.to_sync and self.random.random() < 0.8:
+            self.do("sync", client)
+        else:
+            self.do(
+                self.random.choice([*["beat"] * 8, *["time"] * 4, "commit", "join", "sync", "leave", "fail"]), client
+            )
+        self.hear_answers()
+        self.compare()
+
+    def do(self, what: str, client: int) -> None:
+        instance = f"static{client}" if client >= 3 else None
+        member, generation = self.members.get(client, ("", -1))
+        getattr(self, what)(client, instance, member, generation)
+
+    def join(self, client: int, instance: str | None, member: str, generation: int) -> None:
+        if self.random.random() < 0.7 and client in self.joining:
+            return
+        self.count += 1
+        self.to_sync.discard(client)
+        topic = "t" if self.random.random() < 0.8 else "u"
+        who = self.joining[client] = f"join{self.count}"
+        for each in self.both:
+            protocols = [("range", subscription(topic))]
+            each.join(who, member=member, instance=instance, protocols=protocols, version=5)
+
+    def hear_answers(self) -> None:
+        for client, who in list(self.joining.items()):
+            if who in self.plain.answers:
+                answer = self.plain.joined(who)
+                del self.joining[client]
+                if answer.error_code in (0, ErrorCode.MEMBER_ID_REQUIRED):
+                    self.members[client] = (answer.member_id, answer.generation_id)
+                    if answer.error_code:
+                        self.do("join", client)
+                    else:
+                        self.to_sync.add(client)
+                elif answer.error_code == ErrorCode.UNKNOWN_MEMBER_ID:
+                    self.members.pop(client, None)
+
+    def beat(self, client: int, instance: str | None, member: str, generation: int) -> None:
+        said = instance if self.random.random() < 0.8 else None
+        told = [each.heartbeat(member, generation, instance=said) for each in self.both]
+        assert told[0] == told[1]
+        if told[0] in (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.FENCED_INSTANCE_ID):
+            self.members.pop(client, None)
+        if told[0] == ErrorCode.REBALANCE_IN_PROGRESS and self.random.random() < 0.8:
+            self.do("join", client)
+
+    def sync(self, client: int, instance: str | None, member: str, generation: int) -> None:
+        self.to_sync.discard(client)
+        assign = {each: each.encode() for each, _ in self.members.values()}
+        for each in self.both:
+            each.sync(f"sync{self.count}", member=member, instance=instance, generation=generation, assign=assign)
+
+    def leave(self, client: int, instance: str | None, member: str, generation: int) -> None:
+        if self.random.random() < 0.2:
+            told = [each.leave((member, instance)) for each in self.both]
+            assert told[0] == told[1]
+            self.members.pop(client, None)
+        elif instance is not None and self.random.random() < 0.3:
+            self.members.pop(client, None)  # a static member that was restarted
+
+    def commit(self, client: int, instance: str | None, member: str, generation: int) -> None:
+        for each in self.both:
+            who = ("commit", self.count)
+            each.send_commit(who, {("t", 0): self.count}, member=member, generation=generation, instance=instance)
+
+    def time(self, client: int, instance: str | None, member: str, generation: int) -> None:
+        by_ms = self.random.choice([17, 501, 1_001, 2_003, 9_001])
+        for each in self.both:
+            each.advance(by_ms)
+
+    def fail(self, client: int, instance: str | None, member: str, generation: int) -> None:
+        error = ErrorCode.NOT_ENOUGH_REPLICAS if self.random.random() < 0.3 else None
+        reloads = self.random.random() < 0.1
+        for each in self.both:
+            each.write_error = error
+            if reloads:
+                each.unload()
+                each.load()
+
+    def compare(self) -> None:
+        assert self.plain.answers.keys() - _asked(self.plain) == self.fronted.answers.keys() - _asked(self.fronted)
+        for who in self.plain.answers.keys() - _asked(self.plain):
+            assert self.plain.answers[who] == self.fronted.answers[who]
+        assert _described(self.plain) == _described(self.fronted)
+        open_members = {member for (_, member), epoch in self.fronted.published.items() if epoch is not None}
+        if self.fronted.state() != "Stable":
+            assert not open_members
+        known = {each["member_id"] for each in _described(self.fronted)[1]}
+        assert {member for _, member in self.fronted.published} <= known
+        assert {member for _, member in self.fronted.heard} <= known
+
+
+def _asked(driver: Driver) -> set[object]:
+    """Requests that were answered at once, whose number tells how many the machine saw."""
+    return {who for who in driver.answers if isinstance(who, tuple) and who[0] == "ask"}
+
+
+def _described(driver: Driver) -> tuple[str, list[dict[str, object]]]:
+    answer = driver.ask(m.DescribeGroupsRequest(groups=["g"]), 5, m.DescribeGroupsResponse)
+    (group,) = answer.groups
+    members = [
+        {"member_id": each.member_id, "instance": each.group_instance_id, "assignment": each.member_assignment}
+        for each in group.members
+    ]
+    return group.group_state, members
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nobody_can_tell_who_answers_heartbeats(seed: int) -> None:
+    worlds = Worlds(seed)
+    for _ in range(300):
+        worlds.step()
+    assert worlds.fronted.fronted > 0
