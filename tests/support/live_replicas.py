@@ -23,7 +23,7 @@ from cluster.broker.isr_keeper import TIMER, IsrKeeper, OnAnswer, PublishedIsr
 from cluster.broker.leader_offsets import OffsetAnswer, OffsetQuestion
 from cluster.broker.loop import Loop
 from cluster.broker.replicator import FetcherAddress, Followed, Replicator
-from cluster.effects import Append, Effect, Reply
+from cluster.effects import Append, Ask, Effect, Reply
 from cluster.protocol import messages as m
 from cluster.replication.follower import LATEST
 from cluster.replication.isr import LedPartition
@@ -240,6 +240,12 @@ class LiveNode:
 
     def append(self, appends: list[Append]) -> None:
         raise AssertionError("nobody appends")
+
+    def ask(self, ask: Ask) -> None:
+        raise AssertionError("nobody asks the world")
+
+    def cancel_ask(self, key: Hashable) -> None:
+        raise AssertionError("nobody asks the world")
 
     def _publish(self, state: PartitionState) -> None:
         self.state = state
