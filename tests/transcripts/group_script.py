@@ -5,6 +5,7 @@
     sync WHO [WHO=ASSIGNMENT ...]  with the generation WHO was told
     heartbeat WHO | leave WHO ... | describe [GROUP] | delete GROUP
     commit WHO|- TOPIC-N=OFFSET ...   `-`: somebody who is no member
+    txn PRODUCER WHO|- TOPIC-N=OFFSET ...   the same within a transaction; end PRODUCER commit|abort
     fetch [stable]
     advance MS
     replication off|on             whether appends commit at once; `on` commits what is there
@@ -92,18 +93,26 @@ class GroupScript:
         self.driver.send(self.name(names[0]), m.LeaveGroupRequest(group_id="g", members=members), 5)
 
     def do_commit(self, who: str, *words: str) -> None:
-        offsets = {}
-        for word in words:
-            partition, offset = word.split("=")
-            topic, _, number = partition.rpartition("-")
-            offsets[topic, int(number)] = int(offset)
         self.driver.send_commit(
             self.name(who),
-            offsets,
+            offsets_of(words),
             member=self.members.get(who, ""),
             generation=self.generations.get(who, -1),
             instance=self.instances.get(who),
         )
+
+    def do_txn(self, producer: str, who: str, *words: str) -> None:
+        self.driver.send_txn_commit(
+            self.name(who),
+            offsets_of(words),
+            producer=int(producer),
+            member=self.members.get(who, ""),
+            generation=self.generations.get(who, -1),
+            instance=self.instances.get(who),
+        )
+
+    def do_end(self, producer: str, how: str) -> None:
+        self.driver.end_transaction(int(producer), commit=how == "commit")
 
     def do_fetch(self, *words: str) -> list[str]:
         found = self.driver.fetch(stable="stable" in words)
@@ -166,7 +175,8 @@ class GroupScript:
         if isinstance(effect, CancelTimer):
             return f"cancel {self.tell_key(effect.key)}"
         if isinstance(effect, Append):
-            return "\n".join(f"append {effect.shard}: {tell_record(*record)}" for record in effect.records)
+            owner = "" if effect.producer is None else f"transaction of {effect.producer.producer_id}: "
+            return "\n".join(f"append {effect.shard}: {owner}{tell_record(*record)}" for record in effect.records)
         assert isinstance(effect, Note)
         fields = "".join(f" {name}={value}" for name, value in effect.fields)
         return f"log {effect.subject}: {effect.message}{fields}"
@@ -195,15 +205,25 @@ class GroupScript:
         name = type(answer).__name__.removesuffix("Response")
         if isinstance(answer, m.SyncGroupResponse) and not answer.error_code:
             return f"{who}: SyncGroup assignment={answer.assignment.decode() or '-'}"
-        if isinstance(answer, m.OffsetCommitResponse):
+        if isinstance(answer, m.OffsetCommitResponse | m.TxnOffsetCommitResponse):
             codes = [ErrorCode(each.error_code).name for topic in answer.topics for each in topic.partitions]
-            return f"{who}: OffsetCommit {' '.join(codes)}"
+            return f"{who}: {name} {' '.join(codes)}"
         if isinstance(answer, m.DeleteGroupsResponse):
             return f"{who}: DeleteGroups {' '.join(ErrorCode(each.error_code).name for each in answer.results)}"
         if isinstance(answer, m.LeaveGroupResponse) and not answer.error_code:
             return f"{who}: LeaveGroup {' '.join(ErrorCode(each.error_code).name for each in answer.members)}"
         code: int = getattr(answer, "error_code")  # noqa: B009
         return f"{who}: {name} {ErrorCode(code).name}"
+
+
+def offsets_of(words: tuple[str, ...]) -> dict[tuple[str, int], int]:
+    """TOPIC-N=OFFSET ..."""
+    offsets = {}
+    for word in words:
+        partition, offset = word.split("=")
+        topic, _, number = partition.rpartition("-")
+        offsets[topic, int(number)] = int(offset)
+    return offsets
 
 
 def tell_record(key: bytes, value: bytes | None) -> str:
