@@ -33,7 +33,7 @@ class Auditor:
     """A thread that audits all the time. `fault` is what it found, and then it ends; else `booked` grows."""
 
     def __init__(self, bootstrap: str) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        self._bootstrap = bootstrap
         self._visible = _Reader(bootstrap, "read_committed")
         self._written = _Reader(bootstrap, "read_uncommitted")
         self.fault: str | None = None
@@ -84,13 +84,25 @@ class Auditor:
         """Transactions that are visible, and are not whole yet."""
         return sorted(key for key, trace in self._traces.items() if trace.visible.total() not in (0, trace.size))
 
+    def state(self) -> str:
+        """What it is at, when nothing is booked for too long."""
+        return (
+            f"audit {self.audits}, last stable offsets {self._ends}, committed records are read up to "
+            f"{self._visible.reached}, all up to {self._written.reached}, visible in part: {self.in_part()}"
+        )
+
     # ------------------------------------------------------------------------------------------------- the thread
 
     def _guarded(self) -> None:
+        admin = None
         try:
             while not self._stopping.is_set():
-                ends = _ends(self._admin)
-                if ends is not None:
+                # one that has heard of a leader epoch may ask with it for ever (librdkafka 2.16)
+                admin = admin or AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0})
+                ends = _ends(admin)
+                if ends is None:
+                    admin = None
+                else:
                     self._audit(ends)
         except BaseException as error:
             self.fault = f"audit {self.audits}: {error!r}"
@@ -187,7 +199,7 @@ class _Reader:
             "log_level": 0,
         }
         self._consumer: Consumer = confluent.assigned_consumer(bootstrap, ENTRIES, PARTITIONS, **config)
-        self._reached = [0] * PARTITIONS
+        self.reached = [0] * PARTITIONS
         self._unread: list[list[Message]] = [[] for _ in range(PARTITIONS)]
 
     def close(self) -> None:
@@ -196,10 +208,10 @@ class _Reader:
     def read(self, ends: list[int], stopping: threading.Event) -> list[tuple[int, Entry]]:
         """What was not read below these offsets, with its partition. Less when told to stop."""
         deadline = time.monotonic() + _READ_S
-        while any(reached < end for reached, end in zip(self._reached, ends, strict=True)):
+        while any(reached < end for reached, end in zip(self.reached, ends, strict=True)):
             if stopping.is_set():
                 return []
-            assert time.monotonic() < deadline, f"cannot be read up to {ends}, only to {self._reached}"
+            assert time.monotonic() < deadline, f"cannot be read up to {ends}, only to {self.reached}"
             message = self._consumer.poll(_POLL_S)
             if message is not None:
                 self._take(message)
@@ -217,12 +229,12 @@ class _Reader:
             assert error.retriable() or error.code() in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT), error
             return
         assert partition is not None and offset is not None
-        reached = self._reached[partition]
+        reached = self.reached[partition]
         if error is None:
             assert offset >= reached, f"partition {partition}: {offset} after {reached}"
             self._unread[partition].append(message)
             offset += 1
-        self._reached[partition] = max(reached, offset)
+        self.reached[partition] = max(reached, offset)
 
 
 def _ends(admin: AdminClient) -> list[int] | None:

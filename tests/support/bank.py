@@ -108,10 +108,14 @@ class Bank:
             os.kill(self._tellers[name].pid, signal.SIGCONT)
 
     def replace_teller(self, name: str) -> None:
-        """The next life starts while this one works: it must be fenced."""
+        """The next life starts while this one works: it must be fenced. Without work it would not hear of it."""
         old = self._tellers[name]
         self.start_teller(name)
-        code = old.wait(_STAGE_S)
+        deadline = time.monotonic() + _STAGE_S
+        while old.running() and time.monotonic() < deadline:
+            self.order(2 * PARTITIONS)
+            self.wait_booked(self.ordered)
+        code = old.wait(_CALL_S)
         if code != FENCED:
             raise ProcessError(f"{name} ended with {code}, and was to be fenced:\n" + "\n".join(old.lines))
 
@@ -128,7 +132,7 @@ class Bank:
         for name, each in self._tellers.items():
             os.kill(each.pid, signal.SIGUSR1)
             with contextlib.suppress(ProcessError):
-                each.wait_line("^committed|rror", _CALL_S)
+                each.wait_line("^committed", _CALL_S)
             told += [f"{name}:", *each.lines]
         return "\n".join(told)
 
@@ -152,7 +156,7 @@ class Bank:
                 missing = sorted(set(range(count)) - self.auditor.booked)
                 raise ProcessError(
                     f"{len(missing)} of {count} orders are not booked: {missing[:10]}; "
-                    f"visible in part: {self.auditor.in_part()}; the tellers are at\n{self._stacks()}"
+                    f"{self.auditor.state()}; the tellers are at\n{self._stacks()}"
                 )
 
     def stage(self, strike: Callable[[], object] = lambda: None) -> None:

@@ -84,7 +84,10 @@ class Teller:
     def tell(self) -> None:
         assignment = self._consumer.assignment()
         print(f"position {self._consumer.position(assignment)}", flush=True)
-        print(f"committed {self._consumer.committed(assignment, _CALL_S)}", flush=True)
+        try:
+            print(f"committed {self._consumer.committed(assignment, _CALL_S)}", flush=True)
+        except KafkaException as failed:
+            print(f"committed offsets cannot be had: {failed}", flush=True)
 
     def _moved(self, _: Consumer, __: list[TopicPartition]) -> None:
         """Another generation: what was taken in the last one is somebody else's now."""
@@ -168,7 +171,8 @@ def _insist(call: Callable[[float], object]) -> None:
             return
         except KafkaException as failed:
             error = _error(failed)
-            if not error.retriable() and error.code() not in (KafkaError._TIMED_OUT, *_PASSING):
+            again = error.retriable() or error.code() in (KafkaError._TIMED_OUT, *_PASSING)
+            if not again or error.txn_requires_abort():
                 raise
             print(f"once more after {error}", flush=True)
             if time.monotonic() > deadline:
