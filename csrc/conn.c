@@ -82,6 +82,7 @@ void plog__conn_close(plog_conn *conn, plog_sys *sys, plog_buffers *buffers) {
   if (conn->in) plog__buffers_give(buffers, conn->in);
   plog__out_deinit(&conn->out, buffers);
   (void)plog__sys_close(sys, conn->fd);
+  free(conn->verdicts);
   free(conn);
 }
 

@@ -26,6 +26,7 @@
 
 typedef struct plog_conn plog_conn;
 typedef struct plog_request plog_request;
+typedef struct plog_verdicts plog_verdicts; /* one piece of memory (verify.h) */
 
 typedef struct {
   /* Append the answer to out; nothing for a request without one. 0 | PLOG_E_CLOSED: close the connection instead | -ENOMEM */
@@ -100,7 +101,8 @@ struct plog_conn {
   bool throttled; /* until `throttle` fires */
   bool closes;    /* at the end of the turn */
   plog_timer throttle;
-  bool upcalled; /* Python has seen it: it is told of the end */
+  plog_verdicts *verdicts; /* about the frame that comes next; NULL mostly */
+  bool upcalled;           /* Python has seen it: it is told of the end */
   /* a cold slice is being read by the disk pool, which owns this until its message is back */
   bool reading;
   plog_cold cold;

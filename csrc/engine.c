@@ -15,6 +15,7 @@
 #include "log_move.h"
 #include "purgatory.h"
 #include "reactor.h"
+#include "verify.h"
 
 /* ------------------------------------------------------------------------------------------------ life */
 
@@ -678,6 +679,19 @@ int32_t plog_engine_answer(plog_engine *e, int64_t conn, int64_t slot, const uin
     answer->generation = generation;
   }
   return post_answer(e, answer);
+}
+
+void plog_engine_verify_transactions(plog_engine *e, int32_t on) {
+  atomic_store_explicit(&e->verifies, on != 0, memory_order_relaxed);
+}
+
+int32_t plog_engine_verified(plog_engine *e, int64_t conn, int64_t slot, const int16_t *errors, int32_t count) {
+  plog_message *answer = plog__verify_answer(conn, slot, errors, PLOG_MAX(count, 0));
+  if (!answer) return -ENOMEM;
+  if (plog__command_post(e, answer)) return 0;
+  pthread_mutex_unlock(&e->lifecycle);
+  free(answer); /* the message comes first in it */
+  return PLOG_E_STOPPED;
 }
 
 int32_t plog_engine_skip(plog_engine *e, int64_t conn, int64_t slot) {

@@ -44,6 +44,8 @@ int64_t plog__log_stable_end(plog_log *log, int64_t high_watermark);
  */
 int32_t plog__log_stage(plog_log *log, const uint8_t *data, const plog_batch_header *header, int64_t max_ts_offset,
                         bool from_client, int64_t now_ms, plog_duplicate *out_duplicate);
+/* Has this producer an open transaction of this epoch, with what is staged? owner */
+bool plog__log_in_transaction(const plog_log *log, int64_t producer_id, int32_t producer_epoch);
 /* Something is staged. owner */
 bool plog__log_has_staged(const plog_log *log);
 /*

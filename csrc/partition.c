@@ -111,6 +111,7 @@ int32_t plog__partition_publish(plog_partition *p, const plog_partition_state *s
   plog__partition_advance(p, now_ms);
   refresh_last_stable(p);
   *out_ceased = old_role == PLOG_ROLE_LEADER && (!leads || old_epoch != state->leader_epoch);
+  if (*out_ceased) plog__guards_clear(&p->guards); /* what others write in between is not seen here */
   return 0;
 }
 
@@ -166,6 +167,7 @@ void plog__partition_close(plog_partition *p) {
   plog_list_remove(&p->unsynced);
   plog_list_remove(&p->dirty);
   plog_list_remove(&p->lagging);
+  plog__guards_clear(&p->guards);
   free(p->replicas);
   free(p);
 }
@@ -193,6 +195,10 @@ static int32_t check_append(const plog_partition *p, int32_t acks) {
   if (role != PLOG_ROLE_LEADER) return PLOG_NOT_LEADER_OR_FOLLOWER;
   if (acks == PLOG_ACKS_ALL && p->isr_count < p->min_isr) return PLOG_NOT_ENOUGH_REPLICAS;
   return 0;
+}
+
+bool plog__partition_in_transaction(const plog_partition *p, int64_t producer_id, int32_t producer_epoch) {
+  return plog__log_in_transaction(p->log, producer_id, producer_epoch);
 }
 
 int32_t plog__partition_append(plog_partition *p, uint8_t *data, size_t size_bytes, int32_t acks, bool from_client,
@@ -231,6 +237,7 @@ int32_t plog__partition_append(plog_partition *p, uint8_t *data, size_t size_byt
     if (rc < 0) note_failure(p, rc);
     return refuse(p, out, rc);
   }
+  if (accepted.header.attributes & PLOG_ATTR_TRANSACTIONAL) plog__guards_end(&p->guards, accepted.header.producer_id);
   p->appended_bytes += (int64_t)accepted.size_bytes;
   out->rewritten = accepted.rewritten;
   out->base_offset = accepted.header.base_offset;

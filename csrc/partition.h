@@ -18,6 +18,7 @@
 
 #include "base.h"
 #include "batch.h"
+#include "guards.h"
 #include "log.h"
 #include "plog.h"
 #include "room.h"
@@ -77,6 +78,7 @@ struct plog_partition {
   plog_link sync_watches;         /* fire when synced_end passes */
   struct plog_followed *followed; /* by which it is fetched from its leader; NULL: nobody fetches it */
   int32_t throttled;              /* PLOG_THROTTLED_* */
+  plog_guards guards;             /* transactions whose coordinator is asked before they begin here */
 };
 
 int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *log, const plog_partition_state *state,
@@ -107,6 +109,8 @@ typedef struct {
  */
 int32_t plog__partition_append(plog_partition *p, uint8_t *data, size_t size_bytes, int32_t acks, bool from_client,
                                int64_t wall_ms, plog_append *out);
+/* Has this producer an open transaction here, of this epoch? What is staged counts. */
+bool plog__partition_in_transaction(const plog_partition *p, int64_t producer_id, int32_t producer_epoch);
 /*
  * Write what is staged. 0 | -errno: every staged batch has failed. ENOSPC does not stop later appends, any other error does.
  * Call plog__partition_fire next, before anything else is staged; and so after plog__partition_append returned -errno, for

@@ -816,6 +816,10 @@ int32_t plog_engine_replace(plog_engine *e, int64_t partition, plog_cleaning *c)
   14 /* fetcher token: a = 1 connected; 0 not so, for the reason error (an errno; told once until it changes); 2 its leader
         answers Kafka's error `error` to whole requests. It goes on trying */
 
+#define PLOG_UP_VERIFY \
+  15 /* are these partitions part of a transaction (KIP-890)? body: its id (int16 length, text), producer id (int64) and epoch
+        (int16), count (int32) and so many partition numbers (int64). plog_engine_verified answers; conn waits for it by slot */
+
 typedef struct {
   int32_t kind; /* PLOG_UP_* */
   int32_t error;
@@ -855,6 +859,11 @@ int32_t plog_engine_peer(plog_engine *e, int64_t conn, char *peer_address, int32
  */
 int32_t plog_engine_answer(plog_engine *e, int64_t conn, int64_t slot, const uint8_t *data, size_t size_bytes,
                            int32_t cacheable, int64_t generation);
+/** on != 0: records of Produce that would begin a transaction in a partition are asked about with PLOG_UP_VERIFY before they are
+    taken. Those of version 12 and up always are, because their partitions are to be added to the transaction. any */
+void plog_engine_verify_transactions(plog_engine *e, int32_t on);
+/** Answer a PLOG_UP_VERIFY: Kafka's error for each of its partitions, 0 for those that are part of the transaction. any */
+int32_t plog_engine_verified(plog_engine *e, int64_t conn, int64_t slot, const int16_t *errors, int32_t count);
 /** A request that gets no answer (acks=0 kinds). any */
 int32_t plog_engine_skip(plog_engine *e, int64_t conn, int64_t slot);
 /** Forget all cached answers: call after the new truth is readable, before a change is answered. any */

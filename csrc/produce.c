@@ -20,10 +20,10 @@
 #include <string.h>
 
 #include "authorize.h"
+#include "produce_request.h"
+#include "verify.h"
 #include "wire.h"
 
-#define FLEXIBLE_VERSION 9
-#define TOPIC_ID_VERSION 13
 #define LEADER_VERSION 10  /* whoever came to the wrong broker is told of the right one */
 #define ENTRIES_MAX 100000 /* in one request: the memory an entry takes is many times its bytes on the wire */
 #define UNKNOWN_SERVER_ERROR (-1)
@@ -173,15 +173,9 @@ static bool is_admin_client(const plog_frame *frame) {
   return frame->client_id && (size_t)frame->client_id_bytes == size && memcmp(frame->client_id, ADMIN_CLIENT_ID, size) == 0;
 }
 
-/* Attributes of the batch in records, or 0 when there is none to be seen; the batch is checked later. */
-static int32_t peek_attributes(plog_bytes records) {
-  if (records.size_bytes < PLOG_BATCH_OVERHEAD || records.data[PLOG_BATCH_AT_MAGIC] != 2) return 0;
-  return plog_get_u16(records.data + PLOG_BATCH_AT_ATTRIBUTES);
-}
-
 /* What refuses an entry wherever its partition is. */
 static int32_t check_anywhere(const plog_produce *produce, const plog_frame *frame, bool internal, plog_bytes records) {
-  int32_t attributes = peek_attributes(records);
+  int32_t attributes = plog__produce_peek_attributes(records);
   if (!records.data) return PLOG_INVALID_RECORD;
   if (frame->api_version < 7 && (attributes & PLOG_ATTR_CODEC_MASK) == PLOG_CODEC_ZSTD)
     return PLOG_UNSUPPORTED_COMPRESSION_TYPE;
@@ -189,15 +183,33 @@ static int32_t check_anywhere(const plog_produce *produce, const plog_frame *fra
   return internal && !is_admin_client(frame) ? PLOG_INVALID_TOPIC_EXCEPTION : 0;
 }
 
+static bool verifies(const plog_engine *e, const plog_frame *frame) {
+  return frame->api_version >= PLOG_PRODUCE_ADDS_VERSION || atomic_load_explicit(&e->verifies, memory_order_relaxed);
+}
+
+/* May these records of a transaction be taken? Those that go on with it may; those that begin it, by the coordinator's word, unless
+ * a marker has come since that was asked for. What nobody was asked about, because the partition was not led here then, is to be
+ * sent again. */
+static int32_t check_transaction(const plog_produce_entry *entry, const plog_frame *frame, const plog_partition *p,
+                                 plog_bytes records) {
+  const plog_produce *produce = entry->produce;
+  if (!verifies(produce->engine, frame) || plog__partition_role(p) != PLOG_ROLE_LEADER) return 0;
+  const plog_verdict_item *verdict =
+      plog__verdicts_find(produce->request.conn->verdicts, (int32_t)(entry - produce->entries));
+  if (verdict && verdict->error) return verdict->error;
+  int64_t producer_id = plog_get_i64(records.data + PLOG_BATCH_AT_PRODUCER_ID);
+  int32_t epoch = plog_get_i16(records.data + PLOG_BATCH_AT_PRODUCER_EPOCH);
+  if (plog__partition_in_transaction(p, producer_id, epoch)) return 0;
+  if (!verdict) return PLOG_NOT_ENOUGH_REPLICAS;
+  return plog__guards_hold(&p->guards, producer_id, verdict->guard) ? 0 : PLOG_INVALID_TXN_STATE;
+}
+
 /* Everything that refuses an entry before the partition looks at it. */
-static int32_t check_entry(const plog_produce *produce, const plog_frame *frame, const plog_partition *p,
+static int32_t check_entry(const plog_produce_entry *entry, const plog_frame *frame, const plog_partition *p,
                            plog_bytes records) {
-  int32_t rc = check_anywhere(produce, frame, p->internal, records);
+  int32_t rc = check_anywhere(entry->produce, frame, p->internal, records);
   if (rc) return rc;
-  /* Transactions are not served yet, so every transactional id is unknown. */
-  int32_t attributes = peek_attributes(records);
-  bool transactional = (attributes & PLOG_ATTR_TRANSACTIONAL) && !(attributes & PLOG_ATTR_CONTROL);
-  return transactional ? PLOG_INVALID_PRODUCER_ID_MAPPING : 0;
+  return plog__produce_is_transactional(records) ? check_transaction(entry, frame, p, records) : 0;
 }
 
 /* Whether there is one whole batch of today's format, and nothing else. Kafka looks before it asks the partition, and then
@@ -254,45 +266,21 @@ typedef struct {
   bool transactional; /* an entry's records are */
 } plog_produce_size;
 
-static plog_bytes read_topic(plog_reader *r, int16_t version, const uint8_t **out_id) {
-  bool flexible = version >= FLEXIBLE_VERSION;
-  *out_id = NULL;
-  if (version < TOPIC_ID_VERSION) return plog_read_string(r, flexible);
-  *out_id = plog_read_raw(r, PLOG_TOPIC_ID_BYTES);
-  return (plog_bytes){NULL, 0};
-}
-
-/* A count that may not be null. */
-static int32_t read_count(plog_reader *r, bool flexible, size_t element_min_bytes) {
-  int32_t count = plog_read_array(r, flexible, element_min_bytes);
-  if (count < 0) plog_reader_fail(r, PLOG_E_MALFORMED);
-  return PLOG_MAX(count, 0);
-}
-
-static int32_t read_topics_count(plog_reader *r, int16_t version) {
-  bool flexible = version >= FLEXIBLE_VERSION;
-  return read_count(r, flexible, version >= TOPIC_ID_VERSION ? 18 : flexible ? 3 : 6);
-}
-
-static int32_t read_entries_count(plog_reader *r, bool flexible) {
-  return read_count(r, flexible, flexible ? 6 : 8);
-}
-
 /* Walk the whole request once: is it well formed, and how much memory does it need? */
 static int32_t measure(plog_reader r, int16_t version, plog_produce_size *out) {
-  bool flexible = version >= FLEXIBLE_VERSION;
+  bool flexible = version >= PLOG_PRODUCE_FLEXIBLE_VERSION;
   memset(out, 0, sizeof *out);
-  out->topics = read_topics_count(&r, version);
+  out->topics = plog__produce_read_topics_count(&r, version);
   for (int32_t t = 0; t < out->topics && r.status == 0; t++) {
     const uint8_t *id;
-    out->name_bytes += read_topic(&r, version, &id).size_bytes;
-    int32_t entries = read_entries_count(&r, flexible);
+    out->name_bytes += plog__produce_read_topic(&r, version, &id).size_bytes;
+    int32_t entries = plog__produce_read_entries_count(&r, flexible);
     out->entries += entries;
     if (out->entries > ENTRIES_MAX || out->topics > ENTRIES_MAX) return PLOG_E_MALFORMED;
     for (int32_t i = 0; i < entries && r.status == 0; i++) {
       (void)plog_read_i32(&r);
       plog_bytes records = plog_read_nullable_bytes(&r, flexible);
-      if (peek_attributes(records) & PLOG_ATTR_TRANSACTIONAL) out->transactional = true;
+      if (plog__produce_peek_attributes(records) & PLOG_ATTR_TRANSACTIONAL) out->transactional = true;
       if (flexible) plog_skip_tags(&r);
     }
     if (flexible) plog_skip_tags(&r);
@@ -303,12 +291,12 @@ static int32_t measure(plog_reader r, int16_t version, plog_produce_size *out) {
 
 /* Ask what is not known yet of the topics that the request names; bytes that measure() found well formed. */
 static void authorize_topics(plog_authorizer *a, plog_reader r, int16_t version) {
-  bool flexible = version >= FLEXIBLE_VERSION;
-  for (int32_t topics = read_topics_count(&r, version); topics > 0 && a->status == 0; topics--) {
+  bool flexible = version >= PLOG_PRODUCE_FLEXIBLE_VERSION;
+  for (int32_t topics = plog__produce_read_topics_count(&r, version); topics > 0 && a->status == 0; topics--) {
     const uint8_t *id;
-    plog_bytes name = read_topic(&r, version, &id);
+    plog_bytes name = plog__produce_read_topic(&r, version, &id);
     plog__authorize_topic(a, id, name);
-    for (int32_t entries = read_entries_count(&r, flexible); entries > 0; entries--) {
+    for (int32_t entries = plog__produce_read_entries_count(&r, flexible); entries > 0; entries--) {
       (void)plog_read_i32(&r);
       (void)plog_read_nullable_bytes(&r, flexible);
       if (flexible) plog_skip_tags(&r);
@@ -395,8 +383,7 @@ static void take_entry(plog_produce_entry *entry, const plog_frame *frame, const
                        plog_bytes records) {
   plog_partition *p = plog__topic_partition(target->hosted, entry->index);
   int32_t error = target->refused;
-  if (error == 0)
-    error = p ? check_entry(entry->produce, frame, p, records) : check_elsewhere(entry, frame, target, records);
+  if (error == 0) error = p ? check_entry(entry, frame, p, records) : check_elsewhere(entry, frame, target, records);
   if (error == 0) {
     append(entry, p, records);
   } else {
@@ -408,21 +395,21 @@ static void take_entry(plog_produce_entry *entry, const plog_frame *frame, const
 /* The second walk, over bytes that measure() found well formed. */
 static void take_entries(plog_produce *produce, const plog_frame *frame, plog_reader *r) {
   int16_t version = frame->api_version;
-  bool flexible = version >= FLEXIBLE_VERSION;
+  bool flexible = version >= PLOG_PRODUCE_FLEXIBLE_VERSION;
   plog_produce_entry *entry = produce->entries;
   uint8_t *names = (uint8_t *)(produce->topics + produce->topics_count);
-  (void)read_topics_count(r, version);
+  (void)plog__produce_read_topics_count(r, version);
   for (int32_t t = 0; t < produce->topics_count; t++) {
     plog_produce_topic *topic = &produce->topics[t];
     const uint8_t *id;
-    plog_bytes name = read_topic(r, version, &id);
+    plog_bytes name = plog__produce_read_topic(r, version, &id);
     if (id) memcpy(topic->id, id, PLOG_TOPIC_ID_BYTES);
     if (name.size_bytes) memcpy(names, name.data, name.size_bytes);
     topic->name = names;
     topic->name_bytes = (uint32_t)name.size_bytes;
     names += name.size_bytes;
     plog_produce_target target = find_target(produce, id, name);
-    topic->entries_count = read_entries_count(r, flexible);
+    topic->entries_count = plog__produce_read_entries_count(r, flexible);
     for (int32_t i = 0; i < topic->entries_count; i++, entry++) {
       int32_t index = plog_read_i32(r);
       plog_bytes records = plog_read_nullable_bytes(r, flexible);
@@ -443,7 +430,7 @@ static void take_entries(plog_produce *produce, const plog_frame *frame, plog_re
 static int32_t authorize(plog_engine *e, plog_conn *conn, const plog_frame *frame, bool transactional,
                          plog_produce_rights *out) {
   plog_reader r;
-  bool flexible = frame->api_version >= FLEXIBLE_VERSION;
+  bool flexible = frame->api_version >= PLOG_PRODUCE_FLEXIBLE_VERSION;
   plog_reader_init(&r, frame->body, frame->body_bytes);
   if (flexible) plog_skip_tags(&r);
   plog_bytes id = plog_read_nullable_string(&r, flexible);
@@ -464,12 +451,62 @@ static int32_t authorize(plog_engine *e, plog_conn *conn, const plog_frame *fram
   return plog__authorize_end(&a, frame);
 }
 
+/* An entry whose records would begin a transaction here is to be asked about. Those of two producers cannot be in one transaction. */
+static int32_t look_at_entry(plog_engine *e, plog_partition *p, int32_t ordinal, plog_bytes records,
+                             plog_txn_producer *producer, plog_verdicts **verdicts) {
+  int64_t producer_id = plog_get_i64(records.data + PLOG_BATCH_AT_PRODUCER_ID);
+  int32_t epoch = plog_get_i16(records.data + PLOG_BATCH_AT_PRODUCER_EPOCH);
+  if (producer->producer_id < 0) {
+    producer->producer_id = producer_id;
+    producer->producer_epoch = epoch;
+  }
+  if (producer->producer_id != producer_id || producer->producer_epoch != epoch) return PLOG_INVALID_PRODUCER_ID_MAPPING;
+  bool is_led = p && p->log && plog__partition_role(p) == PLOG_ROLE_LEADER;
+  if (!is_led || p->internal || plog__partition_in_transaction(p, producer_id, epoch)) return 0;
+  return plog__verify_add(verdicts, ordinal, p, producer_id, e->now_ms);
+}
+
+/* The walk over all entries; r is behind the timeout. 0 | as look_at_entry says */
+static int32_t look_at_transactions(plog_engine *e, plog_reader r, int16_t version, plog_txn_producer *producer,
+                                    plog_verdicts **verdicts) {
+  bool flexible = version >= PLOG_PRODUCE_FLEXIBLE_VERSION;
+  int32_t rc = 0, ordinal = 0;
+  for (int32_t topics = plog__produce_read_topics_count(&r, version); topics > 0 && rc == 0; topics--) {
+    const uint8_t *id;
+    plog_bytes name = plog__produce_read_topic(&r, version, &id);
+    const plog_topic *hosted =
+        id ? plog__topics_by_id(&e->topics, id) : plog__topics_by_name(&e->topics, name.data, name.size_bytes);
+    for (int32_t left = plog__produce_read_entries_count(&r, flexible); left > 0 && rc == 0; left--, ordinal++) {
+      int32_t index = plog_read_i32(&r);
+      plog_bytes records = plog_read_nullable_bytes(&r, flexible);
+      if (plog__produce_is_transactional(records))
+        rc = look_at_entry(e, plog__topic_partition(hosted, index), ordinal, records, producer, verdicts);
+      if (flexible) plog_skip_tags(&r);
+    }
+    if (flexible) plog_skip_tags(&r);
+  }
+  return rc;
+}
+
+/* Have the coordinator asked about the transaction that the request is part of, if it was not, and is to be.
+ * 0 | a Kafka error code of every entry | PLOG_E_AGAIN: the connection waits | -ENOMEM */
+static int32_t verify(plog_engine *e, plog_conn *conn, const plog_frame *frame, plog_reader r,
+                      plog_bytes transactional_id) {
+  if (conn->verdicts) return 0;
+  plog_verdicts *verdicts = NULL;
+  plog_txn_producer producer = {transactional_id, -1, -1};
+  int32_t rc = look_at_transactions(e, r, frame->api_version, &producer, &verdicts);
+  if (rc == 0 && verdicts && verifies(e, frame)) return plog__verify_ask(e, conn, frame, &producer, verdicts);
+  free(verdicts);
+  return rc;
+}
+
 int32_t plog__produce_handle(plog_engine *e, plog_conn *conn, const plog_frame *frame) {
   plog_reader r;
-  bool flexible = frame->api_version >= FLEXIBLE_VERSION;
+  bool flexible = frame->api_version >= PLOG_PRODUCE_FLEXIBLE_VERSION;
   plog_reader_init(&r, frame->body, frame->body_bytes);
   if (flexible) plog_skip_tags(&r);
-  (void)plog_read_nullable_string(&r, flexible); /* transactional id */
+  plog_bytes transactional_id = plog_read_nullable_string(&r, flexible);
   int32_t acks = plog_read_i16(&r);
   int32_t timeout_ms = plog_read_i32(&r);
   plog_produce_size size;
@@ -479,12 +516,19 @@ int32_t plog__produce_handle(plog_engine *e, plog_conn *conn, const plog_frame *
     int32_t rc = authorize(e, conn, frame, size.transactional, &rights);
     if (rc) return rc;
   }
+  if (size.transactional && !rights.refused) {
+    int32_t rc = verify(e, conn, frame, r, transactional_id);
+    if (rc == PLOG_E_AGAIN || rc < 0) return rc;
+    rights.refused = rc;
+  }
   plog_produce *produce = open_produce(e, frame, &size, acks, timeout_ms);
   if (!produce) return -ENOMEM;
   produce->rights = rights;
   plog__count(&e->counters.produce_requests, 1);
   plog__conn_enqueue(conn, &produce->request);
   take_entries(produce, frame, &r);
+  free(conn->verdicts);
+  conn->verdicts = NULL;
   settle_one(produce);
   return 0;
 }
@@ -504,14 +548,14 @@ static bool names_leader(const plog_produce *produce, const plog_produce_entry *
 /* As it is known now, which may be more than when the entry was refused. */
 static plog_leader leader_of(const plog_produce *produce, const plog_produce_topic *topic,
                              const plog_produce_entry *entry) {
-  const uint8_t *id = produce->request.api_version >= TOPIC_ID_VERSION ? topic->id : NULL;
+  const uint8_t *id = produce->request.api_version >= PLOG_PRODUCE_TOPIC_ID_VERSION ? topic->id : NULL;
   return plog__reactor_leader(produce->engine, id, (plog_bytes){topic->name, topic->name_bytes}, entry->index);
 }
 
 static void write_entry(plog_writer *w, const plog_produce *produce, const plog_produce_topic *topic,
                         const plog_produce_entry *entry) {
   int16_t version = produce->request.api_version;
-  bool flexible = version >= FLEXIBLE_VERSION;
+  bool flexible = version >= PLOG_PRODUCE_FLEXIBLE_VERSION;
   plog_write_i32(w, entry->index);
   plog_write_i16(w, entry->error);
   plog_write_i64(w, entry->base_offset);
@@ -539,12 +583,12 @@ static void write_entry(plog_writer *w, const plog_produce *produce, const plog_
 
 static void write_topics(plog_writer *w, const plog_produce *produce) {
   int16_t version = produce->request.api_version;
-  bool flexible = version >= FLEXIBLE_VERSION;
+  bool flexible = version >= PLOG_PRODUCE_FLEXIBLE_VERSION;
   const plog_produce_entry *entry = produce->entries;
   plog_write_array(w, flexible, produce->topics_count);
   for (int32_t t = 0; t < produce->topics_count; t++) {
     const plog_produce_topic *topic = &produce->topics[t];
-    if (version >= TOPIC_ID_VERSION)
+    if (version >= PLOG_PRODUCE_TOPIC_ID_VERSION)
       plog_write_raw(w, topic->id, PLOG_TOPIC_ID_BYTES);
     else
       plog_write_string(w, flexible, topic->name, topic->name_bytes);
@@ -584,7 +628,7 @@ static int32_t write_answer(plog_request *request, plog_out *out) {
   bool failed = has_error(produce);
   if (failed) plog__count(&e->counters.failed_produce, 1);
   if (produce->acks == 0) return failed ? PLOG_E_CLOSED : 0;
-  bool flexible = request->api_version >= FLEXIBLE_VERSION;
+  bool flexible = request->api_version >= PLOG_PRODUCE_FLEXIBLE_VERSION;
   plog_named_nodes named = {.count = 0};
   size_t bound = bound_answer(produce, &named);
   uint8_t *room = plog__out_room(out, &e->buffers, (uint32_t)bound);

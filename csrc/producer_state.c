@@ -385,6 +385,11 @@ void plog__producers_close(plog_producers *p) {
   free(p);
 }
 
+bool plog__producers_in_transaction(const plog_producers *p, int64_t producer_id, int32_t producer_epoch) {
+  const producer *it = find(p, producer_id);
+  return it && it->txn_first_offset >= 0 && it->epoch == producer_epoch;
+}
+
 int32_t plog__producers_count(const plog_producers *p) {
   return p->count;
 }

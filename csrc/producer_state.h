@@ -66,6 +66,9 @@ int64_t plog__producers_first_open(const plog_producers *p);
 /* The same, transactions included whose marker is not below the high watermark yet. Forgets those that are. */
 int64_t plog__producers_first_unstable(plog_producers *p, int64_t high_watermark);
 
+/* Has this producer an open transaction, of this epoch? */
+bool plog__producers_in_transaction(const plog_producers *p, int64_t producer_id, int32_t producer_epoch);
+
 int32_t plog__producers_count(const plog_producers *p);
 /* Up to capacity producers, in the order of a Kafka snapshot; returns how many there are. */
 int32_t plog__producers_list(const plog_producers *p, plog_producer_info *out, int32_t capacity);

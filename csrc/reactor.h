@@ -107,6 +107,7 @@ struct plog_engine {
   plog_sync_groups sync_groups;
   plog_nodes nodes;
   bool select_by_rack;
+  _Atomic bool verifies; /* records that would begin a transaction are asked about */
   plog_fetchers fetchers;
   plog_throttle leading;   /* what followers that are not in sync fetch of marked partitions */
   plog_throttle following; /* what is fetched of marked partitions */

@@ -17,7 +17,7 @@ struct plog_upcall_entry {
 /* Kinds whose body is theirs until it is released. */
 static bool has_body(const plog_upcall *upcall) {
   return upcall->kind == PLOG_UP_REQUEST || upcall->kind == PLOG_UP_GRANT || upcall->kind == PLOG_UP_ROOM ||
-         upcall->kind == PLOG_UP_SYNC_FAILED || upcall->kind == PLOG_UP_DAMAGE;
+         upcall->kind == PLOG_UP_SYNC_FAILED || upcall->kind == PLOG_UP_DAMAGE || upcall->kind == PLOG_UP_VERIFY;
 }
 
 void plog__upcalls_init(plog_upcalls *u, plog_sys *sys) {

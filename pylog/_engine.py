@@ -38,6 +38,7 @@ UP_SYNC_FAILED = 11
 UP_DAMAGE = 12
 UP_FOLLOW = 13
 UP_FETCHER = 14
+UP_VERIFY = 15
 
 ROLE_OFFLINE = 0
 ROLE_LEADER = 1
@@ -496,6 +497,16 @@ class Engine:
         if rc not in _GONE:
             check(rc)
 
+    def verify_transactions(self, on: bool) -> None:
+        """Whether records of Produce below version 12 that would begin a transaction are asked about (UP_VERIFY)."""
+        lib.plog_engine_verify_transactions(self.pointer, on)
+
+    def verified(self, conn: int, slot: int, errors: Sequence[int]) -> None:
+        """Answer an UP_VERIFY: an error code for each of its partitions."""
+        rc = lib.plog_engine_verified(self.pointer, conn, slot, ffi.new("int16_t[]", errors), len(errors))
+        if rc != lib.PLOG_E_STOPPED:  # then nobody waits
+            check(rc)
+
     def skip(self, conn: int, slot: int) -> None:
         """The request gets no answer."""
         rc = lib.plog_engine_skip(self.pointer, conn, slot)
@@ -747,7 +758,7 @@ def _take(engine: Any, up: Any) -> Upcall:
     """Copy an upcall out of C, and give its bytes back."""
     client_id = None
     body = b""
-    if up.kind in (UP_REQUEST, UP_GRANT, UP_ROOM, UP_SYNC_FAILED, UP_DAMAGE):
+    if up.kind in (UP_REQUEST, UP_GRANT, UP_ROOM, UP_SYNC_FAILED, UP_DAMAGE, UP_VERIFY):
         body = ffi.buffer(up.body, up.body_bytes)[:]
         if up.client_id != ffi.NULL:
             client_id = ffi.buffer(up.client_id, up.client_id_bytes)[:]

@@ -428,6 +428,7 @@ class Admin:
         else:
             self._take_up_broker_configs()
             self._broker.keep_room()
+            self._broker.verify_transactions()
             for topic in self._broker.metadata.topics.values():
                 self._broker.replicas.configure(topic)
         self._broker.engine.invalidate()

@@ -42,6 +42,7 @@ from pylog._engine import (
     UP_ROOM,
     UP_STORAGE_ERROR,
     UP_SYNC_FAILED,
+    UP_VERIFY,
     Engine,
     EngineConfig,
 )
@@ -130,6 +131,7 @@ class Broker:
         self.engine.serve(int(ApiKey.PRODUCE), _OLDEST_PRODUCE, SERVED[ApiKey.PRODUCE][1])
         self.engine.serve(int(ApiKey.FETCH), *SERVED[ApiKey.FETCH])
         self.engine.publish_grant(PRINCIPAL_ANY, RESOURCE_ANY, b"", GRANT_ALL)  # `run` refuses an authorizer
+        self.verify_transactions()
         self._group_commit = config.str("pylog.durability") == "group-commit"
         if self._group_commit:
             for directory in self.logs.live_directories():
@@ -299,6 +301,10 @@ class Broker:
         for directory in self.logs.live_directories():
             self.engine.keep_room(directory, size_bytes, percent)
 
+    def verify_transactions(self) -> None:
+        """Have the data plane ask about transactions, or not, as the settings say."""
+        self.engine.verify_transactions(self.config.bool("transaction.partition.verification.enable"))
+
     def _is_known_partition(self, partition: TopicPartition) -> bool:
         return self.metadata.partition(partition.topic, partition.partition) is not None
 
@@ -420,6 +426,8 @@ class Broker:
         kind = upcall.kind
         if kind == UP_REQUEST:
             self.apis.handle(upcall)
+        elif kind == UP_VERIFY:
+            self.coordinators.transactions.verifier.produce(upcall)
         elif kind == UP_COMMITTED:
             self.coordinators.committed(upcall)
         elif kind in (UP_ISR, UP_FOLLOW, UP_FETCHER):

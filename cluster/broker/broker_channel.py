@@ -8,12 +8,17 @@ knows better whereto. After `stop` nothing is told any more.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from cluster.broker.peer import CONNECT_AGAIN_MS, Peer, PeerError
 from cluster.protocol.errors import EncodeError
 from pylog.logger import Logger
 
+if TYPE_CHECKING:
+    from cluster.broker.broker import Broker
+
+Item = TypeVar("Item")
 Address = tuple[str, int]
 Exchange = Callable[[Peer, Sequence[object]], Callable[[], None]]
 
@@ -85,3 +90,46 @@ class BrokerChannel:
             self._told = False
             self._log.info("broker answers again", address=self._peer.address)
         return follows
+
+
+def channel_to(
+    broker: Broker,
+    channels: dict[int, BrokerChannel],
+    broker_id: int,
+    what: str,
+    *,
+    exchange: Exchange,
+    failed: Callable[[Sequence[object]], None],
+) -> BrokerChannel | None:
+    """The channel to a broker where it is now, from `channels`, or a new one in its place; None: nobody knows where it
+    is. Control thread."""
+    address = broker.joined().address_of(broker_id)
+    channel = channels.get(broker_id)
+    if channel is not None:
+        if channel.address == address:
+            return channel
+        channel.stop()
+        del channels[broker_id]
+    if address is None:
+        return None
+    channel = channels[broker_id] = BrokerChannel(
+        f"broker-{broker.broker_id}-{what}-to-{broker_id}",
+        address,
+        broker.config.int("request.timeout.ms"),
+        exchange=exchange,
+        failed=failed,
+        post=broker.loop.post,
+    )
+    return channel
+
+
+def rounds(items: Iterable[Item], name: Callable[[Item], Hashable]) -> list[dict[Hashable, Item]]:
+    """Items by name, in as few requests as can be told apart: of the same name, one in each."""
+    found: list[dict[Hashable, Item]] = []
+    for each in items:
+        free = next((some for some in found if name(each) not in some), None)
+        if free is None:
+            free = {}
+            found.append(free)
+        free[name(each)] = each
+    return found

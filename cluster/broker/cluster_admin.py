@@ -130,6 +130,7 @@ class ClusterAdmin:
         was_unclean = self._broker.config.bool("unclean.leader.election.enable")
         self._use_broker_settings()
         self._broker.keep_room()
+        self._broker.verify_transactions()
         self.member.settings_changed(was_unclean)
         for topic in list(self._broker.metadata.topics.values()):
             self._broker.replicas.configure(topic)

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Hashable, Iterable, Iterator
 
-from cluster.broker.metadata_cache import TRANSACTION_STATE_TOPIC, TopicMetadata
+from cluster.broker.metadata_cache import GROUP_METADATA_TOPIC, TRANSACTION_STATE_TOPIC, TopicMetadata
 from cluster.coordinator.context import ConsumerConfig, GroupConfig
 from cluster.coordinator.group_coordinator import GroupCoordinator
 from cluster.coordinator.group_kind import GroupKind
@@ -358,4 +358,6 @@ class Coordinators:
 
     def unload(self, topic: str, partition: int) -> None:
         self._loading.pop((topic, partition), None)
+        if self._transactions is not None and topic == GROUP_METADATA_TOPIC:
+            self._transactions.verifier.unloaded(partition)
         self._broker.loop.apply(self.runtime.unload(topic, partition))

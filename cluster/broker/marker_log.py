@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cluster.broker.metadata_cache import GROUP_METADATA_TOPIC
 from cluster.coordinator.shard import Marker
 from pylog._native import BatchBuilder
 from pylog.errors import ErrorCode, KafkaError
@@ -58,6 +59,8 @@ class MarkerLog:
         is_shard = runtime.is_coordinator_topic(topic)
         if is_shard:
             broker.loop.write_out()
+            if topic == GROUP_METADATA_TOPIC:
+                broker.coordinators.transactions.verifier.ended(index, marker.producer_id)
         self._token -= 1
         token = self._token
         try:

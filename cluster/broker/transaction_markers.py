@@ -131,41 +131,19 @@ class TransactionMarkers:
                 channel.send(_Sent(ending, tuple(some)))
 
     def _channel(self, broker_id: int) -> BrokerChannel | None:
-        address = self._broker.joined().address_of(broker_id)
-        channel = self._channels.get(broker_id)
-        if channel is not None and channel.address == address:
-            return channel
-        if channel is not None:
-            channel.stop()
-            del self._channels[broker_id]
-        if address is None:
-            return None
-        from cluster.broker.broker_channel import BrokerChannel
+        from cluster.broker.broker_channel import channel_to
 
-        channel = self._channels[broker_id] = BrokerChannel(
-            f"broker-{self._broker.broker_id}-txn-markers-to-{broker_id}",
-            address,
-            self._broker.config.int("request.timeout.ms"),
-            exchange=self._exchange,
-            failed=self._failed,
-            post=self._broker.loop.post,
+        return channel_to(
+            self._broker, self._channels, broker_id, "txn-markers", exchange=self._exchange, failed=self._failed
         )
-        return channel
 
     def _exchange(self, peer: Peer, items: Sequence[object]) -> Callable[[], None]:
         """All that waits for a broker in one request. The channel's thread. Raises PeerError."""
+        from cluster.broker.broker_channel import rounds
+
         sent = [each for each in items if isinstance(each, _Sent)]
-        # The answer says things by producer id: of the same one, one transaction at a time.
-        rounds: list[dict[int, _Sent]] = []
-        for each in sent:
-            producer_id = each.ending.question.producer_id
-            free = next((some for some in rounds if producer_id not in some), None)
-            if free is None:
-                free = {}
-                rounds.append(free)
-            free[producer_id] = each
         heard: list[tuple[_Sent, dict[Partition, int]]] = []
-        for some in rounds:
+        for some in rounds(sent, lambda each: each.ending.question.producer_id):  # by which the answer tells them apart
             request = m.WriteTxnMarkersRequest(markers=[_writable(each) for each in some.values()])
             answer = peer.request(request, m.WriteTxnMarkersResponse)
             for result in answer.markers:

@@ -11,19 +11,18 @@ from collections.abc import Hashable
 from cluster.broker.apis import Request
 from cluster.broker.marker_log import MarkerLog
 from cluster.broker.transaction_markers import TransactionMarkers
+from cluster.broker.transaction_verifier import TransactionVerifier
 from cluster.coordinator.context import RequestContext, Topics
 from cluster.coordinator.questions import NewProducerId, WriteMarkers
 from cluster.coordinator.runtime import AskKey, Runtime
 from cluster.coordinator.transaction_config import TransactionConfig
 from cluster.coordinator.transaction_kind import TransactionKind
+from cluster.protocol.served import NEWEST_TRANSACTION_VERSION
 from pylog.errors import ErrorCode, KafkaError
-from pylog.typed import TYPE_CHECKING, Final
+from pylog.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker
-
-#: Of Kafka's feature transaction.version; a cluster whose metadata are in ZooKeeper has no such features.
-NEWEST_VERSION: Final = 2
 
 
 def transaction_kind(broker: Broker, topics: Topics) -> TransactionKind:
@@ -36,7 +35,7 @@ def transaction_kind(broker: Broker, topics: Topics) -> TransactionKind:
             expiry_interval_ms=config.int("transaction.remove.expired.transaction.cleanup.interval.ms"),
             transaction_topic_partitions=config.int("transaction.state.log.num.partitions"),
             offsets_topic_partitions=config.int("offsets.topic.num.partitions"),
-            transaction_version=0 if broker.clustered else NEWEST_VERSION,
+            transaction_version=0 if broker.clustered else NEWEST_TRANSACTION_VERSION,
             write_timeout_ms=config.int("request.timeout.ms"),
         ),
         topics,
@@ -48,6 +47,7 @@ class Transactions:
         self._broker = broker
         self._runtime = runtime
         self._markers = TransactionMarkers(broker, log, self._tell)
+        self.verifier = TransactionVerifier(broker, runtime)
 
     def serve(self, request: Request) -> None:
         """Answered by the effects, now or when the records that it makes are committed."""
@@ -70,6 +70,7 @@ class Transactions:
 
     def stop(self) -> None:
         self._markers.stop()
+        self.verifier.stop()
 
     def _new_producer_id(self) -> int | ErrorCode:
         try:

@@ -10,12 +10,16 @@ from cluster.protocol.headers import decode_request_header, request_header_versi
 
 __all__ = [
     "CONSUMER_PROTOCOL",
+    "NEWEST_TRANSACTION_VERSION",
     "SERVED",
     "SERVED_IN_CLUSTER",
     "decode_request_header",
     "request_header_version",
     "response_header_version",
 ]
+
+#: The level of Kafka's feature transaction.version where there are features: not in a cluster with ZooKeeper.
+NEWEST_TRANSACTION_VERSION = 2
 
 SERVED: dict[ApiKey, tuple[int, int]] = {
     ApiKey.PRODUCE: (0, 13),

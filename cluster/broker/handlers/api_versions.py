@@ -5,7 +5,7 @@ from __future__ import annotations
 from cluster.broker.apis import Answer, Handler, Request
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
-from cluster.protocol.served import SERVED
+from cluster.protocol.served import NEWEST_TRANSACTION_VERSION, SERVED
 from pylog.errors import ErrorCode
 from pylog.typed import TYPE_CHECKING
 
@@ -37,7 +37,15 @@ def _serve(broker: Broker, request: Request) -> m.ApiVersionsResponse | Answer:
     named = _safe(message.client_software_name) and _safe(message.client_software_version)
     if request.api_version >= 3 and not named:
         return m.ApiVersionsResponse(error_code=int(ErrorCode.INVALID_REQUEST))
-    return Answer(m.ApiVersionsResponse(api_keys=_ranges(broker), finalized_features_epoch=0))
+    answer = m.ApiVersionsResponse(api_keys=_ranges(broker), finalized_features_epoch=0)
+    if not broker.clustered:  # whose brokers of old know no features
+        name, newest = "transaction.version", NEWEST_TRANSACTION_VERSION
+        supported = m.ApiVersionsResponse.SupportedFeatureKey(name=name, min_version=0, max_version=newest)
+        finalized = m.ApiVersionsResponse.FinalizedFeatureKey(
+            name=name, max_version_level=newest, min_version_level=newest
+        )
+        answer.supported_features, answer.finalized_features = [supported], [finalized]
+    return Answer(answer)
 
 
 def _refuse(request: Request, code: int) -> m.ApiVersionsResponse:

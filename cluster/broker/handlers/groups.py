@@ -4,7 +4,7 @@ effects."""
 from __future__ import annotations
 
 from cluster.broker.apis import Answer, Handler, Message, Request
-from cluster.broker.metadata_cache import TRANSACTION_STATE_TOPIC
+from cluster.broker.metadata_cache import GROUP_METADATA_TOPIC, TRANSACTION_STATE_TOPIC
 from cluster.coordinator.context import RequestContext
 from cluster.coordinator.find_coordinator import Endpoint, find_coordinators
 from cluster.coordinator.group_kind import GroupKind
@@ -32,6 +32,23 @@ def _serve(broker: Broker, request: Request) -> None:
     if request.reply_to.api_key in _NAMES_ITS_HOST:
         host = broker.client_host(request.reply_to.conn)
     broker.loop.apply(broker.groups.request(None, _context(request, host), request.message, broker.now_ms()))
+
+
+def _serve_in_transaction(broker: Broker, request: Request) -> None:
+    """Offsets within a transaction, once its coordinator has said that there is one."""
+    message: m.TxnOffsetCommitRequest = request.message
+    index = broker.groups.partition_for(message.group_id)
+    if not message.group_id or not broker.groups.is_serving(GROUP_METADATA_TOPIC, index):
+        _serve(broker, request)
+        return
+
+    def go_on(error: ErrorCode) -> None:
+        if error is ErrorCode.NONE:
+            _serve(broker, request)
+        else:
+            broker.apis.reply(request.reply_to, _refuse(request, error))
+
+    broker.coordinators.transactions.verifier.offsets(message, request.api_version, index, go_on)
 
 
 def _refuse(request: Request, code: int) -> Message:
@@ -79,7 +96,7 @@ HANDLERS = {
     ApiKey.SYNC_GROUP: Handler(m.SyncGroupRequest.decode, _serve, _refuse),
     ApiKey.HEARTBEAT: Handler(m.HeartbeatRequest.decode, _serve, _refuse),
     ApiKey.LEAVE_GROUP: Handler(m.LeaveGroupRequest.decode, _serve, _refuse),
-    ApiKey.TXN_OFFSET_COMMIT: Handler(m.TxnOffsetCommitRequest.decode, _serve, _refuse),
+    ApiKey.TXN_OFFSET_COMMIT: Handler(m.TxnOffsetCommitRequest.decode, _serve_in_transaction, _refuse),
     ApiKey.OFFSET_COMMIT: Handler(m.OffsetCommitRequest.decode, _serve, _refuse),
     ApiKey.OFFSET_FETCH: Handler(m.OffsetFetchRequest.decode, _serve, _refuse),
     ApiKey.OFFSET_DELETE: Handler(m.OffsetDeleteRequest.decode, _serve, _refuse),

@@ -1,0 +1,172 @@
+/*
+ * test_verify.c: the first records of a transaction are taken by the coordinator's word alone, and by none that was given before a
+ * marker; those that go on with it, and all others, are asked about by nobody.
+ */
+#include "engine_fixture.h"
+#include "guards.h"
+
+enum { PRODUCER = 7, OTHER = 8 };
+
+static engine_fixture f;
+
+static size_t transactional_batch(plog_batch_builder *b, int64_t producer, int32_t sequence, bool marker,
+                                  const uint8_t **out) {
+  size_t size;
+  int32_t attributes = PLOG_ATTR_TRANSACTIONAL | (marker ? PLOG_ATTR_CONTROL : 0);
+  plog_batch_builder_reset(b, 0, attributes, producer, 0, marker ? -1 : sequence, -1);
+  const uint8_t key[] = {0, 0, 0, 1}, value[] = {0, 0, 0, 0, 0, 0};
+  CHECK_EQ(plog_batch_builder_add(b, 1790000000000, key, 4, value, 6, NULL, 0, 0), 0);
+  CHECK_EQ(plog_batch_builder_finish(b, INT32_MIN, out, &size), 0);
+  return size;
+}
+
+static void send_records(int fd, int64_t producer, int32_t sequence) {
+  plog_batch_builder *b = plog_batch_builder_open();
+  const uint8_t *batch;
+  size_t size = transactional_batch(b, producer, sequence, false, &batch);
+  plog_writer w;
+  client_begin(&w, 0, 3, 7);
+  plog_write_string(&w, false, "txn", 3);
+  plog_write_i16(&w, -1);
+  plog_write_i32(&w, 30000);
+  plog_write_i32(&w, 1);
+  plog_write_string(&w, false, "t", 1);
+  plog_write_i32(&w, 1);
+  plog_write_i32(&w, 0);
+  plog_write_bytes(&w, false, batch, size);
+  plog_batch_builder_close(b);
+  client_send(fd, &w);
+}
+
+static void write_marker(int64_t producer) {
+  plog_batch_builder *b = plog_batch_builder_open();
+  const uint8_t *batch;
+  size_t size = transactional_batch(b, producer, -1, true, &batch);
+  int64_t base, last;
+  int32_t committed;
+  CHECK_EQ(plog_engine_append(f.engine, f.partitions[0], batch, size, -2, &base, &last, &committed), 0);
+  CHECK(committed);
+  plog_batch_builder_close(b);
+}
+
+static void answer(const plog_upcall *question, int16_t error) {
+  const uint8_t *body = question->body;
+  CHECK_EQ(question->body_bytes, 2 + 3 + 8 + 2 + 4 + 8);
+  CHECK_EQ(plog_get_i16(body), 3);
+  CHECK_EQ(memcmp(body + 2, "txn", 3), 0);
+  CHECK_EQ(plog_get_i16(body + 13), 0);
+  CHECK_EQ(plog_get_i32(body + 15), 1);
+  CHECK_EQ(plog_get_i64(body + 19), f.partitions[0]);
+  CHECK_EQ(plog_engine_verified(f.engine, question->conn, question->slot, &error, 1), 0);
+  plog_engine_release(f.engine, question);
+}
+
+static void begin(bool on) {
+  engine_begin(&f, 1);
+  engine_start(&f, false);
+  plog_engine_verify_transactions(f.engine, on);
+}
+
+static void by_the_coordinators_word(void) {
+  begin(true);
+  int fd = client_open(&f), other = client_open(&f);
+  int64_t offset;
+  send_records(fd, PRODUCER, 0);
+  plog_upcall question = engine_await(&f, PLOG_UP_VERIFY);
+  client_produce(other, 0, -1, 10); /* others are served meanwhile */
+  CHECK_EQ(client_produced(other, &offset), 0);
+  CHECK_EQ(offset, 0);
+  CHECK(client_is_quiet(fd));
+  answer(&question, 0);
+  CHECK_EQ(client_produced(fd, &offset), 0);
+  CHECK_EQ(offset, 1);
+  send_records(fd, PRODUCER, 1); /* goes on with it: nobody is asked */
+  CHECK_EQ(client_produced(fd, &offset), 0);
+  CHECK_EQ(offset, 2);
+  write_marker(PRODUCER);
+  send_records(fd, PRODUCER, 2); /* begins another */
+  question = engine_await(&f, PLOG_UP_VERIFY);
+  answer(&question, PLOG_INVALID_TXN_STATE);
+  CHECK_EQ(client_produced(fd, &offset), PLOG_INVALID_TXN_STATE);
+  CHECK_EQ(offset, -1);
+  (void)close(fd);
+  (void)close(other);
+  engine_end(&f);
+}
+
+static void not_after_a_marker(void) {
+  begin(true);
+  int fd = client_open(&f);
+  int64_t offset;
+  send_records(fd, PRODUCER, 0);
+  plog_upcall question = engine_await(&f, PLOG_UP_VERIFY);
+  write_marker(OTHER); /* says nothing about this one */
+  answer(&question, 0);
+  CHECK_EQ(client_produced(fd, &offset), 0);
+  CHECK_EQ(offset, 1);
+  write_marker(PRODUCER);
+  send_records(fd, PRODUCER, 1);
+  question = engine_await(&f, PLOG_UP_VERIFY);
+  write_marker(PRODUCER); /* the transaction that was asked about is over */
+  answer(&question, 0);
+  CHECK_EQ(client_produced(fd, &offset), PLOG_INVALID_TXN_STATE);
+  (void)close(fd);
+  engine_end(&f);
+}
+
+static void whoever_goes_away(void) {
+  begin(true);
+  int fd = client_open(&f);
+  send_records(fd, PRODUCER, 0);
+  plog_upcall question = engine_await(&f, PLOG_UP_VERIFY);
+  (void)close(fd);
+  answer(&question, 0); /* there may be nobody to hear it */
+  fd = client_open(&f);
+  send_records(fd, OTHER, 0);
+  question = engine_await(&f, PLOG_UP_VERIFY);
+  plog_engine_release(f.engine, &question);
+  (void)close(fd); /* the engine ends with a question unanswered */
+  engine_end(&f);
+}
+
+static void nobody_is_asked(void) {
+  begin(false);
+  int fd = client_open(&f);
+  int64_t offset;
+  send_records(fd, PRODUCER, 0);
+  CHECK_EQ(client_produced(fd, &offset), 0);
+  CHECK_EQ(offset, 0);
+  (void)close(fd);
+  engine_end(&f);
+}
+
+static void guards_of_producers(void) {
+  plog_guards g = {0};
+  int64_t first = plog__guards_begin(&g, 1, 0);
+  CHECK(first > 0);
+  CHECK_EQ(plog__guards_begin(&g, 1, 5), first); /* as long as it is not used */
+  for (int64_t i = 2; i < 20; i++) CHECK(plog__guards_begin(&g, i, 0) > first);
+  CHECK(plog__guards_hold(&g, 1, first));
+  CHECK(!plog__guards_hold(&g, 2, first));
+  plog__guards_end(&g, 1);
+  plog__guards_end(&g, 1);
+  CHECK(!plog__guards_hold(&g, 1, first));
+  CHECK(plog__guards_begin(&g, 1, 0) > first);
+  int32_t held = g.capacity;
+  for (int64_t i = 0; i < 1000; i++) CHECK(plog__guards_begin(&g, 100 + i, i * 1000000) > 0);
+  CHECK_EQ(g.capacity, held); /* those that are old have made room */
+  int64_t last = g.last_number;
+  plog__guards_clear(&g);
+  CHECK(!plog__guards_hold(&g, 1099, last));
+  CHECK(plog__guards_begin(&g, 1, 0) > last);
+  plog__guards_clear(&g);
+}
+
+int main(void) {
+  RUN(guards_of_producers);
+  RUN(by_the_coordinators_word);
+  RUN(not_after_a_marker);
+  RUN(whoever_goes_away);
+  RUN(nobody_is_asked);
+  return 0;
+}
