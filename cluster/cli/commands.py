@@ -24,8 +24,13 @@ def run_command(word: str, arguments: list[str]) -> int:
     """Run `pylog WORD arguments` and return the exit code."""
     module = import_module(f"cluster.cli.{word}")
     build = cast(Callable[[], argparse.ArgumentParser], module.build_parser)
+    parser = build()
+    if not arguments and parser._subparsers is not None:
+        # argparse would only say that VERB is missing, and not which there are.
+        parser.print_help(sys.stderr)
+        return EXIT_USAGE
     try:
-        options = build().parse_args(arguments)
+        options = parser.parse_args(arguments)
     except SystemExit as end:  # argparse has said what was wrong, or printed the help
         return end.code if isinstance(end.code, int) else EXIT_USAGE
     run = cast(Callable[[argparse.Namespace], int], options.run)

@@ -1,21 +1,22 @@
-"""`pylog configs`: describe and alter the settings of a topic or a broker."""
+"""`pylog configs`: describe and alter the settings of a topic, a broker or a group."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from cluster.cli.arguments import add_connection, connect, key_value
 from cluster.cli.errors import UsageError
 from cluster.cli.output import print_line, print_table
-from cluster.cli.settings import BROKER, SOURCES, TOPIC, alter, describe
+from cluster.cli.settings import BROKER, GROUP, SOURCES, TOPIC, alter, describe
 
-_KINDS = {"topic": TOPIC, "broker": BROKER}
+_KINDS = {"topic": TOPIC, "broker": BROKER, "group": GROUP}
 _DEFAULT_SOURCES = (0, 4, 5)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of all its verbs."""
-    parser = argparse.ArgumentParser(prog="pylog configs", description="Settings of topics and brokers.")
+    parser = argparse.ArgumentParser(prog="pylog configs", description="Settings of topics, brokers and groups.")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     verb = verbs.add_parser("describe", help="show settings")
@@ -35,12 +36,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_resource(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=sorted(_KINDS))
-    parser.add_argument("name", help="the topic; the broker's id, or `all` for the default of all brokers")
+    parser.add_argument("name", help="the topic or group; the broker's id, or `all` for the default of all brokers")
 
 
 def _name(options: argparse.Namespace) -> str:
     name: str = options.name
-    if options.kind == "topic":
+    if options.kind != "broker":
         return name
     if name == "all":
         return ""
@@ -58,6 +59,9 @@ def _describe(options: argparse.Namespace) -> int:
         for setting in settings
         if options.all or setting.config_source not in _DEFAULT_SOURCES
     ]
+    if not rows and sys.stdout.isatty():
+        print_line(f"nothing is set for {options.kind} {options.name}; --all shows the defaults that hold")
+        return 0
     print_table(("KEY", "VALUE", "SET FOR"), rows)
     return 0
 

@@ -9,7 +9,7 @@ import time
 from cluster.cli.arguments import add_connection, connect, non_negative_int, positive_int, positive_seconds
 from cluster.cli.client import ClusterClient
 from cluster.cli.delivery import Delivery
-from cluster.cli.errors import UsageError
+from cluster.cli.errors import CommandError, UsageError
 from cluster.cli.fetcher import Fetcher
 from cluster.cli.membership import PARTITION_CHECK_S, Membership
 from cluster.cli.offsets import (
@@ -98,8 +98,13 @@ def _run(options: argparse.Namespace) -> int:
 def _consume_alone(cluster: ClusterClient, options: argparse.Namespace, delivery: Delivery) -> None:
     isolation = _ISOLATION[options.isolation]
     partitions = _partitions(cluster, options)
-    fetcher = Fetcher(cluster, resolve(cluster, partitions, options.start, isolation), isolation=isolation)
-    delivery.begin(_ends(cluster, options, partitions))
+    positions = resolve(cluster, partitions, options.start, isolation)
+    ends = _ends(cluster, options, partitions)
+    if ends and all(positions[tp] > end for tp, end in ends.items()):
+        tp = partitions[0]
+        raise CommandError(f"{tp} ends at offset {ends[tp]}; there is no {positions[tp]}")
+    fetcher = Fetcher(cluster, positions, isolation=isolation)
+    delivery.begin(ends)
     next_check = time.monotonic() + PARTITION_CHECK_S
     while not delivery.done(fetcher.positions):
         for fetched in fetcher.poll(_POLL_S):

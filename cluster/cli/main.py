@@ -15,7 +15,7 @@ _COMMANDS = {
     "produce": "write lines as records",
     "consume": "read records",
     "groups": "list, describe, reset and delete consumer groups",
-    "configs": "describe and alter the settings of topics and brokers",
+    "configs": "describe and alter the settings of topics, brokers and groups",
     "cluster": "start, show and stop a cluster on this machine",
     "metadata": "look into the metadata tree and move it: ls, get, export, import",
     "log": "look into data directories: ls, dump, verify, recover, tail, stats, export",

@@ -1,4 +1,4 @@
-"""Dynamic settings of topics and brokers: reading and changing them.
+"""Dynamic settings of topics, brokers and groups: reading and changing them.
 
 What it keeps true: a change names only the keys it changes (IncrementalAlterConfigs); nobody's other settings are
 touched.
@@ -13,11 +13,12 @@ from cluster.protocol import messages as m
 
 TOPIC = 2
 BROKER = 4
+GROUP = 32
 
 _SET = 0
 _DELETE = 1
 # Sources of a value, as DescribeConfigs numbers them.
-_DYNAMIC = {TOPIC: {1}, BROKER: {2, 3}}
+_DYNAMIC = {TOPIC: {1}, BROKER: {2, 3}, GROUP: {8}}
 SOURCES = {
     0: "unknown",
     1: "topic",
@@ -26,6 +27,7 @@ SOURCES = {
     4: "server.properties",
     5: "default",
     6: "logger",
+    8: "group",
 }
 
 Setting = m.DescribeConfigsResponse.DescribeConfigsResourceResult
@@ -79,7 +81,7 @@ def alter(cluster: ClusterClient, kind: int, name: str, set_to: dict[str, str], 
     )
 
     def attempt() -> None:
-        peer = cluster.controller() if kind == TOPIC else _responsible(cluster, kind, name)
+        peer = cluster.controller() if kind in (TOPIC, GROUP) else _responsible(cluster, kind, name)
         result = peer.request(request, m.IncrementalAlterConfigsResponse).responses[0]
         check(result.error_code, result.error_message)
 
@@ -87,5 +89,5 @@ def alter(cluster: ClusterClient, kind: int, name: str, set_to: dict[str, str], 
 
 
 def _responsible(cluster: ClusterClient, kind: int, name: str) -> Peer:
-    """A broker answers for itself only; for topics and the default of all brokers any does."""
+    """A broker answers for itself only; for anything else, and the default of all brokers, any does."""
     return cluster.broker(int(name)) if kind == BROKER and name else cluster.any_broker()

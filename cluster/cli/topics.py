@@ -16,6 +16,7 @@ from pylog.errors import ErrorCode
 
 _BROKER_DECIDES = -1
 _NO_ID = bytes(16)
+_NO_TOPICS = "no topics yet; `pylog topics create NAME` creates one"
 Topic = m.MetadataResponse.MetadataResponseTopic
 
 
@@ -67,7 +68,7 @@ def _list(options: argparse.Namespace) -> int:
         for topic in topics
     ]
     if not rows and sys.stdout.isatty():
-        print_line("no topics yet; `pylog topics create NAME` creates one")
+        print_line(_NO_TOPICS)
         return 0
     print_table(("TOPIC", "PARTITIONS", "REPLICAS"), rows, numbers=("PARTITIONS", "REPLICAS"))
     return 0
@@ -128,6 +129,8 @@ def _describe(options: argparse.Namespace) -> int:
             topics = [topic for topic in cluster.all_topics() if not topic.is_internal]
         there = [topic for topic in topics if topic.error_code == ErrorCode.NONE]
         settings = changed_settings(cluster, TOPIC, [topic.name or "" for topic in there])
+    if not topics and sys.stdout.isatty():
+        print_line(_NO_TOPICS)
     show = _draw_topic if sys.stdout.isatty() else _print_topic
     for topic in there:
         show(topic, settings[topic.name or ""])

@@ -55,6 +55,11 @@ def test_where_to_start(fake: FakeCluster, capfdbinary: pytest.CaptureFixture[by
     assert capfdbinary.readouterr().out == _numbers(first, 95)
 
 
+def test_a_start_behind_the_end(fake: FakeCluster, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert _consume(fake, "-e", "--from", "96") == EXIT_FAILED
+    assert capfdbinary.readouterr() == (b"", b"pylog: t-0 ends at offset 95; there is no 96\n")
+
+
 def test_a_limit_cuts_within_a_batch(fake: FakeCluster, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert _consume(fake, "-n", "23") == 0
     assert capfdbinary.readouterr().out == _numbers(0, 23)

@@ -30,6 +30,13 @@ def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == "pylog: there is no command 'xyzzy'; `pylog help` lists them\n"
 
 
+@pytest.mark.parametrize("word", ["topics", "groups", "configs", "cluster", "metadata", "log"])
+def test_a_missing_verb_is_answered_with_those_there_are(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == EXIT_USAGE
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"usage: pylog {word}") and "\n    " in err.partition("positional")[2]
+
+
 def test_an_empty_separator_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["produce", "t", "-K", ""]) == EXIT_USAGE
     assert "-K/--key-separator: it must not be empty" in capsys.readouterr().err
