@@ -12,7 +12,7 @@ Control thread; `open_tree` and `load` on the starting thread, before it runs.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from cluster.broker import identity
 from cluster.broker.apis import Message
@@ -53,6 +53,7 @@ from pylog.types import ZERO_TOPIC_ID, TopicPartition, id_text
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker
+    from cluster.broker.group_settings import GroupSettings
     from cluster.config import Config
     from pylog.config import LogConfig
     from pylog.log import Log
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 _TOPIC: Final = 2
 _BROKER: Final = 4
 _CLIENT_METRICS: Final = 16
+_GROUP: Final = 32
 
 
 class Created(NamedTuple):
@@ -92,6 +94,7 @@ class Admin:
         self._broker = broker
         self._fence = 0
         self._log_configs: dict[str, LogConfig] = {}
+        self._group_settings: GroupSettings | None = None
         self._log = Logger("Controller")
         self.cluster_id = ""
         self.broker_id = -1
@@ -209,6 +212,17 @@ class Admin:
 
     def topic_overrides(self, topic: str) -> dict[str, str]:
         return self.context.topic_configs.get(topic, {})
+
+    def group_settings(self) -> GroupSettings:
+        """Those of groups; read when they are first asked for."""
+        if self._group_settings is None:
+            from cluster.broker.group_settings import GroupSettings
+
+            self._group_settings = GroupSettings(self.store)
+        return self._group_settings
+
+    def group_overrides(self, group_id: str) -> Mapping[str, str]:
+        return self.group_settings().of(group_id)
 
     def unknown_topic(self, name: str) -> ErrorCode:
         """What a client is told about a topic that is not there."""
@@ -397,6 +411,9 @@ class Admin:
             plan = config_plans.replace_topic(self.context, self._broker.config, name, settings)
         elif kind == _BROKER:
             plan = config_plans.replace_broker(self.context, self._broker.config, self.broker_id, name, settings)
+        elif kind == _GROUP:
+            self.group_settings().replace(self._broker.config, name, settings, validate_only)
+            return
         else:
             config_plans.check_changes([config_plans.ConfigChange(key, 0, value) for key, value in settings])
             raise unsupported(kind)
@@ -411,6 +428,9 @@ class Admin:
             plan = config_plans.alter_topic(self.context, self._broker.config, name, wanted)
         elif kind == _BROKER:
             plan = config_plans.alter_broker(self.context, self._broker.config, self.broker_id, name, wanted)
+        elif kind == _GROUP:
+            self.group_settings().change(self._broker.config, name, wanted, validate_only)
+            return
         else:
             config_plans.check_changes(wanted)
             raise unsupported(kind)

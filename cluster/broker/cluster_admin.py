@@ -41,10 +41,12 @@ from pylog.types import ZERO_TOPIC_ID, TopicPartition
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker
+    from cluster.broker.group_settings import GroupSettings
     from pylog.config import LogConfig
 
 _TOPIC: Final = 2
 _BROKER: Final = 4
+_GROUP: Final = 32
 
 
 class ClusterAdmin:
@@ -111,6 +113,13 @@ class ClusterAdmin:
     def topic_overrides(self, topic: str) -> dict[str, str]:
         """As the tree has them now: the topic need not be hosted here. A thread of the tree."""
         return self._read_config("topics", topic) or {}
+
+    def group_settings(self) -> GroupSettings:
+        """Kafka brokers in ZooKeeper mode know of none. Raises KafkaError."""
+        raise unsupported(_GROUP)
+
+    def group_overrides(self, group_id: str) -> dict[str, str]:
+        return {}
 
     def unknown_topic(self, name: str) -> ErrorCode:
         return unknown_topic(name)

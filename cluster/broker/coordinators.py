@@ -120,7 +120,9 @@ class Coordinators:
         self._markers: MarkerLog | None = None
         self._transactions: Transactions | None = None
         self._topics = _Topics(broker)
-        self._group_kind = GroupKind(group_config(broker.config), new_id, self._topics, heard=self._heard)
+        self._group_kind = GroupKind(
+            group_config(broker.config), new_id, self._topics, broker.admin.group_overrides, self._heard
+        )
         self.runtime = Runtime([self._group_kind])
 
     def _heard(self, group_id: str, member_id: str, now_ms: int) -> int | None:

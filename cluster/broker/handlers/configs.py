@@ -23,7 +23,8 @@ TOPIC: Final = 2
 BROKER: Final = 4
 BROKER_LOGGER: Final = 8
 CLIENT_METRICS: Final = 16
-_DESCRIBED: Final = frozenset({TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS})
+GROUP: Final = 32
+_DESCRIBED: Final = frozenset({TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP})
 
 
 def _describe(broker: Broker, request: Request) -> m.DescribeConfigsResponse:
@@ -53,6 +54,8 @@ def _entries(broker: Broker, kind: int, name: str, keys: list[str] | None) -> li
         if name not in broker.metadata.topics:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
         return describe_topic(broker.config, broker.admin.topic_overrides(name), keys)
+    if kind == GROUP:
+        return broker.admin.group_settings().describe(broker.config, name, keys)
     if kind == CLIENT_METRICS:
         if name == "":
             raise KafkaError(ErrorCode.INVALID_REQUEST, "Client metrics subscription name must not be empty")
