@@ -104,6 +104,7 @@ KNOWN: list[Known] = [
         "when the offsets of a group without members are deleted 3.9 forgets it, though one was told to come back",
     ),
     Known("ApiVersions", "api_keys*", always, "other APIs and versions are served"),
+    Known("ApiVersions", "*_features*", always, "one node has the feature transaction.version, as Kafka 4"),
     Known("DescribeConfigs", "results.configs.synonyms.value", of_one_node, "the default of ours is for one node"),
     Known("DescribeConfigs", "results.configs.documentation", always, "the texts are Kafka's; a client shows its own"),
     Known("AlterConfigs", "", kafka_is_silent, "Kafka 3.9 never answers when a resource is named twice"),
