@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
-from tests.support import records
+from tests.support import records, wire
 from tests.support.brokers import Broker, start_broker
+from tests.support.closing import Closing
 
 PARTITIONS = 4
 MILLION = 1_000_000
 WAIT_S = 30
 TERMINATED = 128 + 15
+CONSUMER_GROUP_HEARTBEAT = 68
 
 
 def pylog(
@@ -166,6 +169,34 @@ def test_two_members_share_a_topic_and_an_active_group_is_left_alone(
     assert owned[0].isdisjoint(owned[1])
     seen = sorted(lines[0] + lines[1])
     assert seen == sorted(b"%d %s" % (p, value) for p in range(PARTITIONS) for value in records.values(p, 500))
+
+
+@pytest.mark.timeout(120)
+def test_a_group_of_the_consumer_protocol(
+    broker: Broker, new_topic: Callable[..., str], fresh_name: Callable[[str], str], closing: Closing
+) -> None:
+    if CONSUMER_GROUP_HEARTBEAT not in wire.api_versions(broker.port):
+        pytest.skip("the broker has no consumer protocol, as Kafka 3.9 with ZooKeeper has none")
+    topic, group = new_topic(2), fresh_name("group")
+    for partition in range(2):
+        pylog(broker, "produce", topic, "-p", str(partition), lines=records.values(partition, 100))
+    settings = {"group.protocol": "consumer", "group.id": group, "auto.offset.reset": "earliest", "client.id": "modern"}
+    consumer = closing(Consumer({"bootstrap.servers": broker.bootstrap, "enable.auto.commit": False, **settings}))
+    consumer.subscribe([topic])
+    _wait_for(lambda: (message := consumer.poll(0.1)) is not None and message.error() is None, "a record")
+    consumer.commit(offsets=[TopicPartition(topic, 0, 100), TopicPartition(topic, 1, 60)], asynchronous=False)
+
+    assert group.encode() in pylog(broker, "groups", "list", "--type", "consumer", "--names")
+    (told,) = map(json.loads, pylog(broker, "groups", "describe", group, "--history", "5", "--json"))
+    assert (told["type"], told["lag"], len(told["members"])) == ("consumer", 40, 1)
+    assert [part["lag"] for part in told["partitions"]] == [0, 40] and told["behind_s"] > 0
+    member = told["members"][0]
+    assert (member["client"], member["lag"], member["partitions"]) == ("modern", 40, [[topic, 0], [topic, 1]])
+    if broker.kind == "pylog":
+        assert [cause["kind"] for cause in told["rebalances"][0]["causes"]] == ["joined"]
+    else:
+        assert "rebalances" not in told
+    assert b"has 1 member" in pylog(broker, "groups", "reset", group, "--all-topics", "--to-latest", fails=True)[0]
 
 
 def _owners(broker: Broker, group: str) -> int:
