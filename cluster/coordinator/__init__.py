@@ -13,6 +13,9 @@ What stays true:
     group.py, members.py  one group: its state machine; who is in it
     offsets.py            what one group has committed
     group_records.py      facts <-> records of __consumer_offsets
+    consumer_*.py         groups of the consumer protocol: ..._coordinator.py takes their requests, one of a group after
+                          another (lane.py), ..._heartbeat.py and ..._classic.py decide, ..._group.py holds the records
+    assignor*.py          who is to have what; reconciliation.py: a member's next step towards it
     find_coordinator.py   which shard answers for a key
 
 Threads: the control loop owns everything here; no other thread may enter.

@@ -164,6 +164,10 @@ def offset_delete(raw: Raw, version: int) -> Any:
     return m.OffsetDeleteRequest(group_id=GROUP, topics=[topic])
 
 
+def consumer_heartbeat(raw: Raw, version: int) -> Any:
+    return m.ConsumerGroupHeartbeatRequest(group_id=GROUP, member_id="nobody", member_epoch=1)
+
+
 def describe_producers(raw: Raw, version: int) -> Any:
     topic = m.DescribeProducersRequest.TopicRequest(name=TOPIC, partition_indexes=[0])
     return m.DescribeProducersRequest(topics=[topic])
@@ -213,6 +217,8 @@ ASK: dict[ApiKey, Callable[[Raw, int], Any]] = {
     ApiKey.OFFSET_DELETE: offset_delete,
     ApiKey.DESCRIBE_CLUSTER: lambda raw, version: m.DescribeClusterRequest(),
     ApiKey.DESCRIBE_PRODUCERS: describe_producers,
+    ApiKey.CONSUMER_GROUP_HEARTBEAT: consumer_heartbeat,
+    ApiKey.CONSUMER_GROUP_DESCRIBE: lambda raw, version: m.ConsumerGroupDescribeRequest(group_ids=["nobody"]),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: describe_topics,
 }
 

@@ -60,6 +60,16 @@ def of_one_node(difference: Difference) -> bool:
     return name.startswith(("offsets.topic.", "transaction.state.log."))
 
 
+def asks_for_a_group(difference: Difference) -> bool:
+    """Among others perhaps: 3.9 refuses them all."""
+    theirs = difference.context[0][1]["results"]
+    return any(each["resource_type"] == 32 for each in theirs) and all(each["error_code"] == 42 for each in theirs)
+
+
+def of_a_group(difference: Difference) -> bool:
+    return bool(difference.context[-1][1].get("resource_type") == 32)
+
+
 def in_words(difference: Difference) -> bool:
     """Both say something, or Kafka says which magic it does not know."""
     return isinstance(difference.theirs, str) and (bool(difference.ours) or "Invalid magic" in difference.theirs)
@@ -106,7 +116,10 @@ KNOWN: list[Known] = [
     Known("ApiVersions", "api_keys*", always, "other APIs and versions are served"),
     Known("ApiVersions", "*_features*", always, "one node has the feature transaction.version, as Kafka 4"),
     Known("DescribeConfigs", "results.configs.synonyms.value", of_one_node, "the default of ours is for one node"),
+    Known("DescribeConfigs", "results*", asks_for_a_group, "one node has settings of groups, as Kafka 4"),
     Known("DescribeConfigs", "results.configs.documentation", always, "the texts are Kafka's; a client shows its own"),
+    Known("AlterConfigs", "responses.error_*", of_a_group, "likewise, and they may be changed"),
+    Known("IncrementalAlterConfigs", "responses.error_*", of_a_group, "likewise"),
     Known("AlterConfigs", "", kafka_is_silent, "Kafka 3.9 never answers when a resource is named twice"),
     Known(
         "CreateTopics",
