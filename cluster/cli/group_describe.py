@@ -63,7 +63,7 @@ def _show(cluster: ClusterClient, options: argparse.Namespace) -> int:
         names = [each.group for each in list_groups(cluster) if each.kind in (CLASSIC, CONSUMER)]
     found = describe_groups(cluster, names, rebalances=options.history or 0)
     views = {name: found[name] for name in names if name in found}
-    failed = [f"group {name!r} does not exist" for name in names if name not in views]
+    failed = _missing(cluster, [name for name in names if name not in views])
     if options.history and not options.json:
         failed += [f"{view.group!r}: {_no_history(view)}" for view in views.values() if view.rebalances is None]
         print_history([view for view in views.values() if view.rebalances is not None])
@@ -79,6 +79,17 @@ def _show(cluster: ClusterClient, options: argparse.Namespace) -> int:
     for line in failed:
         print(f"pylog: {line}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _missing(cluster: ClusterClient, names: list[str]) -> list[str]:
+    """Why these could not be described."""
+    kinds = {each.group: each.kind for each in list_groups(cluster)} if names else {}
+    return [
+        f"group {name!r} is a {kinds[name]} group; only groups of consumers can be described"
+        if kinds.get(name, CLASSIC) not in (CLASSIC, CONSUMER)
+        else f"group {name!r} does not exist"
+        for name in names
+    ]
 
 
 def _no_history(view: GroupView) -> str:

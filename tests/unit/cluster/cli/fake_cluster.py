@@ -28,6 +28,7 @@ class FakeCluster:
         self.logs: dict[TopicPartition, list[bytes]] = {}
         self.leaders: dict[TopicPartition, int] = {}
         self.first: dict[TopicPartition, int] = defaultdict(int)  # where a log begins; what is before is gone
+        self.kinds: dict[str, str] = {}  # of groups that are not classic ones
         self.committed: dict[str, dict[TopicPartition, int]] = defaultdict(dict)
         self.groups: dict[str, m.DescribeGroupsResponse.DescribedGroup] = {}  # as they are to be described
         self.members: list[str] = []
@@ -293,7 +294,10 @@ class FakeCluster:
     def _list(self, node: int) -> Message:
         listed = [
             m.ListGroupsResponse.ListedGroup(
-                group_id=group.group_id, protocol_type=group.protocol_type, group_state=group.group_state
+                group_id=group.group_id,
+                protocol_type=group.protocol_type,
+                group_state=group.group_state,
+                group_type=self.kinds.get(group.group_id, ""),
             )
             for group in self.groups.values()
         ]

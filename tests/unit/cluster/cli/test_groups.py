@@ -140,6 +140,14 @@ def test_a_group_that_does_not_exist(run: Run) -> None:
     assert run("describe")[0] == EXIT_USAGE
 
 
+def test_a_group_of_another_sort(fake: FakeCluster, run: Run) -> None:
+    fake.groups["shared"] = Described(group_id="shared", group_state="Dead")
+    fake.kinds["shared"] = "Share"
+    said = "pylog: group 'shared' is a share group; only groups of consumers can be described"
+    assert run("describe", "shared") == (EXIT_FAILED, [], [said])
+    assert run("list", "--type", "share")[1] == ["shared\tDead\tshare\t-\t-\t-\t0"]
+
+
 def test_for_people(run: Run) -> None:
     head, columns, *rows = run("describe", "g", terminal=True)[1]
     assert head.startswith("group g: Stable, 2 members, classic protocol, assignor range, lag 3 records, 3m 13s behind")
