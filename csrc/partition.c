@@ -110,8 +110,9 @@ int32_t plog__partition_publish(plog_partition *p, const plog_partition_state *s
   }
   plog__partition_advance(p, now_ms);
   refresh_last_stable(p);
-  *out_ceased = old_role == PLOG_ROLE_LEADER && (!leads || old_epoch != state->leader_epoch);
-  if (*out_ceased) plog__guards_clear(&p->guards); /* what others write in between is not seen here */
+  /* what others write in between is not seen here */
+  if (old_role == PLOG_ROLE_LEADER && (!leads || old_epoch != state->leader_epoch)) plog__guards_clear(&p->guards);
+  *out_ceased = old_role == PLOG_ROLE_LEADER && !leads;
   return 0;
 }
 

@@ -87,7 +87,8 @@ int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *lo
 void plog__partition_take_offline(plog_partition *p);
 /* The log stays the caller's. Nothing waits any more. */
 void plog__partition_close(plog_partition *p);
-/* Take up a state. *out_ceased: it was the leader and is not now, or of another epoch. 0 | -ENOMEM: it is as it was. */
+/* Take up a state. *out_ceased: it was the leader and is not now. One of another epoch has its log still, and
+   what waits there is committed in its time. 0 | -ENOMEM: it is as it was. */
 int32_t plog__partition_publish(plog_partition *p, const plog_partition_state *state, int64_t now_ms, bool *out_ceased);
 
 /* What a staged append got, or why not. */

@@ -172,7 +172,7 @@ static void roles(void) {
   CHECK(!ceased);
   s.leader_epoch = 5;
   CHECK_EQ(plog__partition_publish(p, &s, 0, &ceased), 0);
-  CHECK(ceased); /* the same leader of another epoch: what waited for the old one is over */
+  CHECK(!ceased); /* the same leader of another epoch has its log: what waits there goes on waiting */
   s.role = PLOG_ROLE_OFFLINE;
   CHECK_EQ(plog__partition_publish(p, &s, 0, &ceased), 0);
   CHECK(ceased);
