@@ -42,7 +42,10 @@ def comparable(session: Session, ours: list[Tree], theirs: list[Tree]) -> int:
 
 
 def differences(step: Step, ours: Tree, theirs: Tree) -> list[Difference]:
-    api, version = step.get("api", "(poll)" if "poll" in step else "(receive)"), step.get("version", -1)
+    api, version = (
+        step.get("api", "(poll)" if "poll" in step else "(stable)" if "stable" in step else "(receive)"),
+        step.get("version", -1),
+    )
     return list(_walk(api, version, "", ours, theirs, ()))
 
 

@@ -17,7 +17,15 @@ from tests.differential.values import World
 
 _PROTOCOLS = ("range", "roundrobin", "cooperative-sticky")
 _TIMEOUT_MS = 1_200_000  # longer than all sessions take: nobody expires
-_STATIC_SINCE = {"JoinGroup": 5, "SyncGroup": 3, "Heartbeat": 3, "LeaveGroup": 3, "OffsetCommit": 7}
+_SOON = [14, 15, 16, 51]  # what is said while a coordinator is not there yet, or ends the transaction before
+_STATIC_SINCE = {
+    "JoinGroup": 5,
+    "SyncGroup": 3,
+    "Heartbeat": 3,
+    "LeaveGroup": 3,
+    "OffsetCommit": 7,
+    "TxnOffsetCommit": 3,
+}
 
 
 class GroupScript:
@@ -50,8 +58,17 @@ class GroupScript:
     def act(self) -> None:
         random = self.random
         doing = random.choices(
-            [self.rebalance, self.one_joins, self.one_syncs, self.one_leaves, self.simple, self.admin, self.look],
-            [5, 5, 3, 3, 2, 1, 3],
+            [
+                self.rebalance,
+                self.one_joins,
+                self.one_syncs,
+                self.one_leaves,
+                self.simple,
+                self.admin,
+                self.look,
+                self.transaction,
+            ],
+            [5, 5, 3, 3, 2, 1, 3, 2],
         )[0]
         doing()
 
@@ -216,6 +233,46 @@ class GroupScript:
         """Somebody who takes no part in the group commits and asks."""
         self.commit_as({}, self.version("OffsetCommit"))
         self.fetch()
+
+    def transaction(self) -> None:
+        """Offsets within a transaction, of members and of somebody; other commits meanwhile; then it ends. Nothing is
+        deleted meanwhile: 3.9 forgets what is held without a word in the log, ours writes it down as 4.x does."""
+        random = self.random
+        name = f"{self.world.prefix}-x"
+        found = {"key": name, "key_type": 1}
+        started = {"transactional_id": name, "transaction_timeout_ms": 60_000}
+        self.steps.append(ask("FindCoordinator", 2, found, again=_SOON))
+        self.steps.append(ask("InitProducerId", 2, started, save="x", again=_SOON))
+        producer = {"producer_id": placeholder("producer", "x"), "producer_epoch": placeholder("epoch", "x")}
+        owner = {"transactional_id": name, **producer}
+        self.add("AddOffsetsToTxn", self.version("AddOffsetsToTxn"), owner, again=_SOON)
+        for _ in range(random.randint(1, 4)):
+            label = random.choice([*self.members])
+            odd = random.random() < 0.4
+            version = min(3, self.version("TxnOffsetCommit"))  # from 4 on producers speak another protocol
+            who: dict[str, Any] = {}
+            if version >= 3 and random.random() < 0.7:
+                who = self.identity("TxnOffsetCommit", label, version, odd and random.random() < 0.5)
+                who["generation_id"] = self.generation(label, odd)
+            self.add("TxnOffsetCommit", version, {**owner, **who, "topics": self.txn_topics(odd)})
+            random.choice([self.fetch, self.simple, self.describe])()
+        end = {**owner, "committed": random.random() < 0.6}
+        self.steps.append(ask("EndTxn", min(3, self.version("EndTxn")), end))
+        self.steps.append({"stable": self.group, "topics": self.world.topics})
+
+    def txn_topics(self, odd: bool) -> list[dict[str, Any]]:
+        """odd: some of it does not exist, or is too long."""
+        random = self.random
+        names = random.sample([*self.world.topics, *(["nope"] if odd else [])], 2)
+        entries = [
+            {
+                "partition_index": part,
+                "committed_offset": random.randint(0, 99),
+                "committed_metadata": "m" * (5_000 if odd and random.random() < 0.2 else 1),
+            }
+            for part in random.sample([0, 1, 7] if odd else [0, 1], 2)
+        ]
+        return [{"name": name, "partitions": entries} for name in names]
 
     def fetch(self) -> None:
         version = self.version("OffsetFetch", 1)

@@ -100,6 +100,10 @@ def forgotten(difference: Difference) -> bool:
     return difference.theirs == MISSING and difference.ours.get("error_code") in (25, 27)
 
 
+def says_settings(difference: Difference) -> bool:
+    return bool(difference.theirs == difference.ours | 1 << 10 | 1 << 11)
+
+
 KNOWN: list[Known] = [
     Known(
         "(poll)",
@@ -107,11 +111,15 @@ KNOWN: list[Known] = [
         forgotten,
         "3.9 forgets the first of two JoinGroups of a member, and the SyncGroup of one that left",
     ),
+    Known("(poll)", "*", code(25, -1), "3.9 fails over an id that was given to a dynamic member and comes back static"),
     Known(
         "DeleteGroups",
         "results.error_code",
         code(0, 69),
         "when the offsets of a group without members are deleted 3.9 forgets it, though one was told to come back",
+    ),
+    Known(
+        "DescribeGroups", "groups.authorized_operations", says_settings, "4.x: a group's settings may be seen and set"
     ),
     Known("ApiVersions", "api_keys*", always, "other APIs and versions are served"),
     Known("ApiVersions", "*_features*", always, "one node has the feature transaction.version, as Kafka 4"),

@@ -22,6 +22,7 @@ from tests.differential.session import Session, Step, Tree
 
 ANSWER_TIMEOUT_S = 6.0
 MEMBER_ID_REQUIRED = 79
+UNSTABLE = 88
 NOBODYS_ID = bytes(range(1, 17))
 #: What a broker that works later than it answers (Apache Kafka) may still be busy with.
 CHANGES = frozenset(
@@ -53,6 +54,9 @@ class Player:
         for at, step in enumerate(session):
             if "poll" in step:
                 outcomes.append(self._poll(None if expected is None else expected[at]))
+                continue
+            if "stable" in step:
+                outcomes.append(self._until_stable(step["stable"], step["topics"]))
                 continue
             outcomes.append(self.outcome(step))
             if outcomes[-1] == "sent" and not step.get("park"):
@@ -98,6 +102,18 @@ class Player:
             found[str(conn)] = self._tell(step, correlation, data)
         return found
 
+    def _until_stable(self, group: str, topics: list[str]) -> Tree:
+        """The group's offsets of two partitions of these topics, once no transaction holds any."""
+        made = messages.OffsetFetchRequest
+        asked = [made.OffsetFetchRequestTopics(name=name, partition_indexes=[0, 1]) for name in topics]
+        request = made(groups=[made.OffsetFetchRequestGroup(group_id=group, topics=asked)], require_stable=True)
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            answer = messages.OffsetFetchResponse.decode(self._aside(request, 8), 8, 5)
+            codes = {each.error_code for topic in answer.groups[0].topics for each in topic.partitions}
+            if UNSTABLE not in codes or time.monotonic() > deadline:
+                return normalised("OffsetFetch", answer, read_table("OffsetFetchResponse").struct, 8, self._names)
+
     def _readable(self, wait_s: float) -> set[int]:
         waiting = {self._sockets[conn]: conn for conn in self._waiting}
         ready, _, _ = select.select([*waiting], [], [], max(0.0, wait_s)) if waiting else ([], [], [])
@@ -119,7 +135,11 @@ class Player:
             if not step.get("wait", True) or step.get("park"):
                 self._waiting[conn] = (step, correlation)
                 return "sent"
-            return self._answer(conn, step, correlation)
+            answer = self._answer(conn, step, correlation)
+            deadline = time.monotonic() + ANSWER_TIMEOUT_S
+            while "again" in step and answer["error_code"] in step["again"] and time.monotonic() < deadline:
+                answer = self._answer(conn, step, self._send(conn, step))
+            return answer
         except TimeoutError:
             self._drop(conn)
             return "silent"
@@ -186,7 +206,9 @@ class Player:
         if kind == "topic_id":
             return self._topic_id(of)
         found = self._saved.get(of, {})
-        return found.get(kind, {"member": "nobody", "generation": 77, "producer": 4_000_000, "session": 4711}[kind])
+        return found.get(
+            kind, {"member": "nobody", "generation": 77, "producer": 4_000_000, "epoch": 0, "session": 4711}[kind]
+        )
 
     def _batch(self, spec: dict[str, Any]) -> bytes:
         """A batch from plain data: keys and values are text, producer is [label or id, epoch, sequence]."""
@@ -267,6 +289,7 @@ class Player:
             "member": getattr(answer, "member_id", None),
             "generation": getattr(answer, "generation_id", None),
             "producer": getattr(answer, "producer_id", None),
+            "epoch": getattr(answer, "producer_epoch", None),
             "session": getattr(answer, "session_id", None),
         }
         known = {kind: value for kind, value in found.items() if value is not None}

@@ -6,6 +6,7 @@ A body is a tree of dicts, lists and scalars, named as in the message tables. A 
     {"$": "member", "of": LABEL}           the member id, generation, producer id, fetch session, … that the answer to
     {"$": "generation", "of": LABEL}       the step saved under LABEL gave
     {"$": "producer", "of": LABEL}
+    {"$": "epoch", "of": LABEL}
     {"$": "session", "of": LABEL}
     {"$": "batches", "list": [SPEC, …]}    record batches, see tests.broker.batches; SPEC may name a producer's label
     {"$": "hex", "of": TEXT}               bytes
@@ -26,7 +27,7 @@ def ask(api: str, version: int, body: Tree, **more: Any) -> Step:
 
     more: save=LABEL (for placeholders), conn=N (which connection), wait=False (the answer is taken by a `receive`
     step), client=None or a name, tags=HEX and header_tags=HEX (tagged fields that nobody knows, in flexible versions),
-    damage=[KIND, ARGUMENT] (see player.damaged).
+    damage=[KIND, ARGUMENT] (see player.damaged), again=[CODE, ...] (ask until the answer has another one).
     """
     return {"api": api, "version": version, "body": body, **more}
 
