@@ -26,7 +26,13 @@ class Replicas:
 
 @pytest.fixture
 def coordinators() -> Coordinators:
-    broker = SimpleNamespace(config=load(), broker_id=1, metadata=SimpleNamespace(topics={}), replicas=Replicas())
+    broker = SimpleNamespace(
+        config=load(),
+        broker_id=1,
+        metadata=SimpleNamespace(topics={}),
+        replicas=Replicas(),
+        admin=SimpleNamespace(group_overrides=lambda group_id: {}),
+    )
     return Coordinators(cast("Broker", broker))
 
 
