@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from cluster.coordinator.assignor import Spec
 from cluster.coordinator.consumer_member import Target
+from cluster.coordinator.consumer_records import topics_in_order
 
 _MOST_ROUNDS = 16
 _NOBODY = -1
@@ -51,7 +52,7 @@ class _Builder:
             for partition, owner in enumerate(owners):
                 targets[owner].setdefault(topic_id, set()).add(partition)
         return {
-            member_id: {topic_id: frozenset(partitions) for topic_id, partitions in target.items()}
+            member_id: {topic_id: frozenset(target[topic_id]) for topic_id in topics_in_order(target)}
             for member_id, target in zip(self._ids, targets, strict=True)
         }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from cluster.coordinator.assignor import Spec
 from cluster.coordinator.consumer_member import Target
 from cluster.coordinator.consumer_records import utf16
+from cluster.coordinator.hash_order import hash_order, sized_table, uuid_hash
 
 
 class _Topic:
@@ -44,6 +45,8 @@ def assign(spec: Spec) -> dict[str, Target]:
     topics = {topic_id: _Topic(spec.count(topic_id), count) for topic_id, count in readers.items()}
     assigned: dict[str, Target] = {}
     for member_id in sorted(spec.members, key=rank):
-        taken = {topic_id: topics[topic_id].take() for topic_id in spec.members[member_id].topics}
-        assigned[member_id] = {topic_id: partitions for topic_id, partitions in taken.items() if partitions}
+        read = spec.members[member_id].topics
+        taken = {topic_id: topics[topic_id].take() for topic_id in read}
+        walked = hash_order(read, uuid_hash, sized_table(int(len(read) / 0.75) + 1))
+        assigned[member_id] = {topic_id: taken[topic_id] for topic_id in walked if taken[topic_id]}
     return assigned

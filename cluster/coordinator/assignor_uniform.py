@@ -46,7 +46,7 @@ def assign(spec: Spec) -> dict[str, Target]:
         position += room
     assert position >= len(free)
     return {
-        member_id: {topic_id: frozenset(partitions) for topic_id, partitions in kept.items()}
+        member_id: {topic_id: frozenset(kept[topic_id]) for topic_id in topics_in_order(kept)}
         for member_id, kept in targets.items()
     }
 

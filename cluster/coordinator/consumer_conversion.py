@@ -16,6 +16,7 @@ from cluster.coordinator.consumer_records import (
     MemberDeleted,
     TargetDeleted,
     TargetStored,
+    topics_in_order,
 )
 from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import GroupDeleted, GroupStored, MemberStored
@@ -80,7 +81,8 @@ def _assigned(env: ConsumerEnv, group_id: str, data: bytes) -> Target:
         )
         raise _not_upgraded(group_id, why)
     found = ((env.topics.topic_id(each.topic), each.partitions) for each in assignment.assigned_partitions)
-    return {topic_id: frozenset(partitions) for topic_id, partitions in found if topic_id is not None}
+    target = {topic_id: frozenset(partitions) for topic_id, partitions in found if topic_id is not None}
+    return {topic_id: target[topic_id] for topic_id in topics_in_order(target)}
 
 
 def _not_upgraded(group_id: str, why: str) -> KafkaError:

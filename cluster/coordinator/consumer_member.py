@@ -10,7 +10,8 @@ from pylog.facts import IntEnum, NamedTuple
 from pylog.typed import TypeAlias
 
 Target: TypeAlias = dict[bytes, frozenset[int]]
-"""Topic id -> partitions that a member is to have."""
+"""Topic id -> partitions that a member is to have. Records list them in the order of the dict: in Kafka's, of what the
+assignor made."""
 
 Owned: TypeAlias = dict[bytes, dict[int, int]]
 """Topic id -> partition -> the epoch at which the member got it."""

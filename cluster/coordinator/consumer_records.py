@@ -15,7 +15,7 @@ Deleted is a tombstone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cluster.coordinator.consumer_member import ClassicProtocols, ConsumerMember, MemberState, Owned, Target
 from cluster.coordinator.hash_order import grown_table, hash_order, int_hash, uuid_hash
@@ -24,7 +24,7 @@ from cluster.protocol.errors import DecodeError
 from cluster.protocol.message import Message
 from cluster.protocol.records import VERSION_BYTES, encode_versioned, read_version
 from pylog.facts import NamedTuple
-from pylog.typed import TypeAlias, cast
+from pylog.typed import TypeAlias
 
 _VALUE_VERSION = 0
 
@@ -194,9 +194,9 @@ def _encode_target(fact: TargetStored) -> tuple[Message, Message | None]:
     value = m.ConsumerGroupTargetAssignmentMemberValue(
         topic_partitions=[
             m.ConsumerGroupTargetAssignmentMemberValue.TopicPartition(
-                topic_id=topic_id, partitions=in_order(fact.partitions[topic_id])
+                topic_id=topic_id, partitions=in_order(partitions)
             )
-            for topic_id in topics_in_order(fact.partitions)
+            for topic_id, partitions in fact.partitions.items()
         ]
     )
     key = m.ConsumerGroupTargetAssignmentMemberKey(group_id=fact.group_id, member_id=fact.member_id)
@@ -404,8 +404,8 @@ def utf16(text: str) -> bytes:
     return text.encode("utf-16-be", "surrogatepass")
 
 
-def topics_in_order(partitions: Target | Owned) -> list[bytes]:
-    return hash_order(cast("dict[bytes, object]", partitions), uuid_hash, grown_table(len(partitions)))
+def topics_in_order(partitions: Mapping[bytes, object]) -> list[bytes]:
+    return hash_order(partitions, uuid_hash, grown_table(len(partitions)))
 
 
 def in_order(partitions: frozenset[int] | dict[int, int]) -> list[int]:

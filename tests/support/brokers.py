@@ -18,8 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from cluster.protocol.api_keys import ApiKey
-from cluster.protocol.served import SERVED
 from tests.support import peers, wire
 from tests.support.ports import free_port
 from tests.support.process import ProcessError, ServerProcess
@@ -35,6 +33,10 @@ TEST_SETTINGS = {
     "transaction.state.log.replication.factor": "1",
     "transaction.state.log.min.isr": "1",
     "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.heartbeat.interval.ms": "500",
+    "group.consumer.heartbeat.interval.ms": "500",
+    "group.consumer.min.session.timeout.ms": "1000",
+    "group.consumer.session.timeout.ms": "10000",
 }
 
 
@@ -309,11 +311,6 @@ def unavailable() -> str | None:
     """Why the chosen broker cannot be started here, or None."""
     kind = chosen_kind()
     return None if kind == "pylog" else peers.unavailable(kind)
-
-
-def without_transactions() -> bool:
-    """Whether the chosen broker has none yet."""
-    return chosen_kind() == "pylog" and ApiKey.END_TXN not in SERVED
 
 
 def new_broker(directory: Path, settings: Mapping[str, str] | None = None) -> Broker:
