@@ -21,7 +21,7 @@ from cluster.protocol.served import SERVED, request_header_version, response_hea
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
 from pylog.logger import Logger
-from pylog.typed import TYPE_CHECKING, Any, TypeAlias
+from pylog.typed import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from cluster.broker.broker import Broker
@@ -82,6 +82,21 @@ class Handler(NamedTuple):
     serve: Callable[[Broker, Request], Message | Answer | Held | None]
     refuse: Callable[[Request, int], Message]
     tree: bool = False
+
+
+#: What a broker of a cluster serves before a controller has told it of anything. Whatever else it answered would be of
+#: a cluster without topics.
+_BEFORE_METADATA: Final = frozenset(
+    {
+        ApiKey.API_VERSIONS,
+        ApiKey.LEADER_AND_ISR,
+        ApiKey.STOP_REPLICA,
+        ApiKey.UPDATE_METADATA,
+        ApiKey.CONTROLLED_SHUTDOWN,
+        ApiKey.ALTER_PARTITION,
+        ApiKey.ALLOCATE_PRODUCER_IDS,
+    }
+)
 
 
 def _family(key: ApiKey) -> Mapping[ApiKey, Handler]:
@@ -165,6 +180,13 @@ class Apis:
             return
         client_id = None if upcall.client_id is None else upcall.client_id.decode("utf-8", "replace")
         request = Request(reply_to, version, client_id, upcall.listener_id, message)
+        member = self._broker.member
+        if member is not None and key not in _BEFORE_METADATA:
+            member.when_told(lambda: self._begin(handler, request))
+        else:
+            self._begin(handler, request)
+
+    def _begin(self, handler: Handler, request: Request) -> None:
         if handler.tree and self._broker.member is not None:
             self._broker.member.on_tree(lambda: self.serve(handler, request))
         else:

@@ -104,6 +104,7 @@ class Member:
             broker.config.int("controller.socket.timeout.ms"),
             self._session_failed,
         )
+        self._told_by_ms = broker.now_ms() + int(_CONTROLLER_S * 1000)
         self._joined = True
         broker.replicas.checkpointed = broker.logs.read_high_watermarks()
         with self._guard:  # whoever finds the session to be over waits until there is something to renew
@@ -115,6 +116,13 @@ class Member:
         """Until a controller has told us of the cluster, as long as that takes no longer than an election should."""
         if not self._told.wait(_CONTROLLER_S):
             self._log.warn("no controller has spoken yet, metadata are unknown until one does")
+
+    def when_told(self, serve: Callable[[], None]) -> None:
+        """Serve a request when a controller has told us of the cluster; without it, when an election should be over."""
+        if self._told.is_set():
+            serve()
+        else:
+            self.waits.until(self._told.is_set, self._told_by_ms, lambda _: serve())
 
     def leave(self) -> None:
         """Hand leadership over, as far as there is somebody to take it. A thread that is not the control thread."""
@@ -304,8 +312,8 @@ class Member:
             for name in dropped:
                 self._topic_settings.pop(name, None)
             broker.topics_deleted(dropped)
-        self.waits.changed()
         self._told.set()
+        self.waits.changed()
 
     def _publish_nodes(self, brokers: Sequence[BrokerMetadata]) -> None:
         """Clients that come to the wrong broker are told where the right one is."""
