@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.clustered.live_group import LiveGroup
 from tests.clustered.test_replication import consume, create, produce
 from tests.support import peers
 from tests.support.cluster import cluster
@@ -47,18 +48,26 @@ def test_a_cluster_of_kafka_becomes_ours_and_back(tmp_path: Path, ensemble: ZooK
 @pytest.mark.parametrize("kinds", [("pylog", "kafka39", "kafka39"), ("kafka39", "pylog", "pylog")])
 def test_each_kind_takes_over_from_the_other(tmp_path: Path, ensemble: ZooKeeper, kinds: tuple[str, ...]) -> None:
     """The first of them is alone when it becomes the controller; the others, of the other kind, take over from it and
-    from one another: leadership, coordinators and the controller's place, with every record and committed offset."""
+    from one another: leadership, coordinators and the controller's place, with every record and committed offset. A
+    group that the first coordinates lives on with the other kind, and with the first again when that is back."""
     with cluster(tmp_path, ensemble.fresh(), *kinds, first=1) as brokers:
         assert brokers.controller_id() == 1
         create(brokers, "orders")
+        group = LiveGroup(brokers, on=1)
         been: set[str] = set()
+        moved: list[tuple[str, str]] = []
         total = 0
         for _ in range(2):
             produce(brokers, "orders", total, 500)
             assert sorted(consume(brokers, "orders", 500, "readers")) == list(range(total, total + 500))
             total += 500
             controller = brokers.controller_id()
+            coordinator = group.coordinator()
             brokers[controller].kill()
+            group.check()
+            group.restart_static()
+            if coordinator == controller:
+                moved.append((brokers[coordinator].kind, brokers[group.coordinator()].kind))
             produce(brokers, "orders", total, 500)
             assert sorted(consume(brokers, "orders", 500, "readers")) == list(range(total, total + 500))
             total += 500
@@ -66,4 +75,5 @@ def test_each_kind_takes_over_from_the_other(tmp_path: Path, ensemble: ZooKeeper
             brokers[controller].start()
             brokers.wait_in_sync("orders")
         assert kinds[1] in been
+        assert kinds[:2] in moved
         assert sorted(consume(brokers, "orders", total, "afresh")) == list(range(total))
