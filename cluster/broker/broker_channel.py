@@ -2,7 +2,8 @@
 
 What stays true: one request is under way at a time; every item is given back once, to `exchange` with a connection or
 to `failed` when there is none, in the order in which they were sent. What failed is not sent again here: who sent it
-knows better whereto. After `stop` nothing is told any more.
+knows better whereto. After `leave` the items of before are given back all the same, for somebody waits for them; after
+`stop` nothing is told any more.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class BrokerChannel:
         self._post = post
         self._items: list[object] = []
         self._changed = threading.Condition()
+        self._leaving = False
         self._stopping = False
         self._told = False
         self._log = Logger(name)
@@ -53,6 +55,15 @@ class BrokerChannel:
         with self._changed:
             self._items.append(item)
             self._changed.notify()
+
+    def leave(self) -> None:
+        """The broker is elsewhere now. What waits has failed; what is under way ends by itself, and is heard."""
+        with self._changed:
+            self._leaving = True
+            items, self._items = self._items, []
+            self._changed.notify()
+        if items:
+            self._post(lambda: self._failed(items))
 
     def stop(self) -> None:
         """What is under way ends by itself, unheard."""
@@ -64,9 +75,9 @@ class BrokerChannel:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._items and not self._stopping:
+                while not (self._items or self._leaving or self._stopping):
                     self._changed.wait()
-                if self._stopping:
+                if self._leaving or self._stopping:
                     break
                 items, self._items = self._items, []
             follows = self._ask(items)
@@ -108,7 +119,7 @@ def channel_to(
     if channel is not None:
         if channel.address == address:
             return channel
-        channel.stop()
+        channel.leave()
         del channels[broker_id]
     if address is None:
         return None
