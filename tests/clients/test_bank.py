@@ -12,7 +12,6 @@ from tests.support.bank import OneBroker, ThreeBrokers
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(brokers.without_transactions(), reason="the broker has no transactions")
 def test_on_one_broker(tmp_path: Path) -> None:
     reason = brokers.unavailable()
     if reason:
@@ -25,7 +24,6 @@ def test_on_one_broker(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(brokers.without_transactions(), reason="the broker has no transactions")
 def test_on_a_cluster(tmp_path: Path) -> None:
     reason = zookeeper.unavailable()
     if reason:

@@ -66,7 +66,6 @@ class Files:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(brokers.without_transactions(), reason="the broker has no transactions")
 def test_no_line_is_lost(own_broker: Broker, tmp_path: Path) -> None:
     files = Files(tmp_path)
     confluent.create_topic(own_broker.bootstrap, TOPIC)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import brokers, peers
+from tests.support import peers
 from tests.support.brokers import Broker
 
 SOURCE = peers.ROOT / "tests" / "clients" / "franz"
@@ -54,7 +54,6 @@ def test_a_million_records(
 
 
 @pytest.mark.timeout(420)
-@pytest.mark.skipif(brokers.without_transactions(), reason="the broker has no transactions")
 def test_copies_in_transactions(
     program: Path, broker: Broker, new_topic: Callable[..., str], fresh_name: Callable[[str], str]
 ) -> None:

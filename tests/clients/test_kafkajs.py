@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import brokers, peers
+from tests.support import peers
 from tests.support.brokers import Broker
 
 SOURCE = peers.ROOT / "tests" / "clients" / "kafkajs"
@@ -30,7 +30,6 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.skipif(brokers.without_transactions(), reason="the broker has no transactions")
 def test_transactions_and_groups(program: Path, broker: Broker, new_topic: Callable[..., str]) -> None:
     words = [broker.bootstrap, new_topic(PARTITIONS), new_topic(PARTITIONS), str(PARTITIONS), str(COUNT)]
     command = ["node", str(program), *words]

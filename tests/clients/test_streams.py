@@ -65,7 +65,6 @@ def own_broker(tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("peer", ["kafka39", "kafka4"])
-@pytest.mark.skipif(brokers.without_transactions(), reason="the broker has no transactions")
 def test_words_are_counted_once(peer: str, own_broker: Broker, tmp_path: Path) -> None:
     reason = peers.unavailable(peer)
     if reason:
