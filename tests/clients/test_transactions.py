@@ -1,18 +1,23 @@
-"""Readers of committed records see those and no others, on a directory of transactions that Kafka 3.9.1 wrote."""
+"""Readers of committed records see those and no others: of transactions that Kafka 3.9.1 wrote, and of clients' own."""
 
+import asyncio
+import contextlib
 import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import TopicPartition as AioPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from pylog.records import batches, end_marker
 from tests.golden.transactions.scenario import TOPICS
 from tests.support import brokers, confluent
 from tests.support.brokers import PylogBroker
 
+LIMIT_S = 60
 ARCHIVE = Path(__file__).parents[1] / "golden" / "transactions" / "kafka39.tar.gz"
 
 
@@ -108,3 +113,90 @@ def test_from_every_offset(broker: PylogBroker, expected: dict[str, Expected]) -
     for start in range(0, said.last_stable, 29):
         found = read_all(broker, "interleaved", "read_committed", start, len(said.all))
         assert found == [offset for offset in said.committed if offset >= start]
+
+
+# ------------------------------------------------------------------------------------------------ transactions of ours
+
+
+def read_values(broker: PylogBroker, topic: str) -> list[str]:
+    """What a reader of committed records is given up to the end."""
+    consumer = confluent.assigned_consumer(
+        broker.bootstrap, topic, 1, **{"isolation.level": "read_committed", "enable.partition.eof": True}
+    )
+    values = []
+    while True:
+        message = consumer.poll(30)
+        assert message is not None, f"nothing more after {values[-1:]}"
+        if message.error():
+            assert message.error().name() == "_PARTITION_EOF", message.error()
+            consumer.close()
+            return values
+        value = message.value()
+        assert value is not None
+        values.append(value.decode())
+
+
+def test_librdkafka_commits_aborts_and_is_fenced(broker: PylogBroker) -> None:
+    confluent.create_topic(broker.bootstrap, "librdkafka")
+    settings = {"bootstrap.servers": broker.bootstrap, "transactional.id": "librdkafka", "log_level": 2}
+    producer = Producer(settings)
+    producer.init_transactions(LIMIT_S)
+    for number in range(4):
+        producer.begin_transaction()
+        producer.produce("librdkafka", f"{number}")
+        if number % 2:
+            producer.abort_transaction(LIMIT_S)
+        else:
+            producer.commit_transaction(LIMIT_S)
+    producer.begin_transaction()
+    producer.produce("librdkafka", "fenced")
+    assert producer.flush(LIMIT_S) == 0
+    successor = Producer(settings)
+    successor.init_transactions(LIMIT_S)
+    with pytest.raises(KafkaException) as refused:
+        producer.commit_transaction(LIMIT_S)
+    assert refused.value.args[0].code() == KafkaError._FENCED
+    successor.begin_transaction()
+    successor.produce("librdkafka", "4")
+    successor.commit_transaction(LIMIT_S)
+    assert read_values(broker, "librdkafka") == ["0", "2", "4"]
+
+
+def test_aiokafka_reads_processes_and_writes(broker: PylogBroker) -> None:
+    """Records and the offsets that they came of, together or not at all."""
+    for topic in ("aio-in", "aio-out"):
+        confluent.create_topic(broker.bootstrap, topic)
+    source = AioPartition("aio-in", 0)
+
+    async def story() -> int:
+        producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap, transactional_id="aiokafka")
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=broker.bootstrap,
+            group_id="aio",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+        )
+        consumer.assign([source])
+        async with producer, consumer:
+            async with producer.transaction():
+                for number in range(3):
+                    await producer.send("aio-in", str(number).encode(), partition=0)
+            seen = []
+            while len(seen) < 3:
+                seen.append(await consumer.getone())
+            with contextlib.suppress(ZeroDivisionError):
+                async with producer.transaction():
+                    await producer.send("aio-out", b"lost", partition=0)
+                    await producer.send_offsets_to_transaction({source: seen[-1].offset + 1}, "aio")
+                    raise ZeroDivisionError
+            assert await consumer.committed(source) is None
+            async with producer.transaction():
+                for record in seen:
+                    await producer.send("aio-out", b"of " + (record.value or b""), partition=0)
+                await producer.send_offsets_to_transaction({source: seen[-1].offset + 1}, "aio")
+            return int(await consumer.committed(source) or 0)
+
+    offset = asyncio.run(asyncio.wait_for(story(), LIMIT_S))
+    assert offset == 3
+    assert read_values(broker, "aio-out") == ["of 0", "of 1", "of 2"]
