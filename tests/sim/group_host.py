@@ -6,7 +6,7 @@ rest a random part does; every committed record goes through the checks, in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from cluster.coordinator.context import GroupConfig, RequestContext
 from cluster.coordinator.group_kind import GroupKind
@@ -35,6 +35,12 @@ class OneTopic:
 
     def topic_name(self, topic_id: bytes) -> str | None:
         return None
+
+    def version(self) -> int:
+        return 0  # they never change
+
+    def partition_racks(self, topic: str) -> Sequence[Iterable[str]]:
+        return [()] * self.partition_count(topic)
 
 
 class Record:
