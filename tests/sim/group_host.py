@@ -44,15 +44,18 @@ class OneTopic:
 
 
 class Record:
-    """One of the log. `producer_id`: of its transaction, -1: none. `marker`: it ends one."""
+    """One of the log. `producer_id`: of its transaction, -1: none. `marker`: it ends one. `epoch`, `coordinator_epoch`:
+    of the producer, and of who wrote the marker, in stories that look at them."""
 
-    __slots__ = ("key", "marker", "producer_id", "value")
+    __slots__ = ("coordinator_epoch", "epoch", "key", "marker", "producer_id", "value")
 
     def __init__(self, key: bytes, value: bytes | None, producer_id: int = -1, marker: Marker | None = None) -> None:
         self.key = key
         self.value = value
         self.producer_id = producer_id
         self.marker = marker
+        self.epoch = -1
+        self.coordinator_epoch = -1
 
 
 class GroupHost:
