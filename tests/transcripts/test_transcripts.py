@@ -12,6 +12,7 @@ from typing import Protocol
 
 import pytest
 
+from tests.transcripts.consumer_group_script import ConsumerGroupScript
 from tests.transcripts.controller_script import ControllerScript
 from tests.transcripts.group_script import GroupScript
 from tests.transcripts.replication_script import ReplicationScript
@@ -25,6 +26,7 @@ class Script(Protocol):
 
 HERE = Path(__file__).parent
 SCRIPTS: dict[str, Callable[[], Script]] = {
+    "consumer_group": ConsumerGroupScript,
     "controller": ControllerScript,
     "group": GroupScript,
     "replication": ReplicationScript,
