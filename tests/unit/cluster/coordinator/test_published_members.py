@@ -142,6 +142,27 @@ def test_a_shard_that_goes_takes_its_members_along_and_one_that_comes_brings_the
     assert all(driver.is_open(member) for member in members)
 
 
+def test_a_group_that_goes_over_to_the_consumer_protocol_takes_nobody_along() -> None:
+    driver = FrontedDriver(GroupConfig(offsets_topic_partitions=1, initial_rebalance_delay_ms=0))
+    protocols = [("range", subscription("t"))]
+    driver.join("a", protocols=protocols)
+    member = driver.joined("a").member_id
+    driver.sync("s", member=member, generation=1, assign={member: b""})
+    assert driver.is_open(member)
+    joins = m.ConsumerGroupHeartbeatRequest(
+        group_id="g",
+        member_id="m",
+        member_epoch=0,
+        rebalance_timeout_ms=60_000,
+        subscribed_topic_names=["t"],
+        topic_partitions=[],
+    )
+    assert driver.ask(joins, 1, m.ConsumerGroupHeartbeatResponse).error_code == 0
+    assert not driver.published
+    assert driver.heartbeat(member, 1) == ErrorCode.REBALANCE_IN_PROGRESS
+    assert driver.fronted == 0
+
+
 def test_where_nobody_else_answers_nobody_is_published() -> None:
     driver = Driver()
     driver.stable_group("a", "b")
