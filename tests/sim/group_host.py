@@ -13,7 +13,7 @@ from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.group_records import Fact, OffsetCommitted, decode
 from cluster.coordinator.runtime import Runtime, TimerKey
 from cluster.coordinator.shard import Marker
-from cluster.effects import Append, CancelTimer, Effect, Reply, SetTimer
+from cluster.effects import Append, CancelTimer, Effect, PublishMembers, Reply, SetTimer, WithdrawMembers
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
@@ -58,6 +58,17 @@ class Record:
         self.coordinator_epoch = -1
 
 
+class Published:
+    """A member whose heartbeats are answered here. `generation`: which it has to say, -1: the machine is asked."""
+
+    __slots__ = ("generation", "heard_ms", "instance")
+
+    def __init__(self, generation: int, instance: str | None, heard_ms: int | None) -> None:
+        self.generation = generation
+        self.instance = instance
+        self.heard_ms = heard_ms
+
+
 class GroupHost:
     """The broker that leads the shard now; after a failover, another."""
 
@@ -79,13 +90,15 @@ class GroupHost:
         self._requests = 0
         self._answers: dict[Hashable, Callable[[Message], None]] = {}
         self._timers: dict[Hashable, int] = {}
+        self._published: dict[str, Published] = {}
         self._begin()
 
     def _begin(self) -> None:
         self.process = Process(f"coordinator {self.failovers}")
         self._answers.clear()
         self._timers.clear()
-        self.runtime = Runtime([GroupKind(self._config, self._new_id, OneTopic())])
+        self._published.clear()
+        self.runtime = Runtime([GroupKind(self._config, self._new_id, OneTopic(), heard=self._heard)])
         self.world.after(self.world.random.randrange(_LOAD_US), self.process, self._load)
 
     def _new_id(self) -> str:
@@ -123,6 +136,13 @@ class GroupHost:
         """What a transaction that has ended sends late is not let in: the broker verifies it before."""
         if isinstance(message, m.TxnOffsetCommitRequest) and message.producer_id not in self.open:
             return
+        if isinstance(message, m.HeartbeatRequest):
+            known = self._published.get(message.member_id)
+            said = message.generation_id, message.group_instance_id
+            if known is not None and said == (known.generation, known.instance):
+                known.heard_ms = self.world.now_ms
+                answer(m.HeartbeatResponse())
+                return
         self._requests += 1
         reply_to = self._requests
         self._answers[reply_to] = answer
@@ -148,6 +168,10 @@ class GroupHost:
             self.world.after(self.world.random.randrange(self.commit_us), self.process, self._commit, len(self.log))
         self.world.after(_MARKER_RETRY_US, None, lambda: self.end_transaction(producer_id, ended, commit=commit))
 
+    def _heard(self, group_id: str, member_id: str, now_ms: int) -> int | None:
+        known = self._published.get(member_id)
+        return None if known is None else known.heard_ms
+
     # Effects ------------------------------------------------------------------------------------------------------
 
     def carry_out(self, effects: list[Effect]) -> None:
@@ -168,6 +192,16 @@ class GroupHost:
                 )
             elif isinstance(effect, CancelTimer):
                 self._timers.pop(effect.key, None)
+            elif isinstance(effect, PublishMembers):
+                for member_id, instance in effect.members:
+                    known = self._published.get(member_id)
+                    heard_ms = None if known is None else known.heard_ms
+                    self._published[member_id] = Published(effect.epoch, instance, heard_ms)
+            elif isinstance(effect, WithdrawMembers):
+                for member_id in effect.members:
+                    self._published[member_id].generation = -1
+                    if effect.forget:
+                        del self._published[member_id]
 
     def _due(self, key: TimerKey, deadline_ms: int) -> None:
         if self._timers.get(key) == deadline_ms:

@@ -11,6 +11,7 @@ from cluster.coordinator.group import Group
 from cluster.coordinator.group_coordinator import GroupCoordinator
 from cluster.coordinator.group_records import GroupStored
 from cluster.coordinator.offsets import Offsets
+from cluster.coordinator.sessions import Sessions
 from cluster.coordinator.shard import HostedShard
 from pylog.errors import ErrorCode
 from tests.sim.group_story import run_seed
@@ -62,6 +63,16 @@ def a_generation_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Group, "load", forgetful)
 
 
+def who_was_heard_elsewhere_is_held_for_dead(patch: pytest.MonkeyPatch) -> None:
+    """Nobody asks when published members were last heard."""
+    patch.setattr(Sessions, "listen", lambda *_: None)
+
+
+def members_stay_published(patch: pytest.MonkeyPatch) -> None:
+    """A rebalance begins, and heartbeats go on being answered as if nothing were."""
+    patch.setattr(Sessions, "shut", lambda *_: None)
+
+
 def markers_are_not_heard(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(GroupCoordinator, "replay_marker", lambda *_, **__: None)
 
@@ -93,6 +104,8 @@ def a_transaction_is_none(patch: pytest.MonkeyPatch) -> None:
         nothing_is_unstable,
         the_log_is_not_waited_for,
         a_generation_is_forgotten,
+        who_was_heard_elsewhere_is_held_for_dead,
+        members_stay_published,
         markers_are_not_heard,
         an_abort_commits,
         a_transaction_is_none,
