@@ -1,4 +1,4 @@
-"""Coordinators: the state that lives in the records of an internal topic. Group coordinator now; others join it here.
+"""Coordinators: the state that lives in the records of an internal topic: of groups, and of transactions.
 
 What stays true:
   - no threads, sockets, clocks or chance: methods take an event and `now_ms`, and return effects (`cluster.effects`);
@@ -16,6 +16,9 @@ What stays true:
     consumer_*.py         groups of the consumer protocol: ..._coordinator.py takes their requests, one of a group after
                           another (lane.py), ..._heartbeat.py and ..._classic.py decide, ..._group.py holds the records
     assignor*.py          who is to have what; reconciliation.py: a member's next step towards it
+    transaction_*.py      ..._kind.py, ..._coordinator.py, ..._records.py as for groups; ..._steps.py: what a step makes
+                          of a transactional id; ..._end.py: whether it may end so; ..._state.py: the ways there are
+    questions.py          what a coordinator of transactions asks of the world
     find_coordinator.py   which shard answers for a key
 
 Threads: the control loop owns everything here; no other thread may enter.

@@ -407,18 +407,16 @@ class TransactionCoordinator:
 
     def _list(self, ctx: RequestContext, request: m.ListTransactionsRequest, now_ms: int) -> list[Step]:
         listing = Listing(request, now_ms)
-        if listing.error:
-            return [Reply(ctx.reply_to, m.ListTransactionsResponse(error_code=listing.error))]
+        everything = [each.stored for each in self._transactions.values() if each.stored is not None]
         found = [
             m.ListTransactionsResponse.TransactionState(
                 transactional_id=stored.transactional_id,
                 producer_id=stored.producer_id,
                 transaction_state=name_of(stored.state),
             )
-            for transaction in self._transactions.values()
-            if (stored := transaction.stored) is not None and listing.has(stored)
+            for stored in listing.found(everything)
         ]
-        return [Reply(ctx.reply_to, m.ListTransactionsResponse(transaction_states=found))]
+        return [Reply(ctx.reply_to, m.ListTransactionsResponse(error_code=listing.error, transaction_states=found))]
 
     # What is durable ----------------------------------------------------------------------------------------------
 

@@ -196,6 +196,7 @@ class Worker:
                 error = partition.append(producer, sequence, value)
             if sending != self._sending:
                 return  # it has been sent again since
+            self._sending += 1
             if self._world.random.random() < self.loss or error is ErrorCode.REQUEST_TIMED_OUT:
                 self._world.after(_LOSS_US, self.process, self._write)
             elif error:
