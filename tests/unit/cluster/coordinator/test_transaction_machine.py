@@ -291,5 +291,5 @@ class TransactionMachine(RuleBasedStateMachine):
         assert set(driver.asked) == set(driver.answers)
 
 
-TransactionMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TransactionMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestTransactionMachine = TransactionMachine.TestCase
