@@ -263,12 +263,12 @@ class ConsumerCoordinator:
     def _commit(self, group_id: str, change: Change, done: Done, now_ms: int) -> list[Step]:
         """Have a change written, then `done`; at once if there is nothing to write."""
         lane = self._lane(group_id)
-        steps = lane.timers.set(change.waits, now_ms)
+        steps = lane.timers.set([wait for wait in change.waits if wait.timeout_ms is not None], now_ms)
         if change.regexes and not lane.regexes.is_resolving:
             lane.regexes.is_resolving = True
             steps.append(Ask((_QUESTION, group_id), ResolveRegexes(change.regexes)))
         if not change.facts:
-            steps += done(ErrorCode.NONE, now_ms)
+            steps += self._end_waits(group_id, change, now_ms) + done(ErrorCode.NONE, now_ms)
             self._tidy(group_id)
             return steps
         if change.is_downgrade:
@@ -285,7 +285,13 @@ class ConsumerCoordinator:
             late = Change(now_ms)
             late.wait(_SETTLE, "", _RETRY_MS)
             return steps + self._lane(group_id).timers.set(late.waits, now_ms)
+        if not error:
+            steps += self._end_waits(group_id, change, now_ms)
         return steps + self._settle(group_id, change, now_ms)
+
+    def _end_waits(self, group_id: str, change: Change, now_ms: int) -> list[Step]:
+        """Nobody is waited for any more who need not be: not before that is committed, for if it is not, he must."""
+        return self._lane(group_id).timers.set([wait for wait in change.waits if wait.timeout_ms is None], now_ms)
 
     def _settle(self, group_id: str, change: Change, now_ms: int) -> list[Step]:
         """The log has decided about a change. A group that has become classic begins to live."""
@@ -351,7 +357,8 @@ class ConsumerCoordinator:
             return steps
         if what == _SETTLE:
             if not lane.is_busy:
-                return self._settle(group_id, self._late.pop(group_id), now_ms)
+                change = self._late.pop(group_id)
+                return self._end_waits(group_id, change, now_ms) + self._settle(group_id, change, now_ms)
             late = Change(now_ms)
             late.wait(_SETTLE, "", _RETRY_MS)
             return lane.timers.set(late.waits, now_ms)

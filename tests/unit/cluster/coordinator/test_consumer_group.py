@@ -219,6 +219,17 @@ def test_a_write_that_fails_changes_nothing() -> None:
     assert beat(it, "m1", 0).member_epoch == 2
 
 
+def test_a_departure_that_fails_ends_no_session() -> None:
+    it = driver()
+    beat(it, "m1", 0)
+    it.write_error = ErrorCode.NOT_ENOUGH_REPLICAS
+    assert beat(it, "m1", -1).error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+    assert "m1" in group(it).members
+    it.write_error = None
+    it.advance(SESSION_MS)
+    assert not group(it).members
+
+
 def test_a_write_that_takes_too_long_is_not_decided_over() -> None:
     it = driver()
     it.commits = False
