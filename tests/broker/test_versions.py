@@ -168,6 +168,28 @@ def consumer_heartbeat(raw: Raw, version: int) -> Any:
     return m.ConsumerGroupHeartbeatRequest(group_id=GROUP, member_id="nobody", member_epoch=1)
 
 
+def add_partitions(raw: Raw, version: int) -> Any:
+    topics = [m.AddPartitionsToTxnRequest.AddPartitionsToTxnTopic(name=TOPIC, partitions=[0])]
+    if version >= 4:
+        part = m.AddPartitionsToTxnRequest.AddPartitionsToTxnTransaction(transactional_id="nobody", topics=topics)
+        return m.AddPartitionsToTxnRequest(transactions=[part])
+    return m.AddPartitionsToTxnRequest(
+        v3_and_below_transactional_id="nobody", v3_and_below_producer_id=1, v3_and_below_topics=topics
+    )
+
+
+def txn_offset_commit(raw: Raw, version: int) -> Any:
+    part = m.TxnOffsetCommitRequest.TxnOffsetCommitRequestPartition(partition_index=0, committed_offset=1)
+    topic = m.TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic(name=TOPIC, partitions=[part])
+    return m.TxnOffsetCommitRequest(transactional_id="nobody", group_id=GROUP, producer_id=1, topics=[topic])
+
+
+def write_markers(raw: Raw, version: int) -> Any:
+    topic = m.WriteTxnMarkersRequest.WritableTxnMarkerTopic(name="nowhere", partition_indexes=[0])
+    marker = m.WriteTxnMarkersRequest.WritableTxnMarker(producer_id=1, topics=[topic])
+    return m.WriteTxnMarkersRequest(markers=[marker])
+
+
 def describe_producers(raw: Raw, version: int) -> Any:
     topic = m.DescribeProducersRequest.TopicRequest(name=TOPIC, partition_indexes=[0])
     return m.DescribeProducersRequest(topics=[topic])
@@ -217,13 +239,23 @@ ASK: dict[ApiKey, Callable[[Raw, int], Any]] = {
     ApiKey.OFFSET_DELETE: offset_delete,
     ApiKey.DESCRIBE_CLUSTER: lambda raw, version: m.DescribeClusterRequest(),
     ApiKey.DESCRIBE_PRODUCERS: describe_producers,
+    ApiKey.ADD_PARTITIONS_TO_TXN: add_partitions,
+    ApiKey.ADD_OFFSETS_TO_TXN: lambda raw, version: m.AddOffsetsToTxnRequest(
+        transactional_id="nobody", producer_id=1, group_id=GROUP
+    ),
+    ApiKey.END_TXN: lambda raw, version: m.EndTxnRequest(transactional_id="nobody", producer_id=1, committed=True),
+    ApiKey.WRITE_TXN_MARKERS: write_markers,
+    ApiKey.TXN_OFFSET_COMMIT: txn_offset_commit,
+    ApiKey.DESCRIBE_TRANSACTIONS: lambda raw, version: m.DescribeTransactionsRequest(transactional_ids=["nobody"]),
+    ApiKey.LIST_TRANSACTIONS: lambda raw, version: m.ListTransactionsRequest(),
     ApiKey.CONSUMER_GROUP_HEARTBEAT: consumer_heartbeat,
     ApiKey.CONSUMER_GROUP_DESCRIBE: lambda raw, version: m.ConsumerGroupDescribeRequest(group_ids=["nobody"]),
     ApiKey.DESCRIBE_TOPIC_PARTITIONS: describe_topics,
 }
 
-#: What an answer may say about a request that names a member, a group or a coordinator that is not there (yet).
-EXPECTED = {0, 14, 15, 16, 22, 24, 25, 69, 79}
+#: What an answer may say about a request that names a topic, a member, a group, a producer or a coordinator that is not
+#: there (yet).
+EXPECTED = {0, 3, 14, 15, 16, 22, 24, 25, 49, 69, 79, 105}
 
 
 def codes(answer: Any) -> set[int]:
