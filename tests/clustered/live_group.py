@@ -57,6 +57,7 @@ class LiveGroup:
 
     def check(self) -> None:
         """Whoever coordinates it now knows all of it: nobody has to join again, and no offset is lost."""
+        assert self.fetched() == self.offset  # not while it loads, when every heartbeat is answered 0
         assert self.heartbeat(self.dynamic) == ErrorCode.NONE
         assert self.heartbeat(self.static, _INSTANCE) == ErrorCode.NONE
         assert self.heartbeat(self.dynamic, generation=1) == ErrorCode.ILLEGAL_GENERATION
@@ -69,7 +70,6 @@ class LiveGroup:
         found = {each.member_id: (each.group_instance_id, each.member_assignment) for each in described.members}
         assert found == {self.dynamic: (None, b"first"), self.static: (_INSTANCE, b"second")}
         assert all(each.member_metadata == _TOPICS for each in described.members)
-        assert self.fetched() == self.offset
         self.commit()
         assert self.fetched() == self.offset
 

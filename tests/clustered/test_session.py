@@ -106,10 +106,11 @@ def test_settings_that_changed_while_a_broker_had_no_session(tmp_path: Path, ens
     with cluster(tmp_path, ensemble.fresh(), "pylog", "pylog", "pylog", replica_lag_time_max_ms="30000") as brokers:
         create(brokers, "orders", partitions=1)
         victim = brokers.leader("orders")
-        admin = AdminClient({"bootstrap.servers": brokers.bootstrap})
         os.kill(brokers[victim].pid, signal.SIGSTOP)
         try:
-            brokers.wait(lambda seen: victim not in seen.brokers, asked=brokers[victim % 3 + 1])
+            other = brokers[victim % 3 + 1]
+            brokers.wait(lambda seen: victim not in seen.brokers, asked=other)
+            admin = AdminClient({"bootstrap.servers": other.bootstrap})  # one that never heard of the stopped broker
             small = ConfigEntry("max.message.bytes", "300", incremental_operation=AlterConfigOpType.SET)
             resource = ConfigResource(ResourceType.TOPIC, "orders", incremental_configs=[small])
             admin.incremental_alter_configs([resource])[resource].result(30)

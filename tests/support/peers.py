@@ -24,7 +24,7 @@ def unavailable(name: str) -> str | None:
     """Why this Kafka cannot be used here, or None after it was fetched."""
     if shutil.which("java") is None:
         return "Java is not installed"
-    if (home(name) / ".complete").exists():
+    if _is_complete(name):
         return None
     if shutil.which("mvn") is None:
         return "Maven is not installed, and Apache Kafka was not fetched before"
@@ -34,17 +34,27 @@ def unavailable(name: str) -> str | None:
     return None
 
 
+def _is_complete(name: str) -> bool:
+    """Whether what its POM asks for was fetched, and that POM has not changed since."""
+    mark = home(name) / ".complete"
+    return mark.exists() and mark.read_bytes() == _pom(name).read_bytes()
+
+
+def _pom(name: str) -> Path:
+    return POMS / f"{name}.xml"
+
+
 def _fetch(name: str) -> subprocess.CompletedProcess[str]:
     """Copy the jars beside one another. `.complete` comes last, so a fetch that was cut is done again."""
     libs = home(name) / "libs"
     libs.mkdir(parents=True, exist_ok=True)
-    command = ["mvn", "-q", "-B", "-f", str(POMS / f"{name}.xml"), "dependency:copy-dependencies"]
+    command = ["mvn", "-q", "-B", "-f", str(_pom(name)), "dependency:copy-dependencies"]
     command += ["-DincludeScope=runtime", f"-DoutputDirectory={libs}"]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=FETCH_TIMEOUT_S, check=False
     )
     if done.returncode == 0:
-        (home(name) / ".complete").touch()
+        (home(name) / ".complete").write_bytes(_pom(name).read_bytes())
     return done
 
 
