@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from tests.clustered.test_replication import create
 from tests.support import network as networks
@@ -51,13 +51,17 @@ SIGNALS = ("kill", "pause")
 CUTS = tuple(f"{other}-{what}" for other in ("zookeeper", "peers", "both") for what in ("cut", "mute", "deaf"))
 
 
+class Ensemble(Protocol):
+    def fresh(self) -> str: ...
+
+
 class Chaos:
     """network: has `zookeeper` and the brokers for machines; without one only signals are to be had."""
 
     def __init__(
         self,
         directory: Path,
-        ensemble: ZooKeeper,
+        ensemble: Ensemble,
         network: Network | None,
         *,
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
