@@ -89,7 +89,7 @@ test: build $(STAMP)/test
 	$(MAKE) pytest
 
 pytest: build $(STAMP)/test $(STAMP)/load
-	$(BIN)/pytest tests -rs -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest tests -rsfE -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # $(call ctest,DIRECTORY,CMAKE OPTIONS,CTEST OPTIONS,PREFIX)
 define ctest
