@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.coordinator import group_records
 from cluster.coordinator.group_records import (
     OFFSETS_TOPIC,
     GroupDeleted,
@@ -209,3 +210,34 @@ groups = st.builds(
 @given(offsets | expiring | groups | st.builds(OffsetDeleted, names, names, int32) | st.builds(GroupDeleted, names))
 def test_what_is_written_is_read(fact: Any) -> None:
     assert decode(*encode(fact)) == fact
+
+
+def outcome(key: bytes, value: bytes) -> object:
+    """The fact, or that there is none to be had."""
+    try:
+        return decode(key, value)
+    except DecodeError:
+        return DecodeError
+
+
+@given(
+    st.text(max_size=5),
+    st.text(max_size=5),
+    st.integers(-1, 7),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 40), st.integers(0, 255)), max_size=3),
+    st.integers(0, 3),
+)
+def test_an_offset_read_by_hand_is_what_the_tables_read(
+    group: str, topic: str, number: int, spoilt: list[tuple[bool, int, int]], cut: int
+) -> None:
+    key, value = encode(OffsetCommitted(group, topic, number, number * 3, number, topic + group, 77))
+    assert value is not None
+    data = [bytearray(key), bytearray(value)]
+    for in_value, at, byte in spoilt:
+        part = data[in_value]
+        part[at % len(part)] = byte
+    spoilt_key, spoilt_value = bytes(data[0]), bytes(data[1][: len(value) - cut])
+    found = outcome(spoilt_key, spoilt_value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(group_records, "_read_usual_offset", lambda key, value: None)
+        assert outcome(spoilt_key, spoilt_value) == found
