@@ -133,8 +133,8 @@ def decode(key: bytes, value: bytes | None) -> Fact | None:
 
 
 def _read_usual_offset(key: bytes, value: bytes) -> OffsetCommitted | None:
-    """An offset as all are written now, to the byte: a million of them are loaded at a time, and this is quicker than the
-    tables. None: it is something else, or not whole; the tables say what."""
+    """An offset as all are written now, to the byte. A million of them are loaded at a time, and this is quicker than
+    the tables. None: it is something else, or not whole; the tables say what."""
     try:
         version, size = _TWO_SHORTS.unpack_from(key)
         if version != _OFFSET_KEY_VERSION or size < 0:
