@@ -80,6 +80,8 @@ def test_replicas_are_spread_over_racks(tmp_path: Path, ensemble: ZooKeeper) -> 
     try:
         brokers.start()
         create(brokers, "orders", partitions=8, factor=2)
+        for asked in brokers.brokers.values():
+            brokers.wait(lambda seen: len(seen.topics["orders"][1]) == 8, ["orders"], asked=asked)
         described = AdminClient({"bootstrap.servers": brokers.bootstrap}).list_topics("orders", timeout=TIMEOUT_S)
         placed = [partition.replicas for partition in described.topics["orders"].partitions.values()]
         assert len(placed) == 8
