@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from cluster.coordinator.shard import Step
 from cluster.coordinator.transaction_records import NO_EPOCH, TransactionStored
-from cluster.coordinator.transaction_state import TransactionState
 from cluster.effects import Note
 from pylog.errors import ErrorCode
 from pylog.facts import NamedTuple
+from pylog.transaction_log import TransactionState
 
 
 class Parked(NamedTuple):

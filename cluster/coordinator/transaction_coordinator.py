@@ -49,7 +49,6 @@ from cluster.coordinator.transaction_state import (
     PREPARE_ABORT,
     PREPARE_COMMIT,
     PREPARED,
-    TransactionState,
     name_of,
 )
 from cluster.effects import Ask, Note, Reply, SetTimer
@@ -57,6 +56,7 @@ from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
+from pylog.transaction_log import TransactionState
 
 OFFSETS_TOPIC = "__consumer_offsets"
 

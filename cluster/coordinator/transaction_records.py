@@ -7,11 +7,12 @@ has room for is lost in version 0, as it is in Kafka.
 
 from __future__ import annotations
 
-from cluster.coordinator.transaction_state import EMPTY, TransactionState
+from cluster.coordinator.transaction_state import EMPTY
 from cluster.protocol import messages as m
 from cluster.protocol.errors import DecodeError
 from cluster.protocol.records import VERSION_BYTES, encode_versioned, read_version
 from pylog.facts import NamedTuple
+from pylog.transaction_log import TransactionState
 from pylog.typed import TypeAlias
 
 TRANSACTION_TOPIC = "__transaction_state"

@@ -14,21 +14,7 @@ Which event takes which way is in `transaction_coordinator.py`; a way that is no
 
 from __future__ import annotations
 
-from pylog.facts import IntEnum
-
-
-class TransactionState(IntEnum):
-    """The value is the one in records."""
-
-    EMPTY = 0
-    ONGOING = 1
-    PREPARE_COMMIT = 2
-    PREPARE_ABORT = 3
-    COMPLETE_COMMIT = 4
-    COMPLETE_ABORT = 5
-    DEAD = 6
-    PREPARE_EPOCH_FENCE = 7
-
+from pylog.transaction_log import TransactionState
 
 EMPTY = TransactionState.EMPTY
 ONGOING = TransactionState.ONGOING

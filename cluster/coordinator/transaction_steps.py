@@ -19,10 +19,10 @@ from cluster.coordinator.transaction_state import (
     ONGOING,
     PREPARE_ABORT,
     PREPARE_COMMIT,
-    TransactionState,
     may_follow,
 )
 from pylog.errors import ErrorCode
+from pylog.transaction_log import TransactionState
 
 BUMPING_VERSION = 2
 """From this transaction version on, each end of a transaction gives the producer a new epoch."""

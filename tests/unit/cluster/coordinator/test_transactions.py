@@ -9,11 +9,12 @@ from cluster.coordinator.find_coordinator import partition_of_key
 from cluster.coordinator.questions import WriteMarkers
 from cluster.coordinator.transaction_config import TransactionConfig
 from cluster.coordinator.transaction_records import TransactionalIdDeleted, TransactionStored, decode, encode
-from cluster.coordinator.transaction_state import TransactionState, may_follow, name_of, named
+from cluster.coordinator.transaction_state import may_follow, name_of, named
 from cluster.effects import Append, Shard
 from cluster.protocol import messages as m
 from cluster.protocol.errors import DecodeError
 from pylog.errors import ErrorCode
+from pylog.transaction_log import TransactionState
 from tests.transcripts.transaction_driver import STATE, Driver, added, end_request, init_request
 
 HOUR_MS = 3_600_000
