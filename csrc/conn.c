@@ -69,7 +69,7 @@ plog_conn *plog__conn_open(int64_t number, int fd, int32_t listener_id) {
   return conn;
 }
 
-void plog__conn_close(plog_conn *conn, plog_sys *sys, plog_buffers *buffers) {
+void plog__conn_close(plog_conn *conn, plog_sys *sys, int epoll_fd, plog_buffers *buffers) {
   while (conn->first) {
     plog_request *request = conn->first;
     conn->first = request->next;
@@ -81,7 +81,7 @@ void plog__conn_close(plog_conn *conn, plog_sys *sys, plog_buffers *buffers) {
   plog_list_remove(&conn->idle);
   if (conn->in) plog__buffers_give(buffers, conn->in);
   plog__out_deinit(&conn->out, buffers);
-  (void)plog__sys_close(sys, conn->fd);
+  plog__sys_close_watched(sys, epoll_fd, conn->fd);
   free(conn->verdicts);
   free(conn);
 }

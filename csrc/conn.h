@@ -122,7 +122,7 @@ void plog__intake_settle(plog_intake *intake);
 
 plog_conn *plog__conn_open(int64_t number, int fd, int32_t listener_id);
 /* Close the socket and free everything; no request of it is staged. */
-void plog__conn_close(plog_conn *conn, plog_sys *sys, plog_buffers *buffers);
+void plog__conn_close(plog_conn *conn, plog_sys *sys, int epoll_fd, plog_buffers *buffers);
 
 /* One receive. > 0 bytes | 0: the other side has ended | -EAGAIN: nothing there | -errno; *out_drained: no more for now */
 int64_t plog__conn_receive(plog_conn *conn, plog_intake *intake, bool *out_drained);

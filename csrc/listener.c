@@ -146,7 +146,7 @@ int32_t plog__listener_open(plog_engine *e, const char *address, int32_t port, i
 void plog__listeners_close(plog_engine *e) {
   while (!plog_list_empty(&e->listeners)) {
     plog_listener *listener = PLOG_CONTAINER_OF(plog_list_take(&e->listeners), plog_listener, link);
-    (void)plog__sys_close(e->sys, listener->fd);
+    plog__sys_close_watched(e->sys, e->epoll_fd, listener->fd);
     free(listener);
   }
 }

@@ -106,7 +106,7 @@ static void free_conn(plog_engine *e, plog_conn *conn) {
   e->conns_open--;
   pthread_mutex_unlock(&e->conns_lock);
   plog__count(&e->counters.connections_now, -1);
-  plog__conn_close(conn, e->sys, &e->buffers);
+  plog__conn_close(conn, e->sys, e->epoll_fd, &e->buffers);
 }
 
 plog_conn *plog__reactor_conn(const plog_engine *e, int64_t number) {

@@ -558,6 +558,10 @@ int plog__sys_epoll_create1(plog_sys *sys, int flags) {
 int plog__sys_epoll_ctl(plog_sys *sys, int epoll, int operation, int fd, struct epoll_event *event) {
   return sys->calls.epoll_ctl(sys->calls.context, epoll, operation, fd, event);
 }
+void plog__sys_close_watched(plog_sys *sys, int epoll, int fd) {
+  (void)plog__sys_epoll_ctl(sys, epoll, EPOLL_CTL_DEL, fd, NULL);
+  (void)plog__sys_close(sys, fd);
+}
 int plog__sys_epoll_wait(plog_sys *sys, int epoll, struct epoll_event *events, int capacity, int timeout_ms) {
   return sys->calls.epoll_wait(sys->calls.context, epoll, events, capacity, timeout_ms);
 }

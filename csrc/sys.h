@@ -144,6 +144,9 @@ int plog__sys_getsockopt(plog_sys *sys, int socket, int level, int name, void *v
 int plog__sys_setsockopt(plog_sys *sys, int socket, int level, int name, const void *value, socklen_t value_bytes);
 int plog__sys_epoll_create1(plog_sys *sys, int flags);
 int plog__sys_epoll_ctl(plog_sys *sys, int epoll, int operation, int fd, struct epoll_event *event);
+/* Close what epoll watches. To close alone is not enough: as long as a child of the process has the descriptor, between its fork and
+ * its exec or for longer, epoll goes on to tell of it, with the number that it was given. */
+void plog__sys_close_watched(plog_sys *sys, int epoll, int fd);
 int plog__sys_epoll_wait(plog_sys *sys, int epoll, struct epoll_event *events, int capacity, int timeout_ms);
 int plog__sys_eventfd(plog_sys *sys, unsigned initial, int flags);
 int64_t plog__sys_read(plog_sys *sys, int fd, void *data, size_t size_bytes);

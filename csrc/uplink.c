@@ -32,7 +32,7 @@ void plog__uplink_consume(plog_uplink *u) {
 }
 
 void plog__uplink_close(plog_uplink *u) {
-  if (u->fd >= 0) (void)plog__sys_close(u->sys, u->fd);
+  if (u->fd >= 0) plog__sys_close_watched(u->sys, u->epoll_fd, u->fd);
   u->fd = -1;
   u->readable = false;
   give_back(u);
@@ -57,6 +57,7 @@ int32_t plog__uplink_connect(plog_uplink *u, const struct sockaddr_storage *to, 
   int fd = plog__sys_socket(u->sys, to->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return fd;
   u->fd = fd;
+  u->epoll_fd = epoll_fd;
   set_option(u, IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(u, SOL_SOCKET, SO_KEEPALIVE, 1);
   if (receive_buffer_bytes > 0) set_option(u, SOL_SOCKET, SO_RCVBUF, receive_buffer_bytes);

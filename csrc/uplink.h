@@ -20,6 +20,7 @@ typedef struct {
   plog_buffers *buffers;
   uint32_t asked_bytes; /* answers so large are what we asked for */
   int fd;               /* -1: none */
+  int epoll_fd;         /* that watches it */
   bool readable;        /* the socket may have more */
   plog_writer request;  /* its size in front */
   size_t sent_bytes;

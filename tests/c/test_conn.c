@@ -30,7 +30,7 @@ static pair open_pair(void) {
 }
 
 static void close_pair(pair *p) {
-  plog__conn_close(p->conn, sys, &buffers);
+  plog__conn_close(p->conn, sys, -1, &buffers);
   (void)close(p->peer);
   plog__intake_settle(&intake);
 }

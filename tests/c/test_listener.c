@@ -1,6 +1,7 @@
 /*
  * test_listener.c: a listener on a system whose congestion control paces. Peers on this host begin and stay without pacing;
- * one from elsewhere gets the system's choice back, after its connection was accepted.
+ * one from elsewhere gets the system's choice back, after its connection was accepted. And the end of a connection that a child
+ * of the process still has.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -8,6 +9,8 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "plog.h"
@@ -63,20 +66,21 @@ static void be_served(int32_t port) {
   (void)close(fd);
 }
 
+static const plog_engine_config config = {.broker_id = 1,
+                                          .max_request_bytes = 1 << 20,
+                                          .send_buffer_bytes = -1,
+                                          .receive_buffer_bytes = -1,
+                                          .connections_max_idle_ms = 60000,
+                                          .max_connections = 100,
+                                          .max_connections_per_ip = INT32_MAX,
+                                          .fetch_max_bytes = 1 << 20,
+                                          .fetch_session_slots = 10,
+                                          .disk_threads = 1,
+                                          .answer_cache_bytes = 0,
+                                          .replica_lag_time_max_ms = 30000,
+                                          .max_upcall_bytes = 1 << 20};
+
 static void peers_of_this_host_are_not_paced(void) {
-  const plog_engine_config config = {.broker_id = 1,
-                                     .max_request_bytes = 1 << 20,
-                                     .send_buffer_bytes = -1,
-                                     .receive_buffer_bytes = -1,
-                                     .connections_max_idle_ms = 60000,
-                                     .max_connections = 100,
-                                     .max_connections_per_ip = INT32_MAX,
-                                     .fetch_max_bytes = 1 << 20,
-                                     .fetch_session_slots = 10,
-                                     .disk_threads = 1,
-                                     .answer_cache_bytes = 0,
-                                     .replica_lag_time_max_ms = 30000,
-                                     .max_upcall_bytes = 1 << 20};
   plog_engine *engine;
   int32_t port;
   for (int far = 0; far < 2; far++) {
@@ -95,9 +99,53 @@ static void peers_of_this_host_are_not_paced(void) {
   }
 }
 
+static void await_connections(plog_engine *engine, int64_t count) {
+  for (int i = 0; i < 10000; i++) {
+    plog_engine_stats stats;
+    plog_engine_stats_read(engine, &stats);
+    if (stats.connections_now == count) return;
+    CHECK_EQ(nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL), 0);
+  }
+  CHECK(!"in ten seconds");
+}
+
+/* A child is forked while connections are open; it has them until it ends. What comes on one that we have closed is nobody's. */
+static void a_child_has_the_connections(void) {
+  plog_engine *engine;
+  int32_t port;
+  CHECK_EQ(plog_engine_open(sys, &config, &engine), 0);
+  CHECK_EQ(plog_engine_listen(engine, "127.0.0.1", 0, 0, &port), 0);
+  CHECK_EQ(plog_engine_start(engine), 0);
+  int clients[8];
+  for (int i = 0; i < 8; i++) clients[i] = connect_to(port);
+  await_connections(engine, 8);
+  int until[2];
+  CHECK_EQ(pipe(until), 0);
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    uint8_t byte;
+    (void)close(until[1]);
+    _exit(read(until[0], &byte, 1) == 0 ? 0 : 1);
+  }
+  (void)close(until[0]);
+  for (int i = 0; i < 8; i++) CHECK_EQ(send(clients[i], "\0\0\0\3abc", 7, MSG_NOSIGNAL), 7);
+  await_connections(engine, 0);
+  for (int i = 0; i < 8; i++) CHECK_EQ(send(clients[i], "more", 4, MSG_NOSIGNAL), 4);
+  be_served(port);
+  (void)close(until[1]);
+  int status;
+  CHECK_EQ(waitpid(child, &status, 0), child);
+  CHECK_EQ(status, 0);
+  for (int i = 0; i < 8; i++) (void)close(clients[i]);
+  CHECK_EQ(plog_engine_stop(engine, 0), 0);
+  CHECK_EQ(plog_engine_close(engine, 1), 0);
+}
+
 int main(void) {
   sys = plog_sys_open();
   CHECK(sys != NULL);
+  RUN(a_child_has_the_connections);
   real_getsockopt = sys->calls.getsockopt;
   real_setsockopt = sys->calls.setsockopt;
   real_accept4 = sys->calls.accept4;

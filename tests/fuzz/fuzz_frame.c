@@ -84,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes) {
     if (rc == 0) rc = PLOG_E_SHORT;
   }
   check_and_settle(&intake, frames, count);
-  plog__conn_close(conn, sys, &buffers);
+  plog__conn_close(conn, sys, -1, &buffers);
   plog__intake_deinit(&intake);
   plog_assert(atomic_load(&buffers.held_bytes) == 0);
   plog__buffers_deinit(&buffers);
