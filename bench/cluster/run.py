@@ -107,7 +107,7 @@ class Comparison:
         return outcome
 
     def many(self, wanted: set[str]) -> Iterator[ClusterOutcome]:
-        """All that is about many partitions, with one creation of them."""
+        """All that is about many partitions, with one creation of them; each row as soon as it is measured."""
         count = self._partitions // TOPICS_OF_MANY * TOPICS_OF_MANY
         topics: dict[str, list[str]] = {}
         creation = single(rows.CREATION)
@@ -116,16 +116,15 @@ class Comparison:
             topics[side.name] = side.create(TOPICS_OF_MANY, count // TOPICS_OF_MANY)
             took_ms = (time.monotonic() - began) * 1000
             creation.add(side.name, took_ms, {"cluster_cpu_seconds": side.cpu_seconds() - before})
-        outcomes = [creation]
+        yield of_many(creation, count)
         if wanted & {rows.MANY_MEMORY, rows.MANY_CPU}:
-            outcomes += self.idle(rows.MANY_MEMORY, rows.MANY_CPU)
+            for outcome in self.idle(rows.MANY_MEMORY, rows.MANY_CPU):
+                yield of_many(outcome, count)
         if rows.CONTROLLER in wanted:
-            outcomes.append(
-                self.failovers(rows.CONTROLLER, lambda side: failover.controller_dies(side, topics[side.name], count))
+            deaths = self.failovers(
+                rows.CONTROLLER, lambda side: failover.controller_dies(side, topics[side.name], count)
             )
-        for outcome in outcomes:
-            outcome.name += f" ({count})"
-            yield outcome
+            yield of_many(deaths, count)
 
     def run(self, wanted: set[str]) -> Iterator[ClusterOutcome]:
         if rows.START in wanted:
@@ -143,6 +142,11 @@ class Comparison:
 
 def single(name: str) -> ClusterOutcome:
     return ClusterOutcome(name, *rows.SINGLE[name])
+
+
+def of_many(outcome: ClusterOutcome, count: int) -> ClusterOutcome:
+    outcome.name += f" ({count})"
+    return outcome
 
 
 def choose(words: str) -> set[str]:

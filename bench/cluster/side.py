@@ -48,7 +48,7 @@ class BenchCluster(Cluster):
         settings = {**self._settings, "broker.id": str(broker_id)}
         directory = self._directory / f"broker-{broker_id}"
         if kind == "kafka39":
-            return BigKafka(directory, settings, port=port, heap="512M")
+            return BigKafka(directory, settings, port=port, heap="1G")
         return PylogBroker(directory, settings, port=port)
 
 
