@@ -8,7 +8,6 @@
 """
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
@@ -17,15 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import machine
 from bench.cluster import failover, rows
 from bench.cluster.rows import ReplicatedRow
 from bench.cluster.side import TOPICS_OF_MANY, ClusterSide
-from bench.macro.run import Outcome
+from bench.macro.outcome import Outcome
 from bench.macro.side import Figures
-from tests.support import peers
+from bench.sheet import Sheet, chosen, need_kafka
 
-HISTORY = peers.ROOT / "bench" / "history" / "cluster.jsonl"
 PYLOG_WARMUP_S = 0.5
 WARMUP_LAP_S = 5.0
 IDLE_S = 10.0
@@ -149,32 +146,20 @@ def of_many(outcome: ClusterOutcome, count: int) -> ClusterOutcome:
     return outcome
 
 
-def choose(words: str) -> set[str]:
-    parts = [word.strip().lower() for word in words.split(",") if word.strip()]
-    return {name for name in rows.ALL if not parts or any(part in name.lower() for part in parts)}
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="bench.cluster.run",
-        description="three brokers of ours against three of Apache Kafka 3.9.1, in alternation",
+    sheet = Sheet(
+        "bench.cluster.run",
+        "three brokers of ours against three of Apache Kafka 3.9.1, in alternation",
+        history="cluster",
+        rounds=3,
     )
-    parser.add_argument("--rows", default="", help="only rows whose name has one of these, separated by commas, in it")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--warmup", type=float, default=60.0, help="CPU seconds of load on Kafka before a load counts")
-    parser.add_argument("--partitions", type=int, default=1000, help="of the rows about many")
-    parser.add_argument("--record", action="store_true", help=f"append to {HISTORY.relative_to(peers.ROOT)}")
-    options = parser.parse_args()
-    reason = peers.unavailable("kafka39")
-    if reason:
-        print(f"nothing to compare with: {reason}", file=sys.stderr)
-        return 1
-    wanted = choose(options.rows)
-    if not wanted:
-        print(f"no row has {options.rows!r} in its name; there are: {', '.join(rows.ALL)}", file=sys.stderr)
-        return 2
+    add = sheet.parser.add_argument
+    add("--warmup", type=float, default=60.0, help="CPU seconds of load on Kafka before a load counts")
+    add("--partitions", type=int, default=1000, help="of the rows about many")
+    options = sheet.options()
+    need_kafka()
+    wanted = chosen(rows.ALL, options.rows)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no process is left, whoever ends it
-    about = {"date": time.strftime("%Y-%m-%d %H:%M"), "commit": machine.commit(), **machine.describe()}
     with tempfile.TemporaryDirectory(prefix="pylog-bench-") as scratch, ExitStack() as stack:
         sides = [ClusterSide(name, Path(scratch) / name) for name in ("kafka", "pylog")]
         for side in sides:
@@ -183,10 +168,7 @@ def main() -> int:
             side.start_ms()
         print(f"{'':58} {'pylog':>10} {'kafka':>10}", flush=True)
         for outcome in Comparison(sides, options).run(wanted):
-            print(outcome.line(), flush=True)
-            if options.record:
-                with HISTORY.open("a") as history:
-                    history.write(json.dumps({**about, **outcome.record()}) + "\n")
+            sheet.tell(outcome)
     return 0
 
 

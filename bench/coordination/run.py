@@ -7,7 +7,6 @@
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import threading
@@ -15,19 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import machine
 from bench.coordination import groups, rows
 from bench.coordination.groups import Member
 from bench.coordination.rows import Row
 from bench.coordination.swarm import Swarm
 from bench.coordination.transactions import Producers
+from bench.macro.outcome import Outcome
 from bench.macro.rows import LoadRow
-from bench.macro.run import Outcome
 from bench.macro.side import SETTINGS, Figures, Side
-from tests.support import peers
+from bench.sheet import Sheet, chosen, need_kafka
 from tests.support.brokers import Kafka39Broker, PylogBroker
 
-HISTORY = peers.ROOT / "bench" / "history" / "coordination.jsonl"
 OWN_SETTINGS = {
     **SETTINGS,
     "group.initial.rebalance.delay.ms": "3000",
@@ -194,29 +191,15 @@ def _outcome(row: Row) -> Outcome:
     return Outcome(row.name, row.unit, row.target, more_is_better=row.more_is_better)
 
 
-def choose(words: str) -> set[str]:
-    parts = [word.strip().lower() for word in words.split(",") if word.strip()]
-    return {row.name for row in rows.ALL if not parts or any(part in row.name.lower() for part in parts)}
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench.coordination.run", description="coordinators beside Kafka 3.9.1's")
-    parser.add_argument("--rows", default="", help="only rows whose name has one of these, separated by commas, in it")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long a timed load runs each time")
-    parser.add_argument("--warmup", type=float, default=10.0, help="seconds of load on Kafka before a row counts")
-    parser.add_argument("--record", action="store_true", help=f"append to {HISTORY.relative_to(peers.ROOT)}")
-    options = parser.parse_args()
-    reason = peers.unavailable("kafka39")
-    if reason:
-        print(f"nothing to compare with: {reason}", file=sys.stderr)
-        return 1
-    wanted = choose(options.rows)
-    if not wanted:
-        print(f"no row has {options.rows!r} in its name; there are: {', '.join(row.name for row in rows.ALL)}")
-        return 2
+    sheet = Sheet("bench.coordination.run", "coordinators beside Kafka 3.9.1's", history="coordination", rounds=2)
+    add = sheet.parser.add_argument
+    add("--seconds", type=float, default=3.0, help="how long a timed load runs each time")
+    add("--warmup", type=float, default=10.0, help="seconds of load on Kafka before a row counts")
+    options = sheet.options()
+    need_kafka()
+    wanted = chosen((row.name for row in rows.ALL), options.rows)
     print(f"{'':46} {'pylog':>10} {'kafka':>10} {'':10} {'ratio':>8} {'target':10}")
-    about = {"date": time.strftime("%Y-%m-%d %H:%M"), "commit": machine.commit(), **machine.describe()}
     with tempfile.TemporaryDirectory(prefix="pylog-bench-") as scratch:
         kafka = Kafka39Broker(Path(scratch) / "kafka", OWN_SETTINGS, heap="1G")
         ours = PylogBroker(Path(scratch) / "pylog", OWN_SETTINGS)
@@ -224,10 +207,7 @@ def main() -> int:
             kafka.start()
             ours.start()
             for outcome in Comparison([Side("kafka", kafka), Side("pylog", ours)], options).run(wanted):
-                print(outcome.line(), flush=True)
-                if options.record:
-                    with HISTORY.open("a") as history:
-                        history.write(json.dumps({**about, **outcome.record()}) + "\n")
+                sheet.tell(outcome)
     return 0
 
 

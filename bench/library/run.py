@@ -9,21 +9,19 @@ Compaction has no match among these stores: python -m bench.macro.run --rows com
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from bench import machine
 from bench.library.lap import Lap
 from bench.library.rows import ROWS, Row
 from bench.library.stores import BY_NAME, Store
+from bench.sheet import Sheet, chosen
 
-HISTORY = machine.ROOT / "bench" / "history" / "library.jsonl"
 LAP_TIMEOUT_S = 600
 PACKAGES = ("lmdb", "rocksdict", "plyvel", "diskcache", "persistqueue")
 
@@ -74,7 +72,7 @@ class Outcome:
     def met(self) -> bool:
         return self.ratio() >= (1 if self.row.absolute else self.row.target)
 
-    def lines(self) -> list[str]:
+    def line(self) -> str:
         row = self.row
         goal = f"≤ {row.target:.3g}" if row.absolute else f"≥ {row.target:g}×"
         first = f"{row.name:48} {self.ours:8.3f} {row.unit:14}"
@@ -86,7 +84,7 @@ class Outcome:
             lines.append(
                 f"    {store:20} {self.best(store):8.3f} {times:8.2f}×  wall {min(self.wall_us[store]):.3f} µs"
             )
-        return lines
+        return "\n".join(lines)
 
     def record(self) -> dict[str, object]:
         other = self.fastest_other()
@@ -114,36 +112,22 @@ def compare(row: Row, rounds: int, scratch: Path) -> Outcome:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench.library.run", description="the library against embedded stores")
-    parser.add_argument("--rows", default="", help="only rows whose name has one of these, separated by commas, in it")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
+    sheet = Sheet("bench.library.run", "the library against embedded stores", history="library", rounds=3)
+    sheet.parser.add_argument(
         "--directory", type=Path, default=None, help="where the stores are made (the temporary directory)"
     )
-    parser.add_argument("--record", action="store_true", help=f"append to {HISTORY.relative_to(machine.ROOT)}")
-    options = parser.parse_args()
+    options = sheet.options()
     missing = [package for package in PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
         print(f"not installed: {', '.join(missing)}; pip install 'pylog[bench]' has them", file=sys.stderr)
         return 1
-    words = [word.strip().lower() for word in options.rows.split(",") if word.strip()]
-    rows = [row for row in ROWS if not words or any(word in row.name.lower() for word in words)]
-    if not rows:
-        print(
-            f"no row has {options.rows!r} in its name; there are: {', '.join(row.name for row in ROWS)}",
-            file=sys.stderr,
-        )
-        return 2
+    wanted = chosen((row.name for row in ROWS), options.rows)
+    rows = [row for row in ROWS if row.name in wanted]
     used = {store.name for row in rows for store in (row.ours, *row.others)}
     print("\n".join(f"{name:16} {BY_NAME[name].how}" for name in BY_NAME if name in used))
-    about = {"date": time.strftime("%Y-%m-%d %H:%M"), "commit": machine.commit(), **machine.describe()}
     with tempfile.TemporaryDirectory(prefix="pylog-bench-", dir=options.directory) as scratch:
         for row in rows:
-            outcome = compare(row, options.rounds, Path(scratch))
-            print("\n".join(outcome.lines()), flush=True)
-            if options.record:
-                with HISTORY.open("a") as history:
-                    history.write(json.dumps({**about, **outcome.record()}) + "\n")
+            sheet.tell(compare(row, options.rounds, Path(scratch)))
     return 0
 
 
