@@ -135,7 +135,7 @@ class Lmdb(Store):
 
     def append_batch(self, batch: object) -> None:
         with self._environment.begin(write=True) as transaction:
-            transaction.cursor().putmulti(batch, append=True)  # type: ignore[arg-type]
+            transaction.cursor().putmulti(batch, append=True)
 
     def append_each(self, values: Sequence[bytes], first: int) -> None:
         begin = self._environment.begin
@@ -251,7 +251,7 @@ class LevelDb(Store):
     how = "sync off, no compression; 8-byte keys; write_batch"
 
     def __init__(self, path: str) -> None:
-        import plyvel  # type: ignore[import-untyped]
+        import plyvel
 
         super().__init__(path)
         self._database = plyvel.DB(path, create_if_missing=True, compression=None, write_buffer_size=_MEMORY_BYTES)
@@ -285,7 +285,7 @@ class DiskCache(Store):
     how = "Cache.push in one transact(); no eviction, sqlite_synchronous=0"
 
     def __init__(self, path: str) -> None:
-        import diskcache  # type: ignore[import-untyped]
+        import diskcache
 
         super().__init__(path)
         self._cache = diskcache.Cache(path, eviction_policy="none", size_limit=1 << 40, sqlite_synchronous=0)

@@ -4,6 +4,7 @@ What stays true: a change is written down (`_write_down`, a subclass's business)
 fires after the change it tells of. Not thread-safe: the control thread, or whoever owns the tree.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from cluster.metadata.store import (
@@ -23,7 +24,36 @@ from cluster.metadata.store import (
 from cluster.metadata.tree import Change, Tree
 
 
-class TreeStore:
+class OneWriteStore(ABC):
+    """The writes of a `Store` by its one write, `multi`, which a subclass has."""
+
+    @abstractmethod
+    def multi(self, ops: Sequence[Op]) -> list[OpResult]: ...
+
+    def create(self, path: str, data: bytes | None = None, *, ephemeral: bool = False, sequential: bool = False) -> str:
+        (created,) = self.multi([Create(path, data, ephemeral, sequential)])
+        assert isinstance(created, str)
+        return created
+
+    def set(self, path: str, data: bytes | None, version: int = ANY_VERSION) -> Stat:
+        (stat,) = self.multi([SetData(path, data, version)])
+        assert isinstance(stat, Stat)
+        return stat
+
+    def delete(self, path: str, version: int = ANY_VERSION) -> None:
+        self.multi([Delete(path, version)])
+
+    def multi_many(self, multis: Sequence[Sequence[Op]]) -> list[list[OpResult] | StoreError]:
+        results: list[list[OpResult] | StoreError] = []
+        for ops in multis:
+            try:
+                results.append(self.multi(ops))
+            except StoreError as error:
+                results.append(error)
+        return results
+
+
+class TreeStore(OneWriteStore):
     """One session. `now_ms`: the wall clock that stamps nodes."""
 
     def __init__(self, tree: Tree, session_id: int, now_ms: Callable[[], int]) -> None:
@@ -91,36 +121,7 @@ class TreeStore:
 
     # ------------------------------------------------------------------ writing
 
-    def create(self, path: str, data: bytes | None = None, *, ephemeral: bool = False, sequential: bool = False) -> str:
-        (created,) = self._apply([Create(path, data, ephemeral, sequential)])
-        assert isinstance(created, str)
-        return created
-
-    def set(self, path: str, data: bytes | None, version: int = ANY_VERSION) -> Stat:
-        (stat,) = self._apply([SetData(path, data, version)])
-        assert isinstance(stat, Stat)
-        return stat
-
-    def delete(self, path: str, version: int = ANY_VERSION) -> None:
-        self._apply([Delete(path, version)])
-
     def multi(self, ops: Sequence[Op]) -> list[OpResult]:
-        return self._apply(ops)
-
-    def multi_many(self, multis: Sequence[Sequence[Op]]) -> list[list[OpResult] | StoreError]:
-        results: list[list[OpResult] | StoreError] = []
-        for ops in multis:
-            try:
-                results.append(self._apply(ops))
-            except StoreError as error:
-                results.append(error)
-        return results
-
-    def close(self) -> None:
-        if self._open:
-            self._end_session()
-
-    def _apply(self, ops: Sequence[Op]) -> list[OpResult]:
         self._before(ops[0].path if ops else "/")
         change = self._tree.prepare(ops, session=self._session_id, now_ms=self._now_ms())
         self._publish(change)
@@ -138,3 +139,7 @@ class TreeStore:
         ops = [Delete(path) for path in self._tree.owned_by(self._session_id)]
         if ops:
             self._publish(self._tree.prepare(ops, session=self._session_id, now_ms=self._now_ms()))
+
+    def close(self) -> None:
+        if self._open:
+            self._end_session()

@@ -12,20 +12,17 @@ from collections.abc import Sequence
 
 from cluster.metadata.memory import MemoryStore, MemoryTree
 from cluster.metadata.store import (
-    ANY_VERSION,
-    Create,
-    Delete,
     NoNode,
     Op,
     OpResult,
     Read,
     SessionExpired,
-    SetData,
     Stat,
     StoreError,
     Watch,
     WatchEvent,
 )
+from cluster.metadata.tree_store import OneWriteStore
 from cluster.metadata.unsure import all_gone, find_out
 from tests.sim.network import ENSEMBLE, Network
 from tests.sim.world import US_PER_MS, Process, World
@@ -33,7 +30,7 @@ from tests.sim.world import US_PER_MS, Process, World
 SESSION_TIMEOUT_MS = 3_000
 
 
-class Session:
+class Session(OneWriteStore):
     """One broker's session, as a Store."""
 
     def __init__(self, ensemble: Ensemble, place: int, owner: Process) -> None:
@@ -126,7 +123,7 @@ class Session:
 
     # ------------------------------------------------------------------ writing
 
-    def _write(self, ops: Sequence[Op]) -> list[OpResult]:
+    def multi(self, ops: Sequence[Op]) -> list[OpResult]:
         self._ready()
         ensemble = self._ensemble
         since = ensemble.zxid()
@@ -150,31 +147,6 @@ class Session:
             if all_gone(self._store, ops):
                 return [None for _ in ops]
             raise
-
-    def create(self, path: str, data: bytes | None = None, *, ephemeral: bool = False, sequential: bool = False) -> str:
-        (created,) = self._write([Create(path, data, ephemeral, sequential)])
-        assert isinstance(created, str)
-        return created
-
-    def set(self, path: str, data: bytes | None, version: int = ANY_VERSION) -> Stat:
-        (stat,) = self._write([SetData(path, data, version)])
-        assert isinstance(stat, Stat)
-        return stat
-
-    def delete(self, path: str, version: int = ANY_VERSION) -> None:
-        self._write([Delete(path, version)])
-
-    def multi(self, ops: Sequence[Op]) -> list[OpResult]:
-        return self._write(ops)
-
-    def multi_many(self, multis: Sequence[Sequence[Op]]) -> list[list[OpResult] | StoreError]:
-        results: list[list[OpResult] | StoreError] = []
-        for ops in multis:
-            try:
-                results.append(self._write(ops))
-            except StoreError as error:
-                results.append(error)
-        return results
 
     def close(self) -> None:
         self.closed = True
