@@ -6,6 +6,7 @@
     end NAME vN commit|abort [as=WHO]
     settle NAME                                 wait until no end is prepared any more
     until NAME STATE                            wait until its transaction is in this state
+    gone NAME ...                               wait until nobody knows of these any more
     exhaust NAME                                begin anew until there is no epoch left but one
     describe NAME | list vN [states=A,B] [of=NAME,...] [older=MS] [pattern=P]
 
@@ -112,6 +113,11 @@ class Script:
     def do_until(self, name: str, state: str) -> str:
         self.world.until(lambda: self._described(name).transaction_state == state)
         return "there"
+
+    def do_gone(self, *names: str) -> str:
+        unknown = ErrorCode.TRANSACTIONAL_ID_NOT_FOUND
+        self.world.until(lambda: all(self._described(name).error_code == unknown for name in names))
+        return "gone"
 
     def do_exhaust(self, name: str) -> str:
         def init() -> tuple[int, int]:
