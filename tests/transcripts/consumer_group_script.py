@@ -1,7 +1,7 @@
 """Speaks the commands of the transcripts of consumer-protocol groups: members as consumers are, and what they are told.
 
     join WHO [topics=t,u regex= instance= assignor=]   at epoch 0, with nothing
-    beat WHO [topics= owned=t:0,1/u:0]                 at the epoch WHO was told; owned: what it says it has
+    beat WHO [topics= owned=t:0,1/u:0 regex= epoch=]   at the epoch WHO was told; owned: what it says it has
     leave WHO [for-a-while]
     classic WHO [owned=t:0,1]    JoinGroup of the classic protocol, and SyncGroup behind it
     alive WHO                    its Heartbeat
@@ -51,7 +51,8 @@ class ConsumerGroupScript:
 
     def do_beat(self, who: str, *words: str) -> None:
         asked = dict(word.split("=", 1) for word in words)
-        self.send(who, self.epochs[who], asked["topics"].split(",") if "topics" in asked else None, asked)
+        epoch = int(asked.get("epoch", self.epochs[who]))
+        self.send(who, epoch, asked["topics"].split(",") if "topics" in asked else None, asked)
 
     def do_leave(self, who: str, how: str = "") -> None:
         self.send(who, -2 if how == "for-a-while" else -1, None, {})
