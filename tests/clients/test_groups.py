@@ -16,8 +16,9 @@ WAYS = [
     ("kafka4", "cooperative"),
     ("kafka4", "consumer"),
     ("kafka4", "convert"),
+    ("kafka4", "static"),
 ]
-PROGRAM = str(peers.ROOT / "tests" / "clients" / "java" / "Groups.java")
+JAVA = peers.ROOT / "tests" / "clients" / "java"
 
 
 @pytest.mark.parametrize(("peer", "way"), WAYS)
@@ -25,9 +26,24 @@ def test_members_come_and_go(peer: str, way: str, broker: Broker, new_topic: Cal
     reason = peers.unavailable(peer)
     if reason:
         pytest.skip(f"Apache Kafka's Java client: {reason}")
-    if broker.kind == "kafka39" and way in ("consumer", "convert"):
+    if broker.kind == "kafka39" and way in ("consumer", "convert", "static"):
         pytest.skip("Kafka 3.9 with ZooKeeper has no consumer protocol")
-    command = peers.java(peer, PROGRAM, [broker.bootstrap, new_topic(PARTITIONS), str(PARTITIONS), way])
+    words = [broker.bootstrap, new_topic(PARTITIONS), str(PARTITIONS), way]
+    assert run(peer, "Groups.java", words) == f"ok {way}\n"
+
+
+def test_members_read_what_fits_a_pattern(broker: Broker, fresh_name: Callable[[str], str]) -> None:
+    reason = peers.unavailable("kafka4")
+    if reason:
+        pytest.skip(f"Apache Kafka's Java client: {reason}")
+    if broker.kind == "kafka39":
+        pytest.skip("Kafka 3.9 with ZooKeeper has no consumer protocol")
+    assert run("kafka4", "Patterns.java", [broker.bootstrap, fresh_name("fits")]) == "ok\n"
+
+
+def run(peer: str, program: str, words: list[str]) -> str:
+    """What it printed."""
+    command = peers.java(peer, str(JAVA / program), words)
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout == f"ok {way}\n"
+    return done.stdout

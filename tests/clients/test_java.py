@@ -148,3 +148,11 @@ def test_offsets_and_log_dirs_tools(tools: Tools, broker: Broker, new_topic: Cal
     assert tools.at_broker(TOOLS + "GetOffsetShell", "--topic", topic, "--time", "-2").split() == [f"{topic}:0:0"]
     described = tools.at_broker(TOOLS + "LogDirsCommand", "--describe", "--topic-list", topic)
     assert f'"partition":"{topic}-0"' in described and '"error":null' in described
+
+
+def test_transactions(tools: Tools, broker: Broker, new_topic: Callable[..., str]) -> None:
+    """Read, process and write. Producers of Kafka 4 get another epoch with each, where the broker does so."""
+    program = str(peers.ROOT / "tests" / "clients" / "java" / "Transactions.java")
+    epochs = "each" if tools.name == "kafka4" and broker.kind != "kafka39" else "one"
+    printed = tools.run(program, broker.bootstrap, new_topic(2), new_topic(2), epochs)
+    assert re.fullmatch(r"ok [3-9]\d\n", printed), printed

@@ -2,8 +2,9 @@
  * Groups: members join and leave a group while records come, and every record is taken once and in its order. Run from
  * source by tests/clients/test_groups.py:  java -cp ... Groups.java BOOTSTRAP TOPIC PARTITIONS WAY
  *
- * WAY says how the members agree: eager, cooperative, consumer (the protocol where the coordinator assigns), or convert (a
- * group that members of both kinds share while it changes from one to the other and back).
+ * WAY says how the members agree: eager, cooperative, consumer (the protocol where the coordinator assigns), convert (a
+ * group that members of both kinds share while it changes from one to the other and back), or static (members with names,
+ * in the consumer protocol: who comes back has what it had, and nobody else notices).
  * A member commits what it took before it polls again, and before partitions are taken from it; so whoever has a partition
  * next must begin exactly behind. Ends with one line "ok ..." and exit code 0, or with an exception.
  */
@@ -28,6 +29,7 @@ import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.RebalanceInProgressException;
+import org.apache.kafka.common.errors.UnreleasedInstanceIdException;
 import org.apache.kafka.common.serialization.LongDeserializer;
 import org.apache.kafka.common.serialization.LongSerializer;
 
@@ -52,18 +54,25 @@ public class Groups {
         this.sent = new AtomicLongArray(partitions);
     }
 
+    KafkaConsumer<Long, Long> consumer(Map<String, Object> how) {
+        Map<String, Object> config = new HashMap<>(how);
+        config.putAll(Map.of("bootstrap.servers", bootstrap, "group.id", topic, "enable.auto.commit", false,
+            "auto.offset.reset", "earliest"));
+        return new KafkaConsumer<>(config, new LongDeserializer(), new LongDeserializer());
+    }
+
     /** One member, on a thread of its own. */
     class Member extends Thread implements ConsumerRebalanceListener {
         final KafkaConsumer<Long, Long> consumer;
         final Map<TopicPartition, OffsetAndMetadata> done = new HashMap<>();
         volatile Set<TopicPartition> assigned = Set.of();
         volatile boolean leaving;
+        volatile int rebalances;
 
         Member(Map<String, Object> how) {
             Map<String, Object> config = new HashMap<>(how);
-            config.putAll(Map.of("bootstrap.servers", bootstrap, "group.id", topic, "enable.auto.commit", false,
-                "auto.offset.reset", "earliest", "fetch.max.wait.ms", 50, "max.poll.records", 50));
-            consumer = new KafkaConsumer<>(config, new LongDeserializer(), new LongDeserializer());
+            config.putAll(Map.of("fetch.max.wait.ms", 50, "max.poll.records", 50));
+            consumer = consumer(config);
         }
 
         @Override
@@ -107,6 +116,7 @@ public class Groups {
 
         @Override
         public void onPartitionsAssigned(Collection<TopicPartition> gained) {
+            rebalances++;
         }
 
         @Override
@@ -195,7 +205,8 @@ public class Groups {
         }
     }
 
-    void play(String way) throws Exception {
+    /** Members come and go. */
+    void change(Admin admin, String way) throws Exception {
         Map<String, Object> range = Map.of("partition.assignment.strategy", "org.apache.kafka.clients.consumer.RangeAssignor");
         Map<String, Object> sticky = Map.of("partition.assignment.strategy",
             "org.apache.kafka.clients.consumer.CooperativeStickyAssignor");
@@ -203,18 +214,66 @@ public class Groups {
         Map<String, List<Map<String, Object>>> ways = Map.of("eager", List.of(range, range, range), "cooperative",
             List.of(sticky, sticky, sticky), "consumer", List.of(served, served, served), "convert", List.of(sticky, served, sticky));
         List<Map<String, Object>> kinds = ways.get(way);
+        join(admin, kinds.get(0));
+        join(admin, kinds.get(1));
+        leave(admin);
+        join(admin, kinds.get(2));
+        leave(admin);
+    }
+
+    /** A member with a name goes and comes back; another that says it has that name is sent away meanwhile and later. */
+    void comeBack(Admin admin) throws Exception {
+        Map<String, Object> first = Map.of("group.protocol", "consumer", "group.instance.id", "first");
+        Map<String, Object> second = Map.of("group.protocol", "consumer", "group.instance.id", "second");
+        join(admin, first);
+        join(admin, second);
+        Member away = members.remove(0);
+        Member stays = members.get(0);
+        Set<TopicPartition> had = away.assigned;
+        int rebalances = stays.rebalances;
+        away.leaving = true;
+        away.join(LIMIT_MS);
+        Member back = new Member(first);
+        members.add(back);
+        back.start();
+        settle(admin, "it came back");
+        if (!back.assigned.equals(had) || stays.rebalances != rebalances) {
+            throw new IllegalStateException("it had " + had + " and now has " + back.assigned + "; the other was told of "
+                + (stays.rebalances - rebalances) + " rebalances");
+        }
+        try (var another = consumer(first)) {
+            another.subscribe(List.of(topic));
+            await("no for another of its name", () -> {
+                try {
+                    another.poll(Duration.ofMillis(100));
+                    return false;
+                } catch (UnreleasedInstanceIdException refused) {
+                    return true;
+                }
+            });
+        }
+        settle(admin, "another of its name was refused");
+        if (!back.assigned.equals(had) || stays.rebalances != rebalances) {
+            throw new IllegalStateException("another of its name was refused, and yet " + had + " became " + back.assigned);
+        }
+    }
+
+    void play(String way) throws Exception {
         Thread orders = new Thread(this::order);
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
             orders.start();
-            join(admin, kinds.get(0));
-            join(admin, kinds.get(1));
-            leave(admin);
-            join(admin, kinds.get(2));
-            leave(admin);
+            if (way.equals("static")) {
+                comeBack(admin);
+            } else {
+                change(admin, way);
+            }
             ordering = false;
             orders.join(LIMIT_MS);
             await("the last record", () -> taken.toString().equals(sent.toString()));
-            leave(admin);
+            for (Member each : members) {
+                each.leaving = true;
+                each.join(LIMIT_MS);
+            }
             await("an end without failure", () -> true);
             Map<TopicPartition, OffsetAndMetadata> committed = admin.listConsumerGroupOffsets(topic).partitionsToOffsetAndMetadata().get();
             for (int partition = 0; partition < partitions; partition++) {
@@ -222,7 +281,9 @@ public class Groups {
                     throw new IllegalStateException(committed + " is committed, and " + sent + " was sent");
                 }
             }
-            admin.deleteConsumerGroups(List.of(topic)).all().get();
+            if (!way.equals("static")) {
+                admin.deleteConsumerGroups(List.of(topic)).all().get();
+            }
         } finally {
             ordering = false;
             members.forEach(each -> each.leaving = true);
