@@ -162,6 +162,14 @@ class ErrorCode(IntEnum):
         return _MESSAGES.get(self) or self.name.replace("_", " ").capitalize() + "."
 
 
+def error_code(number: int) -> ErrorCode:
+    """What another broker said; UNKNOWN_SERVER_ERROR for a code that is younger than this program."""
+    try:
+        return ErrorCode(number)
+    except ValueError:
+        return ErrorCode.UNKNOWN_SERVER_ERROR
+
+
 # Plain numbers: naming a member is a look-up through its metaclass, and this module is on the start-up path.
 _RETRIABLE = frozenset(
     {

@@ -4,7 +4,8 @@ What stays true:
 - a request that is served gets exactly one answer, or its connection is closed; a handler that answers later returns
   None and the answer goes through `Apis.reply`;
 - a handler's `KafkaError` is answered with its code, any other exception with UNKNOWN_SERVER_ERROR, logged with its
-  traceback and counted (`failures`): it never reaches the loop;
+  traceback and counted (`failures`): it never reaches the loop; where no answer can be made any more, because that is
+  what failed, the connection is closed: nobody waits for what does not come;
 - a version outside the served range, an unknown key and a body that does not decode close the connection, as Kafka
   does, except ApiVersions, which answers UNSUPPORTED_VERSION in its version 0.
 
@@ -154,6 +155,26 @@ class Apis:
 
     def handle(self, upcall: Upcall) -> None:
         """Serve one request of the data plane."""
+        try:
+            self._take(upcall)
+        except Exception:  # the edge, as in `serve`
+            self._give_up(upcall.conn)
+
+    def ending(self, conn: int, task: Callable[[], None]) -> None:
+        """Run what a request on this connection waits for. If that fails there will be no answer, and the connection
+        is closed. Any thread."""
+        try:
+            task()
+        except Exception:
+            self._give_up(conn)
+
+    def _give_up(self, conn: int) -> None:
+        """In an exception's handler."""
+        self.failures += 1
+        self._log.exception("closing connection: a request cannot be answered", conn=conn)
+        self._engine.disconnect(conn)
+
+    def _take(self, upcall: Upcall) -> None:
         key, version = upcall.api_key, upcall.api_version
         reply_to = ReplyTo(upcall.conn, upcall.slot, upcall.correlation_id, key, version, upcall.generation)
         if key == ApiKey.API_VERSIONS and version > SERVED[ApiKey.API_VERSIONS][1]:
@@ -217,22 +238,32 @@ class Apis:
     def _hold(self, reply_to: ReplyTo, held: Held) -> None:
         """Give the answer when what it tells is known here. Control thread."""
 
-        def give(in_time: bool) -> None:
+        def tell(in_time: bool) -> None:
             if not in_time:
                 held.late(held.missing())
             self.reply(reply_to, held.message)
 
-        assert self._broker.member is not None
+        member = self._broker.joined()
         deadline_ms = self._broker.now_ms() + held.timeout_ms
-        self._broker.member.waits.until(lambda: not held.missing(), deadline_ms, give)
+        self.ending(
+            reply_to.conn,
+            lambda: member.waits.until(
+                lambda: not held.missing(),
+                deadline_ms,
+                lambda in_time: self.ending(reply_to.conn, lambda: tell(in_time)),
+            ),
+        )
 
     def reply(self, reply_to: ReplyTo, message: Message, cacheable: bool = False) -> None:
         """Encode and hand to the data plane. A connection that is gone is nobody's fault. Any thread."""
         header = reply_to.correlation_id.to_bytes(4, "big", signed=True)
         if response_header_version(reply_to.api_key, reply_to.api_version) >= 1:
             header += b"\0"
-        data = header + message.encode(reply_to.api_version)
-        self._engine.answer(reply_to.conn, reply_to.slot, data, cacheable, reply_to.generation)
+        try:
+            data = header + message.encode(reply_to.api_version)
+            self._engine.answer(reply_to.conn, reply_to.slot, data, cacheable, reply_to.generation)
+        except Exception:  # an answer that is no answer
+            self._give_up(reply_to.conn)
 
 
 def _skip_tags(body: bytes) -> int:

@@ -427,7 +427,7 @@ class Broker:
         if kind == UP_REQUEST:
             self.apis.handle(upcall)
         elif kind == UP_VERIFY:
-            self.coordinators.transactions.verifier.produce(upcall)
+            self.apis.ending(upcall.conn, lambda: self.coordinators.transactions.verifier.produce(upcall))
         elif kind == UP_COMMITTED:
             self.coordinators.committed(upcall)
         elif kind in (UP_ISR, UP_FOLLOW, UP_FETCHER):

@@ -1,9 +1,9 @@
 """Requests to another broker that go together: what has come while one was under way is the next one.
 
 What stays true: one request is under way at a time; every item is given back once, to `exchange` with a connection or
-to `failed` when there is none, in the order in which they were sent. What failed is not sent again here: who sent it
-knows better whereto. After `leave` the items of before are given back all the same, for somebody waits for them; after
-`stop` nothing is told any more.
+to `failed` when there is none or the exchange fails, in the order in which they were sent. What failed is not sent
+again here: who sent it knows better whereto. After `leave` the items of before are given back all the same, for
+somebody waits for them; after `stop` nothing is told any more.
 """
 
 from __future__ import annotations
@@ -96,6 +96,10 @@ class BrokerChannel:
             if not was_connected and not self._told:
                 self._told = True
                 self._log.warn("broker does not answer", address=self._peer.address, why=error)
+            return lambda: self._failed(items)
+        except Exception:  # the edge of a thread: without it nobody who waits for this broker would be answered again
+            self._peer.close()
+            self._log.exception("an exchange failed", address=self._peer.address)
             return lambda: self._failed(items)
         if self._told:
             self._told = False

@@ -88,11 +88,13 @@ class Channel:
             try:
                 self._peer.connect()
                 answer = self._peer.request(message, _ANSWER_OF[type(message)], versions=(version, version))
-            except (PeerError, EncodeError, OSError) as error:
+            except Exception as error:  # the edge of a thread: without it the broker would not be told anything again
                 self._peer.close()
                 if not self._told:
                     self._told = True
-                    self._log.warn("broker does not answer, sending again until it does", why=error)
+                    expected = isinstance(error, (PeerError, EncodeError, OSError))
+                    tell = self._log.warn if expected else self._log.exception
+                    tell("broker does not answer, sending again until it does", why=error)
                 with self._changed:
                     if not self._stopping:
                         self._changed.wait(_BACKOFF_S)

@@ -97,11 +97,12 @@ class ControllerClient:
                     if response is not None and getattr(response, "error_code", None) != ErrorCode.NOT_CONTROLLER:
                         return response
                     self._let_go()
-            except (PeerError, OSError) as error:
+            except Exception as error:  # the edge of a thread: without it nothing would be asked any more
                 self._let_go()
                 if not told:
                     told = True
-                    self._log.warn("controller does not answer, asking again until it does", why=error)
+                    tell = self._log.warn if isinstance(error, (PeerError, OSError)) else self._log.exception
+                    tell("controller does not answer, asking again until it does", why=error)
             with self._changed:
                 if not self._stopping:
                     self._changed.wait(_BACKOFF_S)

@@ -1,8 +1,8 @@
 """The thread that drives the controller: events in, one at a time, and the steps of each carried out.
 
-What stays true: an event is handled to its end before the next begins; a step that fails because another controller was
-elected, or because the session is over, is thrown into the machine, which then forgets what it knows; after an
-exception that nobody expected the machine has given up its office, so that another broker (or this one) begins afresh.
+What stays true: an event is handled to its end before the next begins; a step that fails is thrown into the machine,
+which then forgets what it knows if another controller was elected or the session is over; after an exception that
+nobody expected it has given up its office, so that another broker (or this one) begins afresh.
 A machine that had to forget its term while the session lives still holds the office in the tree, so that session is to
 end. Every broker of a cluster has this thread; where it is not the controller it waits for /controller to go.
 """
@@ -133,7 +133,7 @@ class ControllerThread:
             result, failure = None, None
             try:
                 result = self._carry_out(step)
-            except (steps.ControllerMoved, steps.StoreUnavailable) as error:
+            except Exception as error:  # the machine's to say what follows: that it gives up, if nobody expected it
                 failure = error
                 useless |= isinstance(error, steps.StoreUnavailable) and not isinstance(error.__cause__, Over)
         if useless:

@@ -199,6 +199,9 @@ class Coordinators:
         except (DecodeError, KafkaError, OSError) as error:
             self._log.error("not loaded, its groups are not served", shard=f"{topic}-{index}", why=error)
             self.unload(topic, index)
+        except Exception:  # or it would be said to be loading for ever
+            self._log.exception("not loaded, its groups are not served", shard=f"{topic}-{index}")
+            self.unload(topic, index)
         return False
 
     def _replay(self, topic: str, index: int) -> Iterator[None]:
@@ -296,12 +299,14 @@ class Coordinators:
 
     def committed(self, upcall: Upcall) -> None:
         """The high watermark passed what `append` wrote, or a marker; it covers everything before it too."""
-        hosted = self._broker.replicas.by_number(upcall.partition)
-        if hosted is not None and self.runtime.is_coordinator_topic(hosted.topic):
-            end = hosted.info().high_watermark
-            self._broker.loop.apply(self.runtime.committed(hosted.topic, hosted.index, end, self._broker.now_ms()))
-        if upcall.token < 0:
-            self.markers.committed(upcall)
+        try:
+            hosted = self._broker.replicas.by_number(upcall.partition)
+            if hosted is not None and self.runtime.is_coordinator_topic(hosted.topic):
+                end = hosted.info().high_watermark
+                self._broker.loop.apply(self.runtime.committed(hosted.topic, hosted.index, end, self._broker.now_ms()))
+        finally:  # whoever wrote a marker waits for this word, whatever a coordinator makes of it
+            if upcall.token < 0:
+                self.markers.committed(upcall)
 
     # ------------------------------------------------------------------------------------------------- time and topics
 

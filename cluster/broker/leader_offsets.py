@@ -101,6 +101,12 @@ class LeaderOffsets:
         except PeerError as error:
             self._log.warn("leader could not be asked", partition=question.partition, error=error)
             return OffsetAnswer(int(ErrorCode.NETWORK_EXCEPTION), -1)
+        except Exception:  # the edge of a thread: without it no leader would be asked any more
+            self._log.exception("leader could not be asked", partition=question.partition)
+            broken = peers.pop(address, None)
+            if broken is not None:
+                broken.close()
+            return OffsetAnswer(int(ErrorCode.UNKNOWN_SERVER_ERROR), -1)
         for topic in response.topics:
             for each in topic.partitions:
                 if (topic.name, each.partition_index) == question.partition:

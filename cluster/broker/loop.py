@@ -3,7 +3,7 @@
 What stays true:
 - everything posted or called up is handled on this thread, in order, one at a time;
 - an exception of a handler is logged, counted and answered by `Apis`; one of anything else is logged and counted here:
-  the loop goes on until it is stopped;
+  the loop goes on until it is stopped, and so do the effects behind one that failed;
 - what one turn appends to one partition is written as one batch, after the turn's events and before it sleeps;
 - timers are checked against the monotonic clock, never the wall.
 """
@@ -138,27 +138,30 @@ class Loop:
                 self._guard(self._driver.append, appends)
 
     def apply(self, effects: Iterable[Effect]) -> None:
-        """Carry out effects, in order. Control thread."""
+        """Carry out effects, in order, each for itself: the answers behind one that fails are given. Control thread."""
         for effect in effects:
-            if isinstance(effect, Reply):
-                self._driver.reply(effect)
-            elif isinstance(effect, Append):
-                self._appends.setdefault(effect.shard, []).append(effect)
-            elif isinstance(effect, SetTimer):
-                self.timers.set(effect.key, effect.deadline_ms)
-            elif isinstance(effect, CancelTimer):
-                self.timers.cancel(effect.key)
-            elif isinstance(effect, Ask):
-                self._driver.ask(effect)
-            elif isinstance(effect, CancelAsk):
-                self._driver.cancel_ask(effect.key)
-            elif isinstance(effect, PublishMembers):
-                self._engine.publish_members(effect.group_id, effect.epoch, effect.members)
-            elif isinstance(effect, WithdrawMembers):
-                self._engine.withdraw_members(effect.group_id, effect.members, forget=effect.forget)
-            elif isinstance(effect, Note):
-                log = Logger(effect.subject)
-                (log.warn if effect.warning else log.info)(effect.message, **dict(effect.fields))
+            self._guard(self._carry_out, effect)
+
+    def _carry_out(self, effect: Effect) -> None:
+        if isinstance(effect, Reply):
+            self._driver.reply(effect)
+        elif isinstance(effect, Append):
+            self._appends.setdefault(effect.shard, []).append(effect)
+        elif isinstance(effect, SetTimer):
+            self.timers.set(effect.key, effect.deadline_ms)
+        elif isinstance(effect, CancelTimer):
+            self.timers.cancel(effect.key)
+        elif isinstance(effect, Ask):
+            self._driver.ask(effect)
+        elif isinstance(effect, CancelAsk):
+            self._driver.cancel_ask(effect.key)
+        elif isinstance(effect, PublishMembers):
+            self._engine.publish_members(effect.group_id, effect.epoch, effect.members)
+        elif isinstance(effect, WithdrawMembers):
+            self._engine.withdraw_members(effect.group_id, effect.members, forget=effect.forget)
+        elif isinstance(effect, Note):
+            log = Logger(effect.subject)
+            (log.warn if effect.warning else log.info)(effect.message, **dict(effect.fields))
 
     def _timeout_ms(self) -> int:
         if self._inbox or self._appends:

@@ -18,7 +18,7 @@ from functools import partial
 from cluster.broker.marker_log import MarkerLog, NewMarker
 from cluster.coordinator.questions import WriteMarkers
 from cluster.protocol import messages as m
-from pylog.errors import ErrorCode
+from pylog.errors import ErrorCode, error_code
 from pylog.facts import NamedTuple
 from pylog.logger import Logger
 from pylog.typed import TYPE_CHECKING, Final
@@ -160,7 +160,7 @@ class TransactionMarkers:
     def _answered(self, heard: list[tuple[_Sent, dict[Partition, int]]]) -> None:
         for sent, errors in heard:
             for each in sent.partitions:
-                self._heard(sent.ending, each, ErrorCode(errors.get(each, ErrorCode.UNKNOWN_SERVER_ERROR)))
+                self._heard(sent.ending, each, error_code(errors.get(each, ErrorCode.UNKNOWN_SERVER_ERROR)))
 
     def _failed(self, items: Sequence[object]) -> None:
         for sent in items:

@@ -20,7 +20,7 @@ from cluster.coordinator.context import RequestContext
 from cluster.coordinator.runtime import Runtime
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
-from pylog.errors import ErrorCode
+from pylog.errors import ErrorCode, error_code
 from pylog.facts import NamedTuple
 from pylog.typed import TYPE_CHECKING, Final
 
@@ -201,7 +201,7 @@ class TransactionVerifier:
             for result in answer.results_by_transaction:
                 if result.transactional_id in some:
                     heard.append(_later(_give, some.pop(result.transactional_id), result))
-            error = ErrorCode(answer.error_code) if answer.error_code else ErrorCode.UNKNOWN_SERVER_ERROR
+            error = error_code(answer.error_code) if answer.error_code else ErrorCode.UNKNOWN_SERVER_ERROR
             heard += [_later(_give_all, each, error) for each in some.values()]
 
         def tell() -> None:
@@ -238,7 +238,7 @@ def _give(question: Question, result: m.AddPartitionsToTxnResponse.AddPartitions
     for topic in result.topic_results:
         for each in topic.results_by_partition:
             errors[topic.name, each.partition_index] = _client_error(
-                ErrorCode(each.partition_error_code), knows_abortable=question.knows_abortable
+                error_code(each.partition_error_code), knows_abortable=question.knows_abortable
             )
     question.then(errors)
 

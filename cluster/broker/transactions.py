@@ -19,6 +19,7 @@ from cluster.coordinator.transaction_config import TransactionConfig
 from cluster.coordinator.transaction_kind import TransactionKind
 from cluster.protocol.served import NEWEST_TRANSACTION_VERSION
 from pylog.errors import ErrorCode, KafkaError
+from pylog.logger import Logger
 from pylog.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Transactions:
         self._runtime = runtime
         self._markers = TransactionMarkers(broker, log, self._tell)
         self.verifier = TransactionVerifier(broker, runtime)
+        self._log = Logger(f"TransactionCoordinator {broker.broker_id}")
 
     def serve(self, request: Request) -> None:
         """Answered by the effects, now or when the records that it makes are committed."""
@@ -77,6 +79,9 @@ class Transactions:
             return self._broker.producer_ids.next()
         except KafkaError as error:
             return error.code
+        except Exception:  # whoever waits for the id is to be told, and the transactional id is not to stay busy
+            self._log.exception("no producer id")
+            return ErrorCode.UNKNOWN_SERVER_ERROR
 
     def _tell(self, key: Hashable, answer: object) -> None:
         loop = self._broker.loop

@@ -75,7 +75,7 @@ from cluster.protocol.messages import (
     UpdateMetadataRequest,
     UpdateMetadataResponse,
 )
-from pylog.errors import ErrorCode
+from pylog.errors import ErrorCode, error_code
 from pylog.types import ZERO_TOPIC_ID, TopicPartition
 
 BALANCE = "balance"
@@ -372,7 +372,7 @@ class Term:
         response = event.response
         assert isinstance(response, LeaderAndIsrResponse | StopReplicaResponse | UpdateMetadataResponse)
         if response.error_code:
-            error = ErrorCode(response.error_code)
+            error = error_code(response.error_code)
             fields = (("broker", event.broker_id), ("request", type(request).__name__), ("error", error.name))
             yield Note("Controller", "A broker refuses a request", fields, warning=True)
         if isinstance(request, StopReplicaRequest) and isinstance(response, StopReplicaResponse):

@@ -7,7 +7,7 @@ out is still replayed when it commits after all: the log decides, not the answer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 
 from cluster.coordinator.context import RequestContext
 from cluster.effects import (
@@ -142,13 +142,13 @@ class HostedShard:
         self.armed: dict[Hashable, None] = {}  # a set in the order of setting, so that a run can be repeated
         self.asked: dict[Hashable, None] = {}  # another
 
-    def take_committed(self) -> list[tuple[int, Flight]]:
-        """Remove and return the writes, with their tokens, below the high watermark, in the order of the log."""
-        taken: list[tuple[int, Flight]] = []
+    def take_committed(self) -> Iterator[tuple[int, Flight]]:
+        """The writes, with their tokens, below the high watermark, in the order of the log, each removed when its turn
+        comes: if one fails, those behind it are not lost."""
         while self.flights:
             token = next(iter(self.flights))
             flight = self.flights[token]
             if flight.last_offset < 0 or flight.last_offset >= self.high_watermark:
                 break
-            taken.append((token, self.flights.pop(token)))
-        return taken
+            del self.flights[token]
+            yield token, flight

@@ -31,7 +31,7 @@ class Asked(NamedTuple):
 
     def answered(self, broker: Broker, result: object) -> None:
         """Control thread."""
-        broker.apis.give(self.reply_to, self.build(result))
+        broker.apis.ending(self.reply_to.conn, lambda: broker.apis.give(self.reply_to, self.build(result)))
 
 
 def _post(broker: Broker, event: Event) -> None:

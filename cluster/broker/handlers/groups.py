@@ -44,7 +44,7 @@ def _serve_in_transaction(broker: Broker, request: Request) -> None:
 
     def go_on(error: ErrorCode) -> None:
         if error is ErrorCode.NONE:
-            _serve(broker, request)
+            broker.apis.ending(request.reply_to.conn, lambda: _serve(broker, request))
         else:
             broker.apis.reply(request.reply_to, _refuse(request, error))
 

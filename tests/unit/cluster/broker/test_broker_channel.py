@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from cluster.broker.broker_channel import BrokerChannel
+from tests.support.fake_broker import FakeBroker
 from tests.support.ports import free_port
 
 TIMEOUT_S = 20
@@ -45,6 +46,17 @@ def test_no_broker() -> None:
     sender.hear()
     assert sender.failed == [1]
     sender.channel.stop()
+
+
+def test_an_exchange_that_fails_is_not_the_last() -> None:
+    """What a broker says may be beyond us: who asked hears of it, and so do those who ask after that."""
+    with FakeBroker() as broker:
+        sender = Sender(broker.port)
+        for item in range(2):
+            sender.channel.send(item)
+            sender.hear()
+        sender.channel.stop()
+    assert sender.failed == [0, 1]
 
 
 def test_the_broker_is_elsewhere(silent: socket.socket) -> None:

@@ -8,10 +8,17 @@ import pytest
 
 from cluster.broker.controller_store import ControllerStore
 from cluster.broker.controller_thread import ControllerThread
+from cluster.controller.events import AllocateProducerIdsReceived
 from cluster.controller.settings import Settings
-from cluster.controller.steps import Step, StoreUnavailable
+from cluster.controller.steps import ReadProducerIdBlock, Step, StoreUnavailable
+from cluster.metadata import paths
 from cluster.metadata.memory import MemoryTree
-from cluster.metadata.store import ConnectionLoss, SessionExpired, StoreError
+from cluster.metadata.startup import prepare_tree, register_broker
+from cluster.metadata.store import ConnectionLoss, NoNode, SessionExpired, StoreError
+from cluster.model import EndPoint
+from cluster.protocol import messages as m
+from pylog.errors import ErrorCode
+from tests.support.ports import free_port
 
 WAIT_S = 10
 
@@ -26,6 +33,34 @@ class Failing(ControllerStore):
             raise self.error("/controller")
         except StoreError as error:
             raise StoreUnavailable(str(error)) from error
+
+
+class Broken(ControllerStore):
+    """A step fails in a way that nobody thought of, but only after the election."""
+
+    def carry_out(self, step: Step) -> object:
+        if isinstance(step, ReadProducerIdBlock):
+            raise NoNode("/latest_producer_id_block")
+        return super().carry_out(step)
+
+
+def test_a_request_whose_step_fails_is_answered_before_the_next_event() -> None:
+    """And another term begins from the tree: of this one nobody knows how far it came."""
+    tree = MemoryTree(lambda: 0)
+    answers: queue.Queue[object] = queue.Queue()
+    thread = ControllerThread(Settings(1), lambda: 0, lambda _, answer: answers.put(answer), 1000, lambda: None)
+    store = Broken(tree.connect(), 1, lambda: 0, lambda: b"", thread.post)
+    member = tree.connect()
+    prepare_tree(member, "cluster")
+    here = paths.BrokerRegistration((EndPoint("PLAINTEXT", "127.0.0.1", free_port(), "PLAINTEXT"),), None, 0)
+    epoch = register_broker(member, 1, here)
+    thread.start(store)
+    thread.post(AllocateProducerIdsReceived("asker", m.AllocateProducerIdsRequest(broker_id=1, broker_epoch=epoch)))
+    answer = answers.get(timeout=WAIT_S)
+    assert isinstance(answer, m.AllocateProducerIdsResponse)
+    assert answer.error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+    thread.stop()
+    assert thread.failures == 1
 
 
 @pytest.mark.parametrize(("error", "ends"), [(ConnectionLoss, True), (SessionExpired, False)])

@@ -47,6 +47,8 @@ class Recorder:
 
     def reply(self, reply: Reply) -> None:
         self.seen.append(("reply", reply.message))
+        if reply.message == "bad":
+            raise RuntimeError("a defect")
 
     def append(self, appends: list[Append]) -> None:
         self.seen.append(("append", [append.token for append in appends]))
@@ -91,6 +93,14 @@ def test_a_defect_is_counted_and_the_loop_goes_on() -> None:
     loop = run(ScriptedEngine(["bad", "x"]), driver, [0])
     assert loop.failures == 1
     assert ("upcall", "x") in driver.seen
+
+
+def test_effects_behind_one_that_fails_are_carried_out() -> None:
+    driver = Recorder()
+    driver.effects_of = {"x": [Reply(("c", 1), "bad"), Reply(("c", 2), "good"), Append(SHARD, [(b"k", b"v")], 1)]}
+    loop = run(ScriptedEngine(["x"]), driver, [0])
+    assert loop.failures == 1
+    assert driver.seen[1:] == [("reply", "bad"), ("reply", "good"), ("append", [1])]
 
 
 def test_it_sleeps_until_the_next_timer() -> None:

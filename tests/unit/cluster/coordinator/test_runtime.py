@@ -107,6 +107,27 @@ def test_what_comes_too_late_for_a_shard_does_nothing() -> None:
         assert runtime.timer(key, driver.now_ms) == []  # type: ignore[arg-type]
 
 
+def test_a_write_that_cannot_be_replayed_takes_no_other_with_it() -> None:
+    driver = Driver()
+    driver.commits = False
+    driver.send_commit("broken", {T0: 1}, group="g")
+    driver.send_commit("behind", {T0: 2}, group="h")
+    (machine,) = driver.runtime.machines(OFFSETS)
+    replay = machine.replay
+
+    def once(*_: object) -> None:
+        machine.replay = replay  # type: ignore[method-assign]
+        raise RuntimeError("a defect")
+
+    machine.replay = once  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        driver.commit()
+    driver.send_commit("later", {T0: 3}, group="i")
+    driver.commit()
+    for who in ("behind", "later"):
+        assert commit_errors(driver.answer(who, m.OffsetCommitResponse)) == [ErrorCode.NONE]
+
+
 def test_epochs() -> None:
     driver = Driver()
     runtime = driver.runtime
