@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from cluster.broker.cluster_admin import ClusterAdmin
     from cluster.broker.coordinators import Coordinators
     from cluster.broker.member import Member
+    from cluster.broker.metrics.scrape import Metrics
     from cluster.config import Config, Listener
     from cluster.coordinator.runtime import Runtime
     from pylog._engine import Upcall
@@ -145,6 +146,7 @@ class Broker:
         self.producer_ids = self.admin.producer_ids()
         self._coordinators: Coordinators | None = None
         self._damages: Damages | None = None
+        self._metrics: Metrics | None = None
         self._to_flush: set[Log] = set()
         self._damages_guard = threading.Lock()
         self.scrub: Scrub | None = None
@@ -174,6 +176,7 @@ class Broker:
     def start(self) -> None:
         """Serve. Returns when everything answers; clients that connect earlier wait. Raises KafkaError, OSError."""
         self._listen()
+        self._listen_for_metrics()
         self.logs.load()
         if self._group_commit:
             self.logs.flush_all()
@@ -188,6 +191,8 @@ class Broker:
         self.engine.start()
         self._control.start()
         self._started = True
+        if self._metrics is not None:
+            self._metrics.start()
         self.admin.wait_until_told()
 
     def stop(self) -> None:
@@ -197,6 +202,8 @@ class Broker:
         """
         if self._started:
             self.admin.leave()
+        if self._metrics is not None:
+            self._metrics.stop()
         self.engine.stop(_DRAIN_MS if self._started else 0)
         if self._started:
             self.loop.stop()
@@ -219,7 +226,11 @@ class Broker:
         what = f"{len(self.replicas.hosted())} partitions"
         if self.clustered:  # what it hosts the controller is about to tell
             what = f"one of {len(self.metadata.brokers)} brokers, controller {self.metadata.controller_id}"
-        return f"pylog {_version()} broker {self.broker_id} is ready on {names} ({what})"
+        line = f"pylog {_version()} broker {self.broker_id} is ready on {names} ({what})"
+        where = self.config.metrics_listener
+        if self._metrics is not None and where is not None:
+            line += f", metrics on http://{where._replace(host=where.host or '*', port=self._metrics.port)}/metrics"
+        return line
 
     def _listen(self) -> None:
         for number, listener in enumerate(self.config.listeners):
@@ -228,6 +239,18 @@ class Broker:
                 self._ports[number] = self.engine.listen(_address(listener.host), listener.port, number)
             except OSError as error:
                 raise OSError(error.errno, f"cannot listen on {listener}: {error.strerror}") from error
+
+    def _listen_for_metrics(self) -> None:
+        where = self.config.metrics_listener
+        if where is None:
+            return
+        from cluster.broker.metrics.scrape import Metrics  # only who wants figures pays for them
+
+        try:
+            self._metrics = Metrics(self, _address(where.host) if where.host else "", where.port)
+        except OSError as error:
+            why = f"pylog.metrics.listener: cannot listen on {where}: {error.strerror}"
+            raise OSError(error.errno, why) from error
 
     def listener_names(self) -> dict[int, str]:
         """The names of our listeners by the number that requests carry."""
@@ -383,6 +406,11 @@ class Broker:
             from cluster.broker.coordinators import Coordinators
 
             self._coordinators = Coordinators(self)
+        return self._coordinators
+
+    @property
+    def coordinators_in_use(self) -> Coordinators | None:
+        """None: nobody has needed them yet."""
         return self._coordinators
 
     @property

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from cluster.broker.transactions import Transactions
     from cluster.config import Config
     from cluster.coordinator.group_coordinator import AnyGroup
-    from cluster.coordinator.group_figures import GroupFigures
+    from cluster.coordinator.journal import GroupCounts
+    from cluster.coordinator.transaction_records import TransactionStored
     from pylog._engine import Upcall
     from pylog._native import BatchHeader
 
@@ -344,21 +345,29 @@ class Coordinators:
         if self._transactions is not None:
             self._transactions.cancel_ask(key)
 
-    def figures(self) -> GroupFigures:
-        """Of the groups that are coordinated here, at this moment."""
-        from cluster.coordinator.group_figures import group_figures
-
+    def all_groups(self) -> list[AnyGroup]:
+        """Those that are coordinated here, at this moment."""
         groups: list[AnyGroup] = []
         for machine in self.runtime.machines(GroupKind.topic):
             assert isinstance(machine, GroupCoordinator)
             groups += machine.groups()
-        return group_figures(groups, self._group_kind.counts, self._end_of)
+        return groups
 
-    def _end_of(self, topic: str, index: int) -> int | None:
-        try:
-            return self._broker.replicas.leader(topic, index).info().high_watermark
-        except KafkaError:
-            return None
+    @property
+    def group_counts(self) -> GroupCounts:
+        return self._group_kind.counts
+
+    def all_transactions(self) -> list[TransactionStored]:
+        """The transactional ids that are coordinated here, at this moment."""
+        if self._transactions is None:
+            return []
+        from cluster.coordinator.transaction_coordinator import TransactionCoordinator
+
+        found: list[TransactionStored] = []
+        for machine in self.runtime.machines(TRANSACTION_STATE_TOPIC):
+            assert isinstance(machine, TransactionCoordinator)
+            found += machine.stored()
+        return found
 
     def topics_deleted(self, names: Iterable[str]) -> None:
         self._broker.loop.apply(self.runtime.on_topics_deleted(names, self._broker.now_ms()))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 
 from cluster.broker.grouped_log import GroupedLog
+from cluster.model import NO_BROKER
 from cluster.replication.alter_partition import AlterPartitions
 from cluster.replication.isr import COMMITTED, GIVEN_UP, REFUSED, RETRIED, Isr, IsrAnswer, IsrChange, LedPartition
 from pylog.errors import ErrorCode
@@ -89,6 +90,7 @@ class IsrKeeper:
             TopicPartition, PublishedIsr
         ] = {}  # nothing is asked for, and no turn ends, before they are
         self._requests = 0
+        self.shrinks = self.expands = 0  # that were committed
         self._log = Logger(f"IsrKeeper broker={broker_id}")
         self._lines = GroupedLog(f"IsrKeeper broker={broker_id}", post)
 
@@ -204,6 +206,10 @@ class IsrKeeper:
         log = self._lines
         if outcome == COMMITTED:
             log.info("ISR updated", partition, isr=isr.committed)
+            if change.joins == NO_BROKER:
+                self.shrinks += 1
+            else:
+                self.expands += 1
             self._publish(isr)
         elif outcome == REFUSED:
             log.info("ISR refused", partition, wanted=change.isr, error=_name(answer.error))

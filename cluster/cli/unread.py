@@ -19,7 +19,7 @@ from cluster.cli.offsets import EARLIEST, TopicPartition, leaders, list_offsets
 from cluster.protocol import messages as m
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
-from pylog.records import Record, batches
+from pylog.unread import Fetched, FirstUnread
 
 # From version 13 on topics are named by their ids, which an old broker has not.
 _VERSIONS = (4, 12)
@@ -39,14 +39,7 @@ class Position(NamedTuple):
     offset: int
 
 
-class _Answer(NamedTuple):
-    """`time_ms`: of the first record, None: unknown. `go_on`: no record was found, look from here on; -1: do not."""
-
-    time_ms: int | None
-    go_on: int = -1
-
-
-_UNKNOWN = _Answer(None)
+_UNKNOWN = FirstUnread(None)
 
 
 def ages(cluster: ClusterClient, ends: Mapping[Position, int]) -> dict[Position, float | None]:
@@ -58,28 +51,6 @@ def ages(cluster: ClusterClient, ends: Mapping[Position, int]) -> dict[Position,
     search = _Search(cluster, ends)
     cluster.retry(search.run)
     return search.found
-
-
-class _Fetched:
-    """Batches as a fetch brought them; `end`: the offset behind the last whole one. Raises KafkaError for what cannot
-    be read."""
-
-    def __init__(self, data: bytes) -> None:
-        self._batches = list(batches(data))
-        self._records: dict[int, list[Record]] = {}
-        self.end = self._batches[-1].next_offset if self._batches else -1
-
-    def first_record(self, start: int) -> _Answer:
-        """The first record at or behind `start`, which is before the end."""
-        for place, batch in enumerate(self._batches):
-            if batch.control or batch.next_offset <= start:
-                continue
-            if place not in self._records:
-                self._records[place] = batch.records()
-            for record in self._records[place]:
-                if record.offset >= start:
-                    return _Answer(batch.header.max_timestamp if batch.log_append_time else record.timestamp)
-        return _Answer(None, self.end)
 
 
 class _Search:
@@ -138,12 +109,12 @@ class _Search:
                 for each, read in found.items():
                     self._take(each, read)
 
-    def _read(self, position: Position, data: bytes, *, is_alone: bool) -> dict[Position, _Answer]:
+    def _read(self, position: Position, data: bytes, *, is_alone: bool) -> dict[Position, FirstUnread]:
         """What was looked for, and what others look for in the same data."""
         self._bytes += len(data)
         start = self._from[position]
         try:
-            fetched = _Fetched(data)
+            fetched = Fetched(data)
             if fetched.end > start:
                 return {
                     each: fetched.first_record(self._from[each])
@@ -155,19 +126,19 @@ class _Search:
         if is_alone:
             return {position: _UNKNOWN}  # the log ends before it, though it did not a moment ago
         self._alone.add(position)
-        return {position: _Answer(None, start)}
+        return {position: FirstUnread(None, start)}
 
-    def _refused(self, position: Position, part: m.FetchResponse.PartitionData) -> _Answer:
+    def _refused(self, position: Position, part: m.FetchResponse.PartitionData) -> FirstUnread:
         start = self._from[position]
         if part.error_code == ErrorCode.OFFSET_OUT_OF_RANGE:
             first = list_offsets(self._cluster, [position.partition], EARLIEST)[position.partition]
-            return _Answer(None, first) if start < first else _UNKNOWN
+            return FirstUnread(None, first) if start < first else _UNKNOWN
         error = refusal(part.error_code)
         if error.code.retriable:
             raise error
         return _UNKNOWN
 
-    def _take(self, position: Position, answer: _Answer) -> None:
+    def _take(self, position: Position, answer: FirstUnread) -> None:
         tries = self._tries[position] = self._tries.get(position, 0) + 1
         if answer.go_on >= self._ends[position]:
             self.found[position] = 0.0

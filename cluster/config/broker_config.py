@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from cluster.config.checks import check_together
 from cluster.config.keys import BROKER_KEYS, PLUGIN_KEYS, PYLOG_KEYS, QUOTA_KEYS, WITHOUT_EFFECT, Row
-from cluster.config.listeners import choose_listeners
+from cluster.config.listeners import Address, choose_listeners, parse_address
 from pylog.config import LogConfig, log_config_of_broker
 from pylog.config_value import ConfigError, Value, parse_value
 from pylog.facts import NamedTuple
@@ -78,6 +78,7 @@ class Config:
         "layers",
         "listeners",
         "log_config",
+        "metrics_listener",
         "warnings",
     )
 
@@ -94,6 +95,9 @@ class Config:
         self.listeners = choice.listeners  # sockets to open
         self.advertised_listeners = choice.advertised  # as configured; none: tell each client the address it came by
         self.inter_broker_listener = choice.inter_broker
+        self.metrics_listener: Address | None = None  # where figures are served; None: nowhere
+        if metrics_listener := self.optional_str("pylog.metrics.listener"):
+            self.metrics_listener = parse_address("pylog.metrics.listener", metrics_listener)
         check_together(self.value, self.log_config)
 
     def with_dynamic(self, node: Mapping[str, str], cluster: Mapping[str, str]) -> Config:

@@ -429,6 +429,9 @@ PYLOG_KEYS: dict[str, Row] = {
     "pylog.disk.reserve.percent": ("double", "0", "0..100", "medium", "cluster", False),
     # Threads that read what is not in the page cache.
     "pylog.disk.threads": ("int", "2", ">=1", "low", "", False),
+    # Where figures of the broker are served over HTTP, in the text format of Prometheus: HOST:PORT, with no host for
+    # every interface; nowhere without it. Whoever reaches it may read them.
+    "pylog.metrics.listener": ("string", None, None, "low", "", False),
     # Compare the CRCs of closed segments in the background, so many bytes a second (0: never); a pass begins so long
     # after the one before has ended.
     "pylog.scrub.bytes.per.second": ("long", "1048576", ">=0", "low", "", False),

@@ -28,6 +28,16 @@ class Listener(NamedTuple):
         return f"{self.name}://{host}:{self.port}"
 
 
+class Address(NamedTuple):
+    """HOST:PORT. `host` is empty for every interface; an IPv6 address stands without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 class ListenerChoice(NamedTuple):
     """`advertised` is empty when it is not configured."""
 
@@ -105,11 +115,9 @@ def _check_ports(text: str, listeners: tuple[Listener, ...]) -> None:
 
 
 def _parse_listener(part: str, whole: str, protocols: dict[str, str]) -> Listener:
-    name, slashes, address = part.rpartition("://")
-    host, colon, port_text = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    digits = port_text.isascii() and port_text.isdecimal()
-    if not slashes or not colon or not digits or int(port_text) > 65535 or not _HOST_CHARACTERS.issuperset(host):
+    name, slashes, text = part.rpartition("://")
+    address = _split_address(text)
+    if not slashes or address is None:
         raise ConfigError(
             f"Error creating broker listeners from '{whole}': Unable to parse {part} to a broker endpoint"
         )
@@ -118,7 +126,23 @@ def _parse_listener(part: str, whole: str, protocols: dict[str, str]) -> Listene
         raise ConfigError(
             f"Error creating broker listeners from '{whole}': No security protocol defined for listener {name.upper()}"
         )
-    return Listener(name.upper(), host, int(port_text), protocol)
+    return Listener(name.upper(), address.host, address.port, protocol)
+
+
+def parse_address(key: str, text: str) -> Address:
+    """The value of a key that is one HOST:PORT. Raises ConfigError."""
+    address = _split_address(text)
+    if address is None:
+        raise ConfigError(f"Invalid value {text} for configuration {key}: it is not HOST:PORT")
+    return address
+
+
+def _split_address(text: str) -> Address | None:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        return None
+    return Address(host, int(port)) if _HOST_CHARACTERS.issuperset(host) else None
 
 
 def _split(text: str) -> list[str]:

@@ -19,7 +19,7 @@ from cluster.coordinator.context import GroupConfig, Heard, NewId, Overrides, Re
 from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import Fact, GroupDeleted, GroupStored, OffsetCommitted, OffsetDeleted
 from cluster.coordinator.group_state import GroupState
-from cluster.coordinator.journal import Journals, RebalanceCounts
+from cluster.coordinator.journal import GroupCounts, Journals
 from cluster.coordinator.offset_commit import OffsetCommit, TxnOffsetCommit
 from cluster.coordinator.offsets import Committed, TopicPartition
 from cluster.coordinator.shard import Done, Step, Write
@@ -53,11 +53,11 @@ class GroupCoordinator:
         config: GroupConfig,
         new_id: NewId,
         topics: Topics,
-        counts: RebalanceCounts | None = None,
+        counts: GroupCounts | None = None,
         overrides: Overrides = lambda group_id: {},
         heard: Heard | None = None,
     ) -> None:
-        self._journals = Journals(RebalanceCounts() if counts is None else counts)
+        self._journals = Journals(GroupCounts() if counts is None else counts)
         self._config = config
         self._new_id = new_id
         self._topics = topics
@@ -80,7 +80,7 @@ class GroupCoordinator:
         return _HANDLERS[ctx.api_key](self, ctx, message, now_ms)
 
     @property
-    def counts(self) -> RebalanceCounts:
+    def counts(self) -> GroupCounts:
         return self._journals.counts
 
     def groups(self) -> list[AnyGroup]:
@@ -246,7 +246,7 @@ class GroupCoordinator:
         if not commit.facts:
             steps.append(commit.finish(ErrorCode.NONE))
             return steps
-        steps.append(_write_offsets(group, commit))
+        steps.append(_write_offsets(group, commit, self.counts))
         return steps
 
     def _txn_offset_commit(self, ctx: RequestContext, request: m.TxnOffsetCommitRequest, now_ms: int) -> list[Step]:
@@ -259,7 +259,7 @@ class GroupCoordinator:
         error = self._check_commit(ctx, group, request.generation_id, request, commit)
         if error:
             return [commit.refuse(error)]
-        return [_write_offsets(group, commit) if commit.facts else commit.finish(ErrorCode.NONE)]
+        return [_write_offsets(group, commit, self.counts) if commit.facts else commit.finish(ErrorCode.NONE)]
 
     def _check_commit(
         self,
@@ -624,7 +624,7 @@ def _tombstones(group: AnyGroup) -> list[Fact]:
     return list(group.tombstones())
 
 
-def _write_offsets(group: AnyGroup, commit: OffsetCommit) -> Write:
+def _write_offsets(group: AnyGroup, commit: OffsetCommit, counts: GroupCounts) -> Write:
     """Until this is in the log, or is not, nobody who wants stable offsets is told any."""
     offsets = group.offsets
     partitions = [(fact.topic, fact.partition) for fact in commit.facts]
@@ -632,6 +632,8 @@ def _write_offsets(group: AnyGroup, commit: OffsetCommit) -> Write:
 
     def done(error: ErrorCode, done_ms: int) -> list[Step]:
         offsets.end(partitions)
+        if not error:
+            counts.offsets_committed += len(partitions)
         return [commit.finish(answers.offset_write_error(error))]
 
     return Write(tuple(commit.facts), done, commit.producer)

@@ -1,51 +1,46 @@
-"""Figures of all groups that a broker coordinates, for whoever watches it.
+"""What is told of groups to whoever watches a broker.
 
-What stays true: nothing is counted along the way but rebalances, which `RebalanceCounts` counts; everything else is
-looked up when it is asked for. The lag of a group is that of the partitions whose ends this broker knows: those that it
-leads.
+What stays true: nothing is counted along the way but what `GroupCounts` counts; everything else is looked up when it is
+asked for. What was looked up does not change any more, so that it can be dealt with on another thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
+from cluster.coordinator.group import Group
 from cluster.coordinator.group_state import GroupState
-from cluster.coordinator.journal import RebalanceCounts
+from cluster.coordinator.offsets import Committed, TopicPartition
 from pylog.facts import NamedTuple
-from pylog.typed import TYPE_CHECKING
+from pylog.typed import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from cluster.coordinator.group_coordinator import AnyGroup
 
+CLASSIC: Final = "classic"
+CONSUMER: Final = "consumer"
 
-class GroupFigures(NamedTuple):
-    """`groups`: how many are in each state. `rebalances`: how many began, by the kind of their cause; `rebalance_ms`:
-    what those that ended took, all together. `lag`: by group, the records that are not committed."""
 
-    groups: dict[str, int]
+class GroupSeen(NamedTuple):
+    """A group at one moment. `protocol`: CLASSIC, also when it has nothing but offsets, or CONSUMER."""
+
+    group_id: str
+    protocol: str
+    state: str
     members: int
-    offsets: int
-    rebalances: dict[str, int]
-    rebalances_ended: int
-    rebalance_ms: int
-    lag: dict[str, int]
+    committed: dict[TopicPartition, Committed]
 
 
-def group_figures(
-    groups: Iterable[AnyGroup], counts: RebalanceCounts, end_of: Callable[[str, int], int | None]
-) -> GroupFigures:
-    """`end_of`: the offset behind the last record that can be read of a partition; None: not known here."""
-    states: dict[str, int] = {}
-    members = offsets = 0
-    lag: dict[str, int] = {}
-    for group in groups:
-        if group.state is GroupState.DEAD:
-            continue
-        states[group.state.value] = states.get(group.state.value, 0) + 1
-        members += len(group.members)
-        offsets += len(group.offsets.committed)
-        for (topic, partition), committed in group.offsets.committed.items():
-            end = end_of(topic, partition)
-            if end is not None:
-                lag[group.group_id] = lag.get(group.group_id, 0) + max(0, end - committed.offset)
-    return GroupFigures(states, members, offsets, dict(counts.begun), counts.ended, counts.took_ms, lag)
+def look_at(groups: Iterable[AnyGroup]) -> list[GroupSeen]:
+    """Those of them that are not being deleted."""
+    return [
+        GroupSeen(
+            group.group_id,
+            CLASSIC if isinstance(group, Group) else CONSUMER,
+            group.state.value,
+            len(group.members),
+            group.offsets.committed.copy(),
+        )
+        for group in groups
+        if group.state is not GroupState.DEAD
+    ]

@@ -10,7 +10,7 @@ from cluster.coordinator import answers
 from cluster.coordinator.context import GroupConfig, Heard, NewId, Overrides, RequestContext, Topics
 from cluster.coordinator.group_coordinator import GroupCoordinator
 from cluster.coordinator.group_records import OFFSETS_TOPIC, Fact, decode, encode
-from cluster.coordinator.journal import RebalanceCounts
+from cluster.coordinator.journal import GroupCounts
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
@@ -72,7 +72,7 @@ class GroupKind:
         self._config = config
         self._new_id = new_id
         self._topics = topics
-        self.counts = RebalanceCounts()
+        self.counts = GroupCounts()
         self.write_timeout_ms = config.offsets_commit_timeout_ms
 
     def partition_count(self) -> int:

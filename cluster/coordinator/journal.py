@@ -91,13 +91,15 @@ class Rebalance:
             self.omitted += 1
 
 
-class RebalanceCounts:
-    """Of all groups of a coordinator since it started. `begun`: by the kind of the first cause."""
+class GroupCounts:
+    """Of all groups of a coordinator since it started. Rebalances: `begun`, by the kind of the first cause; `ended`;
+    `took_ms`, what these took all together. `offsets_committed`: the offsets of commits that were answered so."""
 
-    __slots__ = ("begun", "ended", "took_ms")
+    __slots__ = ("begun", "ended", "offsets_committed", "took_ms")
 
     def __init__(self) -> None:
         self.begun: dict[str, int] = {}
+        self.offsets_committed = 0
         self.ended = 0
         self.took_ms = 0
 
@@ -107,7 +109,7 @@ class Journal:
 
     __slots__ = ("_counts", "_kept")
 
-    def __init__(self, counts: RebalanceCounts) -> None:
+    def __init__(self, counts: GroupCounts) -> None:
         self._counts = counts
         self._kept: list[Rebalance] = []
 
@@ -162,7 +164,7 @@ class Journals:
 
     __slots__ = ("_by_group", "counts")
 
-    def __init__(self, counts: RebalanceCounts) -> None:
+    def __init__(self, counts: GroupCounts) -> None:
         self.counts = counts
         self._by_group: dict[str, Journal] = {}
 

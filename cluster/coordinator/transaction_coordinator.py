@@ -89,6 +89,10 @@ class TransactionCoordinator:
     def handle(self, ctx: RequestContext, message: Message, now_ms: int) -> list[Step]:
         return _HANDLERS[ctx.api_key](self, ctx, message, now_ms)
 
+    def stored(self) -> list[TransactionStored]:
+        """What is durable of every transactional id."""
+        return [each.stored for each in self._transactions.values() if each.stored is not None]
+
     # InitProducerId -----------------------------------------------------------------------------------------------
 
     def _init(self, ctx: RequestContext, request: m.InitProducerIdRequest, now_ms: int) -> list[Step]:

@@ -348,3 +348,31 @@ def test_comments_continuations_and_escapes() -> None:
 def test_a_broken_escape_is_refused() -> None:
     with pytest.raises(ConfigError, match="Malformed"):
         parse_properties(b"a=\\u12g4\n")
+
+
+# ---------------------------------------------------------------------------------------------- our own
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("localhost:9404", ("localhost", 9404)),
+        ("[::1]:9404", ("::1", 9404)),
+        (":0", ("", 0)),
+        ("", None),
+    ],
+)
+def test_where_figures_are_served(tmp_path: Path, text: str, wanted: tuple[str, int] | None) -> None:
+    config = read(tmp_path, f"pylog.metrics.listener={text}")
+    assert config.metrics_listener == wanted
+    assert config.warnings == ()
+    assert read(tmp_path, "").metrics_listener is None
+
+
+@pytest.mark.parametrize(
+    "text", ["9404", "host:", "host:99999", "host:-1", "http://host:9404", "a b:1", "host:9404/metrics"]
+)
+def test_where_figures_cannot_be_served(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read(tmp_path, f"pylog.metrics.listener={text}")
+    assert str(refused.value) == f"Invalid value {text} for configuration pylog.metrics.listener: it is not HOST:PORT"

@@ -1,4 +1,4 @@
-"""The figures of groups as a broker gives them: lag by the ends of what it leads."""
+"""The groups of a broker as it tells them to whoever watches it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,6 @@ from cluster.broker.coordinators import Coordinators
 from cluster.config import load
 from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.group_records import OffsetCommitted
-from pylog.errors import ErrorCode, KafkaError
-
-
-class Replicas:
-    """Leads t-0, which ends at 100."""
-
-    def leader(self, topic: str, index: int) -> SimpleNamespace:
-        if (topic, index) != ("t", 0):
-            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        return SimpleNamespace(info=lambda: SimpleNamespace(high_watermark=100))
 
 
 @pytest.fixture
@@ -30,20 +20,18 @@ def coordinators() -> Coordinators:
         config=load(),
         broker_id=1,
         metadata=SimpleNamespace(topics={}),
-        replicas=Replicas(),
         admin=SimpleNamespace(group_overrides=lambda group_id: {}),
     )
     return Coordinators(cast("Broker", broker))
 
 
-def test_lag_of_what_is_led_here(coordinators: Coordinators) -> None:
+def test_groups_of_shards_that_serve(coordinators: Coordinators) -> None:
     runtime = coordinators.runtime
     runtime.load_start(GroupKind.topic, 3, 0)
-    for partition in range(2):
-        fact = OffsetCommitted("g", "t", partition, 40, -1, "", 1, -1)
-        key, value = GroupKind.encode(cast("GroupKind", None), fact)
-        runtime.replay(GroupKind.topic, 3, key, value, partition)
-    assert coordinators.figures().groups == {}  # a shard that is being loaded has nothing to say yet
+    fact = OffsetCommitted("g", "t", 0, 40, -1, "", 1, -1)
+    key, value = GroupKind.encode(cast("GroupKind", None), fact)
+    runtime.replay(GroupKind.topic, 3, key, value, 0)
+    assert coordinators.all_groups() == []  # a shard that is being loaded has nothing to say yet
     runtime.load_done(GroupKind.topic, 3, 1)
-    told = coordinators.figures()
-    assert (told.groups, told.offsets, told.lag) == ({"Empty": 1}, 2, {"g": 60})
+    assert [group.group_id for group in coordinators.all_groups()] == ["g"]
+    assert coordinators.all_transactions() == []

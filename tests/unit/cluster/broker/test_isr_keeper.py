@@ -19,6 +19,7 @@ def test_a_follower_that_fell_behind_leaves_when_the_controller_agrees() -> None
     assert world.published == [(ORDERS, PublishedIsr((1, 3), ()))]
     assert world.keeper.published(ORDERS) == PublishedIsr((1, 3), ())
     assert world.keeper.partition_epoch(ORDERS) == 8
+    assert (world.keeper.shrinks, world.keeper.expands) == (1, 0)
 
 
 def test_a_follower_that_caught_up_counts_before_the_controller_is_asked() -> None:
@@ -31,6 +32,7 @@ def test_a_follower_that_caught_up_counts_before_the_controller_is_asked() -> No
     assert world.keeper.published(ORDERS) == PublishedIsr((1,), (2,)), "and so in publishes for other reasons"
     world.answer()
     assert world.published[1:] == [(ORDERS, PublishedIsr((1, 2), ()))]
+    assert (world.keeper.shrinks, world.keeper.expands) == (0, 1)
 
 
 def test_what_several_partitions_tell_in_a_turn_is_one_request() -> None:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from cluster.coordinator.context import GroupConfig
 from cluster.coordinator.group_coordinator import GroupCoordinator
-from cluster.coordinator.group_figures import GroupFigures, group_figures
+from cluster.coordinator.group_figures import CLASSIC, GroupSeen, look_at
+from cluster.coordinator.journal import GroupCounts
 from tests.transcripts.group_driver import OFFSETS, Driver
 
-ENDS = {("t", 0): 100, ("t", 1): 7}
+
+def machines(driver: Driver) -> list[GroupCoordinator]:
+    return [machine for machine in driver.runtime.machines(OFFSETS) if isinstance(machine, GroupCoordinator)]
 
 
-def figures(driver: Driver) -> GroupFigures:
-    machines = [machine for machine in driver.runtime.machines(OFFSETS) if isinstance(machine, GroupCoordinator)]
-    groups = [group for machine in machines for group in machine.groups()]
-    return group_figures(groups, machines[0].counts, lambda topic, partition: ENDS.get((topic, partition)))
+def seen(driver: Driver) -> dict[str, GroupSeen]:
+    return {each.group_id: each for machine in machines(driver) for each in look_at(machine.groups())}
 
 
-def test_figures_of_two_shards() -> None:
+def counts(driver: Driver) -> GroupCounts:
+    return machines(driver)[0].counts
+
+
+def test_groups_of_two_shards() -> None:
     driver = Driver(GroupConfig(offsets_topic_partitions=2), partitions=2)
-    assert figures(driver) == GroupFigures({}, 0, 0, {}, 0, 0, {})
+    assert seen(driver) == {}
     # Names that the two partitions of the topic share out.
     names = [f"g{number}" for number in range(4)]
     assert {driver.runtime.partition_for(name) for name in names} == {0, 1}
@@ -26,12 +33,24 @@ def test_figures_of_two_shards() -> None:
         driver.stable_group("a", "b", group=name)
     driver.commit_offsets({("t", 0): 40, ("t", 1): 9, ("u", 0): 3}, group=names[2])
     driver.join("waits", group=names[3])
-    told = figures(driver)
-    assert told.groups == {"Stable": 2, "Empty": 1, "PreparingRebalance": 1}
-    assert (told.members, told.offsets) == (5, 3)
-    assert told.lag == {names[2]: 60}  # nothing is owed of what is committed beyond the end, or elsewhere
-    assert told.rebalances == {"joined": 3}
-    assert (told.rebalances_ended, told.rebalance_ms) == (2, 12_000)
+    told = seen(driver)
+    assert Counter(each.state for each in told.values()) == {"Stable": 2, "Empty": 1, "PreparingRebalance": 1}
+    assert {each.protocol for each in told.values()} == {CLASSIC}
+    assert sum(each.members for each in told.values()) == 5
+    offsets = {where: committed.offset for where, committed in told[names[2]].committed.items()}
+    assert offsets == {("t", 0): 40, ("t", 1): 9, ("u", 0): 3}
+    assert counts(driver).begun == {"joined": 3}
+    assert (counts(driver).ended, counts(driver).took_ms) == (2, 12_000)
+    assert counts(driver).offsets_committed == 3
+
+
+def test_what_was_seen_does_not_change() -> None:
+    driver = Driver()
+    driver.commit_offsets({("t", 0): 40}, group="g")
+    before = seen(driver)["g"]
+    driver.commit_offsets({("t", 0): 41, ("t", 1): 1}, group="g")
+    assert {where: committed.offset for where, committed in before.committed.items()} == {("t", 0): 40}
+    assert counts(driver).offsets_committed == 3
 
 
 def test_a_rebalance_that_was_interrupted_began_and_did_not_end() -> None:
@@ -39,8 +58,7 @@ def test_a_rebalance_that_was_interrupted_began_and_did_not_end() -> None:
     driver.join("a")
     driver.advance(3_000)
     driver.join("b")
-    told = figures(driver)
-    assert (told.rebalances, told.rebalances_ended) == ({"joined": 2}, 0)
+    assert (counts(driver).begun, counts(driver).ended) == ({"joined": 2}, 0)
 
 
 def test_counts_outlive_a_shard() -> None:
@@ -48,7 +66,7 @@ def test_counts_outlive_a_shard() -> None:
     driver.stable_group("a", group="g0")
     partition = driver.runtime.partition_for("g0")
     driver.unload(partition)
-    assert figures(driver).groups == {}
+    assert seen(driver) == {}
     driver.load(partition)
-    told = figures(driver)
-    assert (told.groups, told.members, told.rebalances) == ({"Stable": 1}, 1, {"joined": 1})
+    assert [(each.state, each.members) for each in seen(driver).values()] == [("Stable", 1)]
+    assert counts(driver).begun == {"joined": 1}
