@@ -5,8 +5,13 @@
 NAME is its transactional id. What stays true: an entry is only written in a transaction together with the offset of
 its order; after an abort it goes on from where the group is. Now and then it aborts what it has written, on purpose.
 Runs until it is killed. Fenced by a newer teller of its name, or by the coordinator after a long stall, it ends with
-the exit code FENCED; anything else that it cannot go on after is an error that it ends with. librdkafka 2.16 may never
-come back from sending offsets when its broker was away for long (whichever broker that is): then it ends by SIGALRM.
+the exit code FENCED; anything else that it cannot go on after is an error that it ends with.
+
+librdkafka 2.16 may never come back from sending offsets, whatever broker it talks to: it waits for the coordinator that
+it remembers without a time limit (its issue 5456), also when it has let go of that broker meanwhile (5511). It lets go
+of all of them when none is up, to begin anew from its bootstrap servers: any kill of an only broker has it wait for one
+that it does not try to reach any more. So it is told not to begin anew; if it hangs all the same, for a broker that has
+left the metadata, the teller ends by SIGALRM.
 """
 
 import contextlib
@@ -52,6 +57,7 @@ class Teller:
             "reconnect.backoff.max.ms": 200,
             "retry.backoff.ms": 50,
             "topic.metadata.refresh.fast.interval.ms": 50,
+            "metadata.recovery.strategy": "none",  # or it hangs: see above
             "log_level": 3,
         }
         self._producer = Producer(
