@@ -53,13 +53,14 @@ class Append(NamedTuple):
 
     `token`: identifies this append in `appended`. The broker may put several appends of no producer into one batch as
     long as their order stays; it tells each token its own first and last offset. With a producer the batch is
-    transactional: its own, without a sequence.
+    transactional: its own, without a sequence. `control`: it is the marker that ends the producer's transaction.
     """
 
     shard: Shard
     records: list[tuple[bytes, bytes | None]]
     token: int
     producer: Producer | None = None
+    control: bool = False
 
 
 class SetTimer(NamedTuple):

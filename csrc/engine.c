@@ -1,6 +1,6 @@
 /*
- * engine.c: the public engine functions, all but those about following (following.c) and about members of groups
- * (membership.c). What they do is done by commands.
+ * engine.c: the public engine functions, all but those about following (following.c), about members of groups
+ * (membership.c) and about appends of Python's as the leader (appends.c). What they do is done by commands.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -443,75 +443,6 @@ plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition) {
 }
 
 /* ------------------------------------------------------------------------------------------------ appends */
-
-/* An append of Python's that waits for the high watermark. */
-typedef struct {
-  plog_watch watch;
-  plog_engine *engine;
-  int64_t partition;
-  int64_t token;
-} plog_token_watch;
-
-static void token_fired(plog_watch *watch, int32_t error, int64_t now_ms) {
-  (void)now_ms;
-  plog_token_watch *t = PLOG_CONTAINER_OF(watch, plog_token_watch, watch);
-  plog_upcall upcall = {.kind = PLOG_UP_COMMITTED,
-                        .error = error,
-                        .conn = -1,
-                        .slot = -1,
-                        .partition = t->partition,
-                        .offset = watch->offset - 1,
-                        .token = t->token};
-  (void)plog__upcalls_collect(&t->engine->upcalls, &upcall);
-  free(t);
-}
-
-static int32_t wait_for_commit(plog_engine *e, plog_partition *p, int64_t offset, int64_t token) {
-  plog_token_watch *t = calloc(1, sizeof *t);
-  if (!t) return -ENOMEM;
-  t->engine = e;
-  t->partition = p->number;
-  t->token = token;
-  plog__watch_init(&t->watch, token_fired);
-  plog__watch_offset(&p->offset_watches, &t->watch, offset);
-  return 0;
-}
-
-static int32_t act_append(plog_engine *e, void *arguments) {
-  plog_partition_arguments *a = arguments;
-  plog_partition *p = find(e, a);
-  if (!p) return PLOG_E_CLOSED;
-  plog_append result;
-  int32_t rc = plog__partition_append(p, a->copy, a->size_bytes, PLOG_ACKS_ALL, false, e->wall_ms, &result);
-  if (rc < 0 && rc != -ENOMEM) {
-    plog__partition_fire(p, e->now_ms);
-    plog__reactor_report(e, p, -rc);
-    return PLOG_KAFKA_STORAGE_ERROR;
-  }
-  if (rc) return rc;
-  rc = plog__reactor_commit(e, p);
-  free(result.rewritten);
-  if (rc) return PLOG_KAFKA_STORAGE_ERROR;
-  a->result = result.base_offset;
-  a->second_result = result.last_offset;
-  a->count = plog__partition_high_watermark(p) > result.last_offset;
-  return a->count ? 0 : wait_for_commit(e, p, result.last_offset + 1, a->token);
-}
-
-int32_t plog_engine_append(plog_engine *e, int64_t partition, const uint8_t *batch, size_t size_bytes, int64_t token,
-                           int64_t *out_base, int64_t *out_last, int32_t *out_committed) {
-  plog_partition_arguments a = {.partition = partition, .size_bytes = size_bytes, .token = token};
-  a.copy = malloc(size_bytes ? size_bytes : 1); /* offsets are stamped into it */
-  if (!a.copy) return -ENOMEM;
-  memcpy(a.copy, batch, size_bytes);
-  int32_t rc = plog__command_run(e, act_append, &a);
-  free(a.copy);
-  if (rc) return rc;
-  *out_base = a.result;
-  *out_last = a.second_result;
-  *out_committed = a.count;
-  return 0;
-}
 
 static int32_t act_append_follower(plog_engine *e, void *arguments) {
   plog_partition_arguments *a = arguments;

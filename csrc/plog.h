@@ -775,6 +775,20 @@ plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition);
  */
 int32_t plog_engine_append(plog_engine *e, int64_t partition, const uint8_t *batch, size_t size_bytes, int64_t token,
                            int64_t *out_base, int64_t *out_last, int32_t *out_committed);
+/** One of many appends. Of base, last and committed nothing is said when rc is not 0. */
+typedef struct {
+  int64_t partition;
+  const uint8_t *batch;
+  size_t size_bytes;
+  int64_t token;
+  int64_t base;      /* out */
+  int64_t last;      /* out */
+  int32_t committed; /* out */
+  int32_t rc;        /* out: what plog_engine_append says */
+} plog_appending;
+
+/** The same for many, in order, each for itself, with a wait for the reactor for some dozens of them. any */
+void plog_engine_append_all(plog_engine *e, plog_appending *items, int32_t count);
 /**
  * Append batches fetched from the leader, stamped by it, to a partition whose role is follower, and take over the leader's
  * high watermark (as far as the log reaches) and log start. size_bytes 0: only those. *out_last: the last offset in the log.

@@ -197,6 +197,14 @@ class Appended(NamedTuple):
     committed: bool
 
 
+class Appending(NamedTuple):
+    """A batch to be appended as the leader with acks=all. token: comes back in UP_COMMITTED."""
+
+    partition: int
+    batch: bytes
+    token: int
+
+
 class Peer(NamedTuple):
     """Both ends of a connection."""
 
@@ -416,13 +424,19 @@ class Engine:
 
     def append(self, partition: int, batch: bytes, token: int) -> Appended:
         """Append one batch as the leader with acks=all; UP_COMMITTED with token follows unless `committed`."""
-        base = ffi.new("int64_t *")
-        last = ffi.new("int64_t *")
-        committed = ffi.new("int32_t *")
-        data = ffi.from_buffer(batch)
-        rc = lib.plog_engine_append(self.pointer, partition, data, len(batch), token, base, last, committed)
-        _check_partition(rc, partition)
-        return Appended(base[0], last[0], committed[0] != 0)
+        (result,) = self.append_all([Appending(partition, batch, token)])
+        if isinstance(result, Appended):
+            return result
+        raise result
+
+    def append_all(self, items: Sequence[Appending]) -> list[Appended | KafkaError | NativeError | OSError]:
+        """The same for many, in order, each for itself: for each where it lies, or why it was not appended."""
+        entries = ffi.new(
+            "plog_appending[]",
+            [(partition, ffi.from_buffer(batch), len(batch), token) for partition, batch, token in items],
+        )
+        lib.plog_engine_append_all(self.pointer, entries, len(items))
+        return [_appended(entry) for entry in entries]
 
     def append_follower(self, partition: int, batches: bytes, leader_high_watermark: int, leader_log_start: int) -> int:
         """Append what was fetched from the leader, and take over its marks; returns the last offset of the log."""
@@ -752,6 +766,16 @@ def _replicas(told: Any) -> list[ReplicaInfo] | None:
         ReplicaInfo(r.broker_id, r.in_isr != 0, r.joining != 0, r.log_end, r.log_start, r.lag_ms, r.broker_epoch)
         for r in told.out[0 : told.count]
     ]
+
+
+def _appended(entry: Any) -> Appended | KafkaError | NativeError | OSError:
+    if entry.rc == 0:
+        return Appended(entry.base, entry.last, entry.committed != 0)
+    try:
+        _check_partition(entry.rc, entry.partition)
+    except (KafkaError, NativeError, OSError) as error:
+        return error
+    raise AssertionError(entry.rc)
 
 
 def _take(engine: Any, up: Any) -> Upcall:

@@ -529,8 +529,8 @@ class Broker:
         assert isinstance(to, ReplyTo)
         self.apis.reply(to, reply.message)
 
-    def append(self, appends: list[Append]) -> None:
-        self.coordinators.append(appends)
+    def append(self, turn: list[list[Append]]) -> None:
+        self.coordinators.append(turn)
 
     def ask(self, ask: Ask) -> None:
         self.coordinators.ask(ask)

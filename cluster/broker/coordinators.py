@@ -6,6 +6,7 @@ token hears of its own offsets; a partition is loaded whole before it serves. Co
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Hashable, Iterable, Iterator
@@ -17,8 +18,10 @@ from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.runtime import AskKey, Runtime, TimerKey
 from cluster.effects import Append, Ask, Effect
 from cluster.protocol.errors import DecodeError
-from pylog._native import BatchBuilder, batch_records, read_batch_header
+from pylog._engine import Appended, Appending
+from pylog._native import BatchBuilder, NativeError, batch_rows, read_batch_header
 from pylog.errors import ErrorCode, KafkaError
+from pylog.facts import NamedTuple
 from pylog.logger import Logger
 from pylog.typed import TYPE_CHECKING, Final
 
@@ -112,6 +115,14 @@ class _Topics:
         return found
 
 
+class _Batch(NamedTuple):
+    """Appends that are written as one."""
+
+    hosted: HostedPartition
+    run: list[Append]
+    data: bytes
+
+
 class Coordinators:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -192,6 +203,8 @@ class Coordinators:
     def _load_on(self, topic: str, index: int, steps: Iterator[None]) -> bool:
         """One buffer more; False: that was all. A shard whose records cannot be read is not served: its groups get
         NOT_COORDINATOR, the others go on."""
+        collects = gc.isenabled()
+        gc.disable()  # all that a load makes stays: looking through it again and again would take a fifth of the time
         try:
             next(steps)
             return True
@@ -203,6 +216,9 @@ class Coordinators:
         except Exception:  # or it would be said to be loading for ever
             self._log.exception("not loaded, its groups are not served", shard=f"{topic}-{index}")
             self.unload(topic, index)
+        finally:
+            if collects:
+                gc.enable()
         return False
 
     def _replay(self, topic: str, index: int) -> Iterator[None]:
@@ -230,19 +246,29 @@ class Coordinators:
 
     def _replay_batch(self, topic: str, index: int, batch: bytes, header: BatchHeader) -> int:
         owner = header.producer_id if header.attributes & _TRANSACTIONAL else -1
-        found = batch_records(batch, _LARGEST_BATCH_BYTES)
-        for record in found:
-            if header.attributes & _CONTROL:
-                commit = record.key is not None and record.key[2:4] == _COMMIT_MARKER
+        rows = batch_rows(batch, _LARGEST_BATCH_BYTES)
+        if header.attributes & _CONTROL:
+            for _, key, _ in rows:
+                commit = key is not None and key[2:4] == _COMMIT_MARKER
                 self.runtime.replay_marker(topic, index, header.producer_id, commit=commit)
-            else:
-                self.runtime.replay(topic, index, record.key, record.value, record.offset, owner)
-        return len(found)
+        else:
+            self.runtime.replay_all(topic, index, rows, owner)
+        return len(rows)
 
     # ------------------------------------------------------------------------------------------------- writing
 
-    def append(self, appends: list[Append]) -> None:
-        """Write the appends of one turn to their shard, in as few batches as their size allows."""
+    def append(self, turn: list[list[Append]]) -> None:
+        """Write the appends of one turn, those to one shard in as few batches as their size allows, and all at once."""
+        loop = self._broker.loop
+        batches: list[_Batch] = []
+        for appends in turn:
+            loop.guard(self._batch_up, appends, batches)
+        items = [Appending(hosted.number, data, run[-1].token) for hosted, run, data in batches]
+        for batch, result in zip(batches, self._broker.engine.append_all(items), strict=True):
+            loop.guard(self._written, batch, result)
+
+    def _batch_up(self, appends: list[Append], batches: list[_Batch]) -> None:
+        """Appends to one shard, or markers for one partition, as batches."""
         shard = appends[0].shard
         try:
             hosted = self._broker.replicas.leader(shard.topic, shard.partition)
@@ -252,50 +278,58 @@ class Coordinators:
         run: list[Append] = []
         size = 0
         for append in appends:
-            more = sum(len(key) + len(value or b"") + _RECORD_OVERHEAD for key, value in append.records)
+            more = sum([len(key) + len(value or b"") + _RECORD_OVERHEAD for key, value in append.records])
             alone = append.producer is not None or (run and run[-1].producer is not None)
             if run and (alone or size + more > _BATCH_BYTES):
-                self._write(hosted, run)
+                batches.append(_Batch(hosted, run, self._batch(run)))
                 run, size = [], 0
             run.append(append)
             size += more
-        self._write(hosted, run)
+        batches.append(_Batch(hosted, run, self._batch(run)))
 
-    def _write(self, hosted: HostedPartition, run: list[Append]) -> None:
+    def _batch(self, run: list[Append]) -> bytes:
         now_ms = self._broker.now_ms()
         builder = self._builder
         producer = run[0].producer
         if producer is None:
             builder.reset(0, 0)
         else:
-            builder.reset(0, _TRANSACTIONAL, producer_id=producer.producer_id, producer_epoch=producer.epoch)
+            attributes = _TRANSACTIONAL | _CONTROL if run[0].control else _TRANSACTIONAL
+            builder.reset(0, attributes, producer_id=producer.producer_id, producer_epoch=producer.epoch)
         for append in run:
             for key, value in append.records:
                 builder.add(now_ms, key, value)
-        batch = builder.finish()
-        try:
-            done = self._broker.engine.append(hosted.number, batch, run[-1].token)
-        except KafkaError as error:
-            self._failed(run, error.code)
-            return
-        except OSError as error:
-            self._log.error("append failed", partition=hosted.source.partition, error=error)
-            self._failed(run, ErrorCode.KAFKA_STORAGE_ERROR)
-            return
-        effects: list[Effect] = []
-        offset = done.base_offset
-        for append in run:
-            last = offset + len(append.records) - 1
-            effects += self.runtime.appended(append.token, offset, last, now_ms)
-            offset = last + 1
-        if done.committed:
-            effects += self.runtime.committed(hosted.topic, hosted.index, offset, now_ms)
-        self._broker.loop.apply(effects)
+        return builder.finish()
+
+    def _written(self, batch: _Batch, result: Appended | KafkaError | NativeError | OSError) -> None:
+        hosted, run, _ = batch
+        if isinstance(result, KafkaError):
+            self._failed(run, result.code)
+        elif not isinstance(result, Appended):
+            self._log.error("append failed", partition=hosted.source.partition, error=result)
+            is_io = isinstance(result, OSError)
+            self._failed(run, ErrorCode.KAFKA_STORAGE_ERROR if is_io else ErrorCode.UNKNOWN_SERVER_ERROR)
+        elif run[0].control:
+            self.markers.appended(run[0].token, committed=result.committed)
+        else:
+            now_ms = self._broker.now_ms()
+            effects: list[Effect] = []
+            offset = result.base_offset
+            for append in run:
+                last = offset + len(append.records) - 1
+                effects += self.runtime.appended(append.token, offset, last, now_ms)
+                offset = last + 1
+            if result.committed:
+                effects += self.runtime.committed(hosted.topic, hosted.index, offset, now_ms)
+            self._broker.loop.apply(effects)
 
     def _failed(self, run: Iterable[Append], code: ErrorCode) -> None:
         effects: list[Effect] = []
         for append in run:
-            effects += self.runtime.appended(append.token, code, -1, self._broker.now_ms())
+            if append.control:
+                self.markers.failed(append.token, code)
+            else:
+                effects += self.runtime.appended(append.token, code, -1, self._broker.now_ms())
         self._broker.loop.apply(effects)
 
     def committed(self, upcall: Upcall) -> None:

@@ -4,7 +4,8 @@ What stays true:
 - everything posted or called up is handled on this thread, in order, one at a time;
 - an exception of a handler is logged, counted and answered by `Apis`; one of anything else is logged and counted here:
   the loop goes on until it is stopped, and so do the effects behind one that failed;
-- what one turn appends to one partition is written as one batch, after the turn's events and before it sleeps;
+- what one turn appends to one partition is written as one batch, and all partitions at once, after the turn's events
+  and before it sleeps; what follows from that (`soon`) too, for as long as there is something;
 - timers are checked against the monotonic clock, never the wall.
 """
 
@@ -79,8 +80,8 @@ class Driver(Protocol):
 
     def reply(self, reply: Reply) -> None: ...
 
-    def append(self, appends: list[Append]) -> None:
-        """Write the appends of one turn, all for one shard, in order; tell the state machine each token's offsets."""
+    def append(self, turn: list[list[Append]]) -> None:
+        """Write the appends of one turn, those for one shard in order; tell the state machine each token's offsets."""
 
     def timer(self, key: Hashable) -> Iterable[Effect]: ...
 
@@ -99,6 +100,7 @@ class Loop:
         self._driver = driver
         self._now_ms = now_ms
         self._inbox: deque[Callable[[], None]] = deque()
+        self._soon: list[Callable[[], None]] = []
         self._appends: dict[Hashable, list[Append]] = {}
         self._log = Logger("Loop")
         self._stopping = False
@@ -110,6 +112,11 @@ class Loop:
         self._inbox.append(task)
         self._engine.wake()
 
+    def soon(self, task: Callable[[], None]) -> None:
+        """Run task in this turn, when the effects that are being carried out are, and what they append is written.
+        Control thread."""
+        self._soon.append(task)
+
     def stop(self) -> None:
         """End `run` after the turn it is in. Any thread."""
         self._stopping = True
@@ -118,29 +125,33 @@ class Loop:
     def run(self) -> None:
         while not self._stopping:
             for upcall in self._engine.poll(self._timeout_ms(), UPCALLS_PER_TURN):
-                self._guard(self._driver.upcall, upcall)
+                self.guard(self._driver.upcall, upcall)
             self.turn()
 
     def turn(self) -> None:
-        """Inbox, timers that are due, and what they and the upcalls before them appended."""
+        """Inbox, timers that are due, what they and the upcalls before them appended, and what follows from that."""
         for _ in range(len(self._inbox)):
-            self._guard(self._inbox.popleft())
+            self.guard(self._inbox.popleft())
         now_ms = self._now_ms()
         while (key := self.timers.due(now_ms)) is not None:
-            self._guard(self._fire, key)
+            self.guard(self._fire, key)
         self.write_out()
+        while self._soon:
+            tasks, self._soon = self._soon, []
+            for task in tasks:
+                self.guard(task)
+            self.write_out()
 
     def write_out(self) -> None:
         """Write what was appended so far. Not while effects are being carried out: those behind would come too late."""
         while self._appends:  # an append that is committed at once may lead to the next one
             pending, self._appends = self._appends, {}
-            for appends in pending.values():
-                self._guard(self._driver.append, appends)
+            self.guard(self._driver.append, list(pending.values()))
 
     def apply(self, effects: Iterable[Effect]) -> None:
         """Carry out effects, in order, each for itself: the answers behind one that fails are given. Control thread."""
         for effect in effects:
-            self._guard(self._carry_out, effect)
+            self.guard(self._carry_out, effect)
 
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Reply):
@@ -172,7 +183,8 @@ class Loop:
     def _fire(self, key: Hashable) -> None:
         self.apply(self._driver.timer(key))
 
-    def _guard(self, task: Callable[..., None], *arguments: object) -> None:
+    def guard(self, task: Callable[..., None], *arguments: object) -> None:
+        """Run task; what it raises ends it, and nothing else. Control thread."""
         try:
             task(*arguments)
         except KafkaError as error:

@@ -1,7 +1,8 @@
 """The transaction coordinator wired: its settings, its requests, and what it asks of the world.
 
-What stays true: the coordinator hears the answers to its questions by the loop's inbox, never in the middle of its own
-effects. Control thread.
+What stays true: a coordinator's questions are looked into, and it hears the answers, when its effects are carried out,
+never in the middle of them; but where all is on this broker that is in the same turn, so that whoever is told that a
+transaction is over, and asks for the next one at once, finds it over. Control thread.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class Transactions:
         else:
             assert isinstance(question, WriteMarkers)
             asked = question
-            self._broker.loop.post(lambda: self._markers.begin(key, asked))
+            self._broker.loop.soon(lambda: self._markers.begin(key, asked))
 
     def cancel_ask(self, key: Hashable) -> None:
         self._markers.cancel(key)
@@ -87,7 +88,7 @@ class Transactions:
         loop = self._broker.loop
         assert isinstance(key, AskKey)
         asker = key
-        loop.post(lambda: loop.apply(self._runtime.told(asker, answer, self._broker.now_ms())))
+        loop.soon(lambda: loop.apply(self._runtime.told(asker, answer, self._broker.now_ms())))
 
 
 def context(request: Request) -> RequestContext:

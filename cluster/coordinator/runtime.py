@@ -134,6 +134,18 @@ class Runtime:
         if fact is not None:
             host.machine.replay(fact, offset, 0, producer_id)
 
+    def replay_all(
+        self, topic: str, partition: int, rows: Iterable[tuple[int, bytes | None, bytes | None]], producer_id: int = -1
+    ) -> None:
+        """Many records while loading, each as offset, key and value. Raises DecodeError."""
+        host = self._hosted[Shard(topic, partition)]
+        assert host.loading
+        decode, replay = host.kind.decode, host.machine.replay
+        for offset, key, value in rows:
+            fact = None if key is None else decode(key, value)
+            if fact is not None:
+                replay(fact, offset, 0, producer_id)
+
     def replay_marker(self, topic: str, partition: int, producer_id: int, *, commit: bool) -> None:
         """The end of a transaction, while loading."""
         host = self._hosted[Shard(topic, partition)]

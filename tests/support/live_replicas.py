@@ -238,7 +238,7 @@ class LiveNode:
     def reply(self, reply: Reply) -> None:
         raise AssertionError("nobody asks")
 
-    def append(self, appends: list[Append]) -> None:
+    def append(self, turn: list[list[Append]]) -> None:
         raise AssertionError("nobody appends")
 
     def ask(self, ask: Ask) -> None:

@@ -17,12 +17,15 @@ from pylog._engine import (
     UP_FLUSH,
     UP_REQUEST,
     UP_ROLLED,
+    Appended,
+    Appending,
     Engine,
     Hosting,
     Upcall,
 )
 from pylog._native import Log, Sys
 from pylog.errors import ErrorCode, KafkaError
+from pylog.records import batches
 from tests.unit.pylog.engine_client import CONFIG, LEADER, SETTINGS, TIMEOUT_MS, WALL_MS, Client, Host, batch, topic_id
 
 REPLICATED = LEADER._replace(replicas=(1, 2), isr=(1, 2), high_watermark=0)
@@ -440,6 +443,24 @@ def test_append_of_the_coordinators(host: Host) -> None:
     with pytest.raises(KafkaError) as raised:
         host.engine.append(replicated.number, batch([b"a"]), 7)
     assert raised.value.code == ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+
+def test_appends_of_one_turn(host: Host) -> None:
+    """In order, each for itself, however many; and what is refused does not hold up the others."""
+    one, other = host.host("u"), host.host("v", state=REPLICATED)
+    items = [Appending([one, other][i % 2].number, batch([b"%d" % i, b"x"]), i) for i in range(200)]
+    gone = Appending(other.number + 1000, batch([b"a"]), 1)
+    damaged = Appending(one.number, batch([b"a"])[:-1] + b"?", 2)
+    found = host.engine.append_all([gone, damaged, *items])
+    refused, malformed = found[:2]
+    assert isinstance(refused, KafkaError)
+    assert refused.code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert isinstance(malformed, KafkaError)
+    assert malformed.code == ErrorCode.CORRUPT_MESSAGE
+    assert found[2:] == [Appended(at, at + 1, at_once) for at in range(0, 200, 2) for at_once in (True, False)]
+    values = [record.value for each in batches(one.log.read(0, 200, 1 << 20, True)) for record in each.records()]
+    assert values == [value for i in range(0, 200, 2) for value in (b"%d" % i, b"x")]
+    assert host.engine.append_all([]) == []
 
 
 def test_facts_of_the_log(host: Host) -> None:

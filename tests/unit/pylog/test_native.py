@@ -21,6 +21,7 @@ from pylog._native import (
     ShortBatch,
     Sys,
     batch_records,
+    batch_rows,
     check,
     check_batch,
     compress,
@@ -155,6 +156,7 @@ def test_records_come_back(
     assert [(r.timestamp, r.key, r.value) for r in found] == records
     assert [r.offset for r in found] == list(range(base, base + len(records)))
     assert {(r.headers, r.headers_count) for r in found} == {(b"\x02h\x01", 1)}
+    assert batch_rows(data, 1 << 20) == [(r.offset, r.key, r.value) for r in found]
 
 
 def test_short_and_broken_batches() -> None:
@@ -182,6 +184,7 @@ def test_records_larger_than_the_limit() -> None:
     assert [len(r.value or b"") for r in batch_records(data, 1 << 20)] == [100_000, 0, 100_000]
     with pytest.raises(KafkaError) as too_large:
         batch_records(data, 10_000)
+    assert [len(value or b"") for _, _, value in batch_rows(data, 1 << 20)] == [100_000, 0, 100_000]
     assert too_large.value.code == ErrorCode.MESSAGE_TOO_LARGE
 
 

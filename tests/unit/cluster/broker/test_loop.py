@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from cluster.broker.loop import Loop, Timers
-from cluster.effects import Append, CancelTimer, Effect, Reply, SetTimer, Shard
+from cluster.effects import Append, Ask, CancelTimer, Effect, Reply, SetTimer, Shard
 
 SHARD = Shard("__consumer_offsets", 3)
 
@@ -50,8 +50,17 @@ class Recorder:
         if reply.message == "bad":
             raise RuntimeError("a defect")
 
-    def append(self, appends: list[Append]) -> None:
-        self.seen.append(("append", [append.token for append in appends]))
+    def append(self, turn: list[list[Append]]) -> None:
+        self.seen.append(("append", *([append.token for append in appends] for appends in turn)))
+        assert self.loop is not None
+        for appends in turn:
+            for append in appends:
+                self.loop.apply(self.effects_of.get(append.token, []))
+
+    def ask(self, ask: Ask) -> None:
+        assert self.loop is not None
+        loop, effects = self.loop, self.effects_of[ask.question]
+        loop.soon(lambda: loop.apply(effects))
 
     def timer(self, key: Hashable) -> Iterable[Effect]:
         self.seen.append(("timer", key))
@@ -86,6 +95,35 @@ def test_appends_of_one_turn_go_together_and_after_its_replies() -> None:
     }
     run(ScriptedEngine(["x", "y"]), driver, [0])
     assert driver.seen == [("upcall", "x"), ("reply", "one"), ("upcall", "y"), ("append", [1, 2])]
+
+
+def test_appends_of_all_shards_go_together() -> None:
+    driver = Recorder()
+    other = Shard("__transaction_state", 1)
+    driver.effects_of = {"x": [Append(SHARD, [], 1), Append(other, [], 2), Append(SHARD, [], 3)]}
+    run(ScriptedEngine(["x"]), driver, [0])
+    assert driver.seen == [("upcall", "x"), ("append", [1, 3], [2])]
+
+
+def test_what_follows_from_an_append_is_done_in_its_turn_and_not_in_the_middle_of_effects() -> None:
+    driver = Recorder()
+    driver.effects_of = {
+        "x": [Append(SHARD, [], 1)],
+        1: [Ask("key", "markers"), Reply(("c", 1), "prepared")],
+        "markers": [Append(SHARD, [], 2), Reply(("c", 1), "asked")],
+        2: [Ask("key", "told")],
+        "told": [Append(SHARD, [], 3)],
+    }
+    engine = ScriptedEngine(["x"])
+    run(engine, driver, [0])
+    assert driver.seen[1:] == [
+        ("append", [1]),
+        ("reply", "prepared"),
+        ("reply", "asked"),
+        ("append", [2]),
+        ("append", [3]),
+    ]
+    assert engine.timeouts == [-1, -1]
 
 
 def test_a_defect_is_counted_and_the_loop_goes_on() -> None:

@@ -92,7 +92,7 @@ def test_an_answer_that_was_held_and_comes_too_late() -> None:
 def test_a_producer_id_that_cannot_be_had() -> None:
     """Not even for a reason that anybody thought of: the coordinator hears of it, and refuses who waits."""
     told: list[tuple[object, object]] = []
-    loop = SimpleNamespace(post=lambda task: task(), apply=lambda effects: None)
+    loop = SimpleNamespace(soon=lambda task: task(), apply=lambda effects: None)
     broker = SimpleNamespace(broker_id=1, loop=loop, now_ms=lambda: 0, producer_ids=SimpleNamespace(next=broken))
     runtime = SimpleNamespace(told=lambda key, answer, _: told.append((key, answer)))
     transactions = Transactions(broker, runtime, None)  # type: ignore[arg-type]
