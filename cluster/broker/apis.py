@@ -6,6 +6,8 @@ What stays true:
 - a handler's `KafkaError` is answered with its code, any other exception with UNKNOWN_SERVER_ERROR, logged with its
   traceback and counted (`failures`): it never reaches the loop; where no answer can be made any more, because that is
   what failed, the connection is closed: nobody waits for what does not come;
+- a client's request that has to wait for ZooKeeper is refused with REQUEST_TIMED_OUT after request.timeout.ms, and not
+  begun after that; one that was begun may be carried out all the same;
 - a version outside the served range, an unknown key and a body that does not decode close the connection, as Kafka
   does, except ApiVersions, which answers UNSUPPORTED_VERSION in its version 0.
 
@@ -77,12 +79,20 @@ class Held(NamedTuple):
 
 class Handler(NamedTuple):
     """`serve` returns the answer, or None when it comes later. `refuse` builds the answer that says one error for
-    all. `tree`: it asks the metadata tree; where that is on other machines it is served on a thread that may wait."""
+    all. `tree`: it asks the metadata tree; where that is on other machines it is served on a thread that may wait.
+    `controller`: a client asks it of the controller, which may have to wait for the tree."""
 
     decode: Callable[[bytes, int, int, bool], Message]
     serve: Callable[[Broker, Request], Message | Answer | Held | None]
     refuse: Callable[[Request, int], Message]
     tree: bool = False
+    controller: bool = False
+
+
+class OverdueKey(NamedTuple):
+    """The timer of a request that waits for the tree."""
+
+    reply_to: ReplyTo
 
 
 #: What a broker of a cluster serves before a controller has told it of anything. Whatever else it answered would be of
@@ -150,6 +160,7 @@ class Apis:
         self._handlers: dict[int, Handler] = {}
         self.served = {int(key): versions for key, versions in broker.served.items()}  # by number, as requests say it
         self._log = Logger(f"KafkaApi-{broker.broker_id}")
+        self._awaited: dict[ReplyTo, tuple[Handler, Request]] = {}  # what waits for the tree; any thread takes out
         self.failures = 0
         self.malformed = 0
 
@@ -208,10 +219,32 @@ class Apis:
             self._begin(handler, request)
 
     def _begin(self, handler: Handler, request: Request) -> None:
-        if handler.tree and self._broker.member is not None:
-            self._broker.member.on_tree(lambda: self.serve(handler, request))
+        member = self._broker.member
+        if member is not None and (handler.tree or handler.controller):
+            self._awaited[request.reply_to] = (handler, request)
+            deadline_ms = self._broker.now_ms() + self._broker.config.int("request.timeout.ms")
+            self._broker.loop.timers.set(OverdueKey(request.reply_to), deadline_ms)
+        if member is not None and handler.tree:
+            member.on_tree(lambda: self._serve_if_awaited(handler, request))
         else:
             self.serve(handler, request)
+
+    def _serve_if_awaited(self, handler: Handler, request: Request) -> None:
+        """A thread of the tree."""
+        if request.reply_to in self._awaited:
+            self.serve(handler, request)
+
+    def overdue(self, key: OverdueKey) -> None:
+        """A request has waited for as long as it may. Control thread."""
+        awaited = self._awaited.pop(key.reply_to, None)
+        if awaited is not None:
+            handler, request = awaited
+            self._log.warn("request refused: it waits for ZooKeeper", api_key=key.reply_to.api_key)
+            refuse = handler.refuse
+            self.ending(
+                key.reply_to.conn,
+                lambda: self.reply(key.reply_to, refuse(request, int(ErrorCode.REQUEST_TIMED_OUT))),
+            )
 
     def serve(self, handler: Handler, request: Request) -> None:
         """Answer, whatever the handler meets; again, when what it lacked is there. The control thread, or one of the
@@ -228,6 +261,8 @@ class Apis:
 
     def give(self, reply_to: ReplyTo, answer: Message | Answer | Held | None) -> None:
         """Answer now, or when the time has come. Any thread."""
+        if answer is not None and self._awaited:
+            self._awaited.pop(reply_to, None)
         if isinstance(answer, Answer):
             self.reply(reply_to, answer.message, cacheable=True)
         elif isinstance(answer, Held):

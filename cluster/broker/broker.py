@@ -18,7 +18,7 @@ import time
 from collections.abc import Hashable, Iterable
 
 from cluster.broker.admin import Admin
-from cluster.broker.apis import Apis, ReplyHere, ReplyTo, Request
+from cluster.broker.apis import Apis, OverdueKey, ReplyHere, ReplyTo, Request
 from cluster.broker.loop import Loop
 from cluster.broker.metadata_cache import MetadataCache
 from cluster.broker.replica_manager import ReplicaManager
@@ -539,6 +539,9 @@ class Broker:
         self.coordinators.cancel_ask(key)
 
     def timer(self, key: Hashable) -> Iterable[Effect]:
+        if isinstance(key, OverdueKey):
+            self.apis.overdue(key)
+            return ()
         if self.member is not None and self.member.timer(key):
             return ()
         return self.coordinators.timer(key)

@@ -9,6 +9,9 @@ import pytest
 from confluent_kafka import ElectionType, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from cluster.broker.peer import Peer
+from cluster.protocol import messages as m
+from pylog.errors import ErrorCode
 from tests.clustered.chaos import BROKERS, TOPIC, Chaos
 from tests.clustered.test_replication import create
 from tests.support import confluent, zookeeper
@@ -19,6 +22,8 @@ from tests.support.proxy import Proxy, proxy_of
 from tests.support.zookeeper import ZooKeeper
 
 OVER = "session with ZooKeeper is over"
+TREE_THREADS = 8
+"""Of a broker: so many requests can wait for ZooKeeper at a time."""
 
 
 @pytest.fixture
@@ -132,6 +137,44 @@ def test_settings_that_changed_while_a_broker_had_no_session(tmp_path: Path, ens
         brokers.wait(lambda seen: seen.topics["orders"] == (0, {0: victim}), ["orders"], asked=brokers[victim])
         with pytest.raises(AssertionError, match="MSG_SIZE_TOO_LARGE"):
             confluent.produce_all(brokers.bootstrap, "orders", 0, [b"x" * 1000])
+
+
+@pytest.mark.timeout(120)
+def test_requests_that_wait_for_zookeeper_have_an_end(tmp_path: Path, own: ZooKeeper) -> None:
+    """Whoever asks is told that it takes too long; what was not begun by then is not carried out later."""
+    settings = {"request_timeout_ms": "1000", "zookeeper_session_timeout_ms": "12000"}
+    with cluster(tmp_path, own.fresh(), "pylog", "pylog", default_replication_factor="1", **settings) as brokers:
+        create(brokers, "orders", partitions=1, factor=1)
+        elsewhere = brokers.leader("orders") % 2 + 1
+        own.stop()
+        with Peer("127.0.0.1", brokers[brokers.controller_id()].port, "test", 20_000) as peer:
+            made = [
+                peer.send(
+                    m.CreateTopicsRequest(
+                        topics=[m.CreateTopicsRequest.CreatableTopic(name=f"late-{number}", num_partitions=1)],
+                        timeout_ms=60_000,
+                    ),
+                    m.CreateTopicsResponse,
+                )
+                for number in range(TREE_THREADS + 4)
+            ]
+            codes = {peer.receive(each).topics[0].error_code for each in made}
+            assert codes == {ErrorCode.REQUEST_TIMED_OUT}
+            part = m.AlterPartitionReassignmentsRequest.ReassignablePartition(partition_index=0, replicas=[elsewhere])
+            topic = m.AlterPartitionReassignmentsRequest.ReassignableTopic(name="orders", partitions=[part])
+            moved = peer.request(
+                m.AlterPartitionReassignmentsRequest(topics=[topic]), m.AlterPartitionReassignmentsResponse
+            )
+            assert moved.error_code == ErrorCode.REQUEST_TIMED_OUT
+            listed = peer.request(
+                m.ListPartitionReassignmentsRequest(topics=None), m.ListPartitionReassignmentsResponse
+            )
+            assert listed.error_code == ErrorCode.REQUEST_TIMED_OUT
+        own.start()
+        brokers.wait(lambda seen: seen.topics["orders"] == (0, {0: elsewhere}), ["orders"])
+        create(brokers, "on-time", partitions=1, factor=1)
+        topics = set(AdminClient({"bootstrap.servers": brokers.bootstrap}).list_topics(timeout=30).topics)
+        assert {f"late-{number}" for number in range(TREE_THREADS, TREE_THREADS + 4)}.isdisjoint(topics)
 
 
 def test_no_zookeeper_to_start_with(tmp_path: Path) -> None:

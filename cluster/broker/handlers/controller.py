@@ -224,5 +224,5 @@ HANDLERS = {
     ApiKey.ALLOCATE_PRODUCER_IDS: Handler(
         m.AllocateProducerIdsRequest.decode, _allocate_producer_ids, _refuse_allocate_producer_ids
     ),
-    ApiKey.ELECT_LEADERS: Handler(m.ElectLeadersRequest.decode, _elect_leaders, _refuse_elect_leaders),
+    ApiKey.ELECT_LEADERS: Handler(m.ElectLeadersRequest.decode, _elect_leaders, _refuse_elect_leaders, controller=True),
 }

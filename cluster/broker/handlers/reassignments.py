@@ -90,6 +90,10 @@ def _refuse_list(request: Request, code: int) -> m.ListPartitionReassignmentsRes
 
 
 HANDLERS = {
-    ApiKey.ALTER_PARTITION_REASSIGNMENTS: Handler(m.AlterPartitionReassignmentsRequest.decode, _alter, _refuse_alter),
-    ApiKey.LIST_PARTITION_REASSIGNMENTS: Handler(m.ListPartitionReassignmentsRequest.decode, _list, _refuse_list),
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS: Handler(
+        m.AlterPartitionReassignmentsRequest.decode, _alter, _refuse_alter, controller=True
+    ),
+    ApiKey.LIST_PARTITION_REASSIGNMENTS: Handler(
+        m.ListPartitionReassignmentsRequest.decode, _list, _refuse_list, controller=True
+    ),
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 
-from cluster.broker.apis import Apis, Held, ReplyTo, Request
+from cluster.broker.apis import Apis, Handler, Held, OverdueKey, ReplyTo, Request
 from cluster.broker.handlers.controller import Asked
 from cluster.broker.transactions import Transactions
 from cluster.broker.waits import WaitKey, Waits
@@ -26,7 +27,8 @@ class Played:
     """A broker with an engine that remembers whom it has answered and whose connection it has closed."""
 
     def __init__(self) -> None:
-        self.broker_id, self.served, self.member = 1, SERVED, None
+        self.broker_id, self.served = 1, SERVED
+        self.member: SimpleNamespace | None = None
         self.answered: list[int] = []
         self.closed: list[int] = []
         engine = SimpleNamespace(
@@ -99,6 +101,55 @@ def test_a_producer_id_that_cannot_be_had() -> None:
     key = AskKey(Shard("__transaction_state", 0), "id")
     transactions.ask(key, NewProducerId("id"))
     assert told == [(key, ErrorCode.UNKNOWN_SERVER_ERROR)]
+
+
+class Slow(Played):
+    """Of a cluster whose tree does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.member = SimpleNamespace(when_told=lambda serve: serve(), on_tree=lambda task: self.tasks.append(task))
+        self.tasks: list[Callable[[], None]] = []
+        self.timers: list[tuple[object, int]] = []
+        self.loop.timers = SimpleNamespace(set=lambda *timer: self.timers.append(timer))
+        self.config = SimpleNamespace(int=lambda key: {"request.timeout.ms": 30_000}[key])
+        self.served_names: list[str] = []
+
+    def ask(self) -> OverdueKey:
+        """CreateTopics; returns the timer that was set for it."""
+
+        def serve(*_: object) -> m.CreateTopicsResponse:
+            self.served_names.append("created")
+            return m.CreateTopicsResponse()
+
+        def refuse(request: Request, code: int) -> m.CreateTopicsResponse:
+            assert code == ErrorCode.REQUEST_TIMED_OUT
+            return m.CreateTopicsResponse()
+
+        to = ReplyTo(CONN, 0, 1, int(ApiKey.CREATE_TOPICS), 7, 0)
+        handler = Handler(m.CreateTopicsRequest.decode, serve, refuse, tree=True)
+        self.apis._begin(handler, Request(to, 7, None, 0, m.CreateTopicsRequest()))
+        ((key, deadline_ms),) = self.timers
+        assert isinstance(key, OverdueKey)
+        assert deadline_ms == 30_000
+        return key
+
+
+def test_a_request_that_waits_for_the_tree_is_refused_in_the_end_and_not_begun_any_more() -> None:
+    slow = Slow()
+    key = slow.ask()
+    slow.apis.overdue(key)
+    assert slow.answered == [CONN]
+    slow.tasks.pop()()
+    assert (slow.answered, slow.served_names) == ([CONN], [])
+
+
+def test_a_request_that_was_answered_is_not_refused() -> None:
+    slow = Slow()
+    key = slow.ask()
+    slow.tasks.pop()()
+    slow.apis.overdue(key)
+    assert (slow.answered, slow.served_names) == ([CONN], ["created"])
 
 
 def test_what_can_be_answered_is() -> None:
