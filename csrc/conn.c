@@ -4,6 +4,7 @@
 #include "conn.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,19 +14,33 @@
 #define ARENA_READ_BYTES (256u * 1024u) /* most that one receive puts into the arena */
 #define LARGE_FRAME_BYTES (64u * 1024u) /* from here a frame is received into a buffer of its own */
 #define EXPECT_BYTES_MAX (4u * 1024u * 1024u)
-#define GROWTH 2              /* a buffer is made for at most so many times what has come */
-#define OVERSHOOT_BYTES 4096u /* how far a receive may run into the next frame, which then has to move */
-#define SMALL_ROOM_BYTES 512u /* the same for small ones */
-#define HEADER_BYTES_MIN 8    /* API key, version, correlation id */
+#define GROWTH 2                       /* a buffer is made for at most so many times what has come */
+#define OVERSHOOT_BYTES 4096u          /* how far a receive may run into the next frame, which then has to move */
+#define SMALL_ROOM_BYTES 512u          /* the same for small ones */
+#define LOW_WATER_BYTES (512u * 1024u) /* of a large frame, worth waking up for */
+#define HEADER_BYTES_MIN 8             /* API key, version, correlation id */
 #define PENDING_BYTES_MAX (4 * 1024 * 1024)
 #define REQUESTS_MAX 512
 
 /* ------------------------------------------------------------------------------------------------ intake */
 
+/* A kernel that takes any low water (Linux before 4.18) may wait for more than its window lets in, for ever. */
+static uint32_t find_low_water_max(plog_sys *sys) {
+  int fd = plog__sys_socket(sys, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return 0;
+  int value = INT_MAX;
+  socklen_t value_bytes = sizeof value;
+  bool told = plog__sys_setsockopt(sys, fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof value) == 0 &&
+              plog__sys_getsockopt(sys, fd, SOL_SOCKET, SO_RCVLOWAT, &value, &value_bytes) == 0;
+  (void)plog__sys_close(sys, fd);
+  return told && value < INT_MAX ? LOW_WATER_BYTES : 0;
+}
+
 void plog__intake_init(plog_intake *intake, plog_sys *sys, plog_buffers *buffers, int32_t max_request_bytes) {
   intake->sys = sys;
   intake->buffers = buffers;
   intake->max_request_bytes = max_request_bytes;
+  intake->low_water_max = find_low_water_max(sys);
   intake->arena = NULL;
   intake->retired = NULL;
 }
@@ -61,6 +76,7 @@ plog_conn *plog__conn_open(int64_t number, int fd, int32_t listener_id) {
   conn->number = number;
   conn->fd = fd;
   conn->listener_id = listener_id;
+  conn->low_water = 1;
   plog_list_init(&conn->ready);
   plog_list_init(&conn->flush);
   plog_list_init(&conn->closing);
@@ -213,6 +229,17 @@ int32_t plog__conn_keep_rest(plog_conn *conn, plog_intake *intake) {
     return 0;
   }
   return conn->in ? 0 : move_view(conn, intake, fair_capacity(conn));
+}
+
+int32_t plog__conn_await(plog_conn *conn, plog_intake *intake) {
+  uint32_t frame = frame_bytes(conn), low_water = 1;
+  if (frame >= LARGE_FRAME_BYTES && frame > conn->view_bytes)
+    low_water = PLOG_MAX(low_water, PLOG_MIN(frame - conn->view_bytes, intake->low_water_max));
+  if (low_water == conn->low_water) return 0;
+  int value = (int)low_water;
+  int rc = plog__sys_setsockopt(intake->sys, conn->fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof value);
+  if (rc == 0) conn->low_water = low_water;
+  return low_water < conn->low_water ? rc : 0; /* to be told too soon is no harm */
 }
 
 /* ------------------------------------------------------------------------------------------------ answering */

@@ -63,8 +63,9 @@ typedef struct {
   plog_sys *sys;
   plog_buffers *buffers;
   int32_t max_request_bytes;
-  plog_buffer *arena;   /* small frames of all connections, one after the other; start is unused */
-  plog_buffer *retired; /* buffers whose frames may be staged */
+  uint32_t low_water_max; /* 0: the kernel is not to be told how much of a frame is worth an event */
+  plog_buffer *arena;     /* small frames of all connections, one after the other; start is unused */
+  plog_buffer *retired;   /* buffers whose frames may be staged */
 } plog_intake;
 
 struct plog_conn {
@@ -83,6 +84,7 @@ struct plog_conn {
   plog_buffer *in; /* its own buffer, or NULL */
   uint8_t *view;   /* received and not handed out yet: in `in`, or in the arena until the end of its service */
   uint32_t view_bytes;
+  uint32_t low_water;    /* fewer bytes than these make no event */
   uint32_t expect_bytes; /* size of the last frame when it was large: the next one gets a buffer of its own at once */
   bool readable;         /* the socket may have more */
   bool hung_up;          /* the other side has ended: read to the end, short reads included */
@@ -134,6 +136,11 @@ int32_t plog__conn_frame(const plog_conn *conn, const plog_intake *intake, plog_
 void plog__conn_consume(plog_conn *conn);
 /* End of its service: what is left of the view moves out of the arena; a buffer without rest retires. 0 | -ENOMEM */
 int32_t plog__conn_keep_rest(plog_conn *conn, plog_intake *intake);
+/*
+ * Then, when more is to come: in the middle of a large frame no event is made for each packet of it, but for its end, or for a
+ * good piece; anything else is heard of at once. 0 | -errno: the connection would not hear of what comes next
+ */
+int32_t plog__conn_await(plog_conn *conn, plog_intake *intake);
 
 /* A request that will be answered; its slot is its number on the connection, from 0. */
 void plog__conn_enqueue(plog_conn *conn, plog_request *request);

@@ -384,7 +384,7 @@ static void serve(plog_engine *e, plog_conn *conn) {
     }
     if (!receive(e, conn, &budget_bytes)) break;
   }
-  if (plog__conn_keep_rest(conn, &e->intake)) plog__reactor_disconnect(e, conn);
+  if (plog__conn_keep_rest(conn, &e->intake) || plog__conn_await(conn, &e->intake)) plog__reactor_disconnect(e, conn);
 }
 
 /* Those that are ready now; one that is put back meanwhile is for the next turn. */

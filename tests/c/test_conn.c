@@ -1,10 +1,12 @@
 /*
  * test_conn.c: frames come out whole whatever pieces they come in, stay where they are until the intake settles, cost memory
- * only as they come; answers leave in order.
+ * only as they come; of a large one only good pieces make events; answers leave in order.
  */
 #include "conn.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 
 #include "test.h"
@@ -169,6 +171,166 @@ static void announced_size(void) {
   close_pair(&p);
 }
 
+/* ------------------------------------------------------------------------------------------------ events */
+
+static pair open_tcp_pair(void) {
+  int listener = socket(AF_INET, SOCK_STREAM, 0);
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+  socklen_t address_bytes = sizeof address;
+  CHECK_EQ(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+  CHECK_EQ(listen(listener, 1), 0);
+  CHECK_EQ(getsockname(listener, (struct sockaddr *)&address, &address_bytes), 0);
+  int peer = socket(AF_INET, SOCK_STREAM, 0);
+  CHECK_EQ(connect(peer, (struct sockaddr *)&address, sizeof address), 0);
+  int fd = accept(listener, NULL, NULL);
+  CHECK(fd >= 0);
+  (void)close(listener);
+  pair p = {plog__conn_open(1, fd, 7), peer};
+  CHECK(p.conn);
+  return p;
+}
+
+static bool hears(const pair *p, int timeout_ms) {
+  struct pollfd poll_fd = {p->conn->fd, POLLIN, 0};
+  return poll(&poll_fd, 1, timeout_ms) == 1;
+}
+
+static int low_water_of(const pair *p) {
+  int value;
+  socklen_t value_bytes = sizeof value;
+  CHECK_EQ(getsockopt(p->conn->fd, SOL_SOCKET, SO_RCVLOWAT, &value, &value_bytes), 0);
+  return value;
+}
+
+/* The peer has sent so many bytes: take them all, and wait for more as the reactor does. True: they ended a frame. */
+static bool take(pair *p, size_t size_bytes) {
+  bool whole = false, drained;
+  for (size_t taken = 0; taken < size_bytes;) {
+    struct pollfd poll_fd = {p->conn->fd, POLLIN, 0};
+    int64_t n = plog__conn_receive(p->conn, &intake, &drained);
+    if (n == -EAGAIN) {
+      CHECK_EQ(poll(&poll_fd, 1, 10000), 1);
+      continue;
+    }
+    CHECK(n > 0);
+    taken += (size_t)n;
+    plog_frame frame;
+    whole = plog__conn_frame(p->conn, &intake, &frame) == 0;
+    if (whole) plog__conn_consume(p->conn);
+    CHECK_EQ(plog__conn_keep_rest(p->conn, &intake), 0);
+    plog__intake_settle(&intake);
+  }
+  CHECK_EQ(plog__conn_await(p->conn, &intake), 0);
+  return whole;
+}
+
+static void send_part(const pair *p, const uint8_t *data, size_t size_bytes) {
+  CHECK_EQ(write(p->peer, data, size_bytes), (ssize_t)size_bytes);
+}
+
+static void events_of_large_frames(void) {
+  enum { LARGE = 800 * 1024, FIRST = 30 * 1024, SMALL = 200 };
+  static uint8_t data[LARGE];
+  pair p = open_tcp_pair();
+  CHECK(intake.low_water_max > 0); /* by any kernel that tests run on */
+  for (uint32_t round = 0; round < 3; round++) {
+    (void)make_frame(data, round, LARGE);
+    send_part(&p, data, 3);
+    CHECK(hears(&p, 10000) && !take(&p, 3));
+    CHECK_EQ(low_water_of(&p), 1); /* nothing is known of it */
+    send_part(&p, data + 3, FIRST - 3);
+    CHECK(hears(&p, 10000) && !take(&p, FIRST - 3));
+    CHECK_EQ(low_water_of(&p), intake.low_water_max);
+    send_part(&p, data + FIRST, FIRST);
+    CHECK(!hears(&p, 0));
+    send_part(&p, data + 2 * FIRST, intake.low_water_max - FIRST);
+    CHECK(hears(&p, 10000) && !take(&p, intake.low_water_max));
+    size_t rest = LARGE - FIRST - intake.low_water_max;
+    CHECK_EQ(low_water_of(&p), (int)rest);
+    send_part(&p, data + LARGE - rest, rest - 1);
+    CHECK(!hears(&p, 0));
+    send_part(&p, data + LARGE - 1, 1);
+    CHECK(hears(&p, 10000) && take(&p, rest));
+    CHECK_EQ(low_water_of(&p), 1);
+    (void)make_frame(data, round, SMALL);
+    send_part(&p, data, 1); /* what comes next may be as small as it likes */
+    CHECK(hears(&p, 10000) && !take(&p, 1));
+    send_part(&p, data + 1, SMALL - 1);
+    CHECK(hears(&p, 10000) && take(&p, SMALL - 1));
+  }
+  (void)make_frame(data, 9, LARGE);
+  send_part(&p, data, FIRST);
+  CHECK(!take(&p, FIRST));
+  CHECK(!hears(&p, 0));
+  CHECK_EQ(shutdown(p.peer, SHUT_WR), 0); /* an end in the middle of a frame is heard of */
+  CHECK(hears(&p, 10000));
+  bool drained;
+  CHECK_EQ(plog__conn_receive(p.conn, &intake, &drained), 0);
+  close_pair(&p);
+}
+
+/* A socket of which a small window was asked for is never waited on for more than that lets in. */
+static void events_of_a_small_window(void) {
+  enum { LARGE = 3 * 1024 * 1024 };
+  static uint8_t data[LARGE];
+  (void)make_frame(data, 1, LARGE);
+  pair p = open_tcp_pair();
+  int window = 16 * 1024;
+  CHECK_EQ(setsockopt(p.conn->fd, SOL_SOCKET, SO_RCVBUF, &window, sizeof window), 0);
+  size_t sent = 0, taken = 0;
+  plog_frame frame;
+  while (plog__conn_frame(p.conn, &intake, &frame) == PLOG_E_SHORT) {
+    ssize_t n = sent < LARGE ? send(p.peer, data + sent, LARGE - sent, MSG_DONTWAIT) : 0;
+    if (n > 0) sent += (size_t)n;
+    CHECK(hears(&p, 10000));
+    bool drained;
+    int64_t got = plog__conn_receive(p.conn, &intake, &drained);
+    CHECK(got > 0);
+    taken += (size_t)got;
+    CHECK_EQ(plog__conn_keep_rest(p.conn, &intake), 0);
+    CHECK_EQ(plog__conn_await(p.conn, &intake), 0);
+  }
+  CHECK_EQ(taken, LARGE);
+  check_frame(&frame, 1, LARGE);
+  close_pair(&p);
+}
+
+static int refuse_option(void *context, int fd, int level, int name, const void *value, socklen_t value_bytes) {
+  (void)context, (void)fd, (void)level, (void)name, (void)value, (void)value_bytes;
+  return -ENOBUFS;
+}
+
+/* Not to be able to wait for much is no harm; not to hear of little would be the end of a connection. */
+static void refused_low_water(void) {
+  static uint8_t data[200 * 1024];
+  (void)make_frame(data, 1, sizeof data);
+  int (*real)(void *, int, int, int, const void *, socklen_t) = sys->calls.setsockopt;
+  pair p = open_tcp_pair();
+  sys->calls.setsockopt = refuse_option;
+  send_part(&p, data, 5000);
+  CHECK(!take(&p, 5000));
+  CHECK_EQ(low_water_of(&p), 1);
+  sys->calls.setsockopt = real;
+  send_part(&p, data + 5000, 5000);
+  CHECK(!take(&p, 5000));
+  CHECK(low_water_of(&p) > 1);
+  send_part(&p, data + 10000, sizeof data - 10000);
+  CHECK(hears(&p, 10000));
+  bool drained;
+  int64_t left = sizeof data - 10000;
+  while (left > 0) {
+    int64_t n = plog__conn_receive(p.conn, &intake, &drained);
+    CHECK(n > 0 || n == -EAGAIN);
+    left -= n > 0 ? n : 0;
+  }
+  plog__conn_consume(p.conn);
+  CHECK_EQ(plog__conn_keep_rest(p.conn, &intake), 0);
+  sys->calls.setsockopt = refuse_option;
+  CHECK_EQ(plog__conn_await(p.conn, &intake), -ENOBUFS);
+  sys->calls.setsockopt = real;
+  close_pair(&p);
+}
+
 /* ------------------------------------------------------------------------------------------------ answers */
 
 typedef struct {
@@ -253,6 +415,9 @@ int main(void) {
   RUN(random_pieces);
   RUN(impossible_frames);
   RUN(announced_size);
+  RUN(events_of_large_frames);
+  RUN(events_of_a_small_window);
+  RUN(refused_low_water);
   RUN(answers_in_order);
   RUN(load);
   plog__intake_deinit(&intake);
