@@ -33,6 +33,10 @@ struct plog_appender {
   int32_t attention;         /* PLOG_ATTENTION_* */
 };
 
+static void map_tail(plog_log *log, const plog_appender_config *config) {
+  plog__log_map_tail(log, config->mapped_tail > 0 ? config->mapped_tail : PLOG_MAPPED_TAIL_NEVER);
+}
+
 int32_t plog_appender_open(plog_sys *sys, plog_log *log, const plog_appender_config *config, plog_appender **out) {
   plog_appender *a = calloc(1, sizeof *a);
   if (!a) return -ENOMEM;
@@ -58,6 +62,7 @@ int32_t plog_appender_open(plog_sys *sys, plog_log *log, const plog_appender_con
   a->sys = sys;
   a->log = log;
   a->config = *config;
+  map_tail(log, config);
   *out = a;
   return 0;
 }
@@ -91,6 +96,7 @@ int32_t plog_appender_configure(plog_appender *a, const plog_appender_config *co
   if (config->batch_records < 1 || config->batch_bytes < 1 || config->max_message_bytes < 0) return -EINVAL;
   plog_appender_lock(a);
   a->config = *config;
+  if (a->log) map_tail(a->log, config);
   plog_appender_unlock(a);
   return 0;
 }

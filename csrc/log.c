@@ -190,9 +190,23 @@ static int32_t create_segment(plog_log *log, int64_t base, int64_t now_ms, plog_
   return 0;
 }
 
+/*
+ * Zeros behind the active segment's end go before another segment is there: who reads meets no zeros in a closed one. When
+ * they are on the disk and all before them too, a start would believe them: then the cut is to be on the disk as well. A flush
+ * under way may just have put them there, so it is not to raise the recovery point.
+ */
+static void mark_zeros(plog_log *log) {
+  plog__log_lock(log);
+  log->tail_dirty = true;
+  if (atomic_load(&log->recovery_point) >= plog__log_end(log)) log->tail_unsynced = true;
+  log->cuts_count++;
+  plog__log_unlock(log);
+}
+
 /* What failed writes left behind the active segment's end is cut off, for good. */
 static int32_t settle_tail(plog_log *log) {
   plog_segment *s = plog__log_active(log);
+  if (plog__mapped_tail_extends(&s->tail, s->size_bytes)) mark_zeros(log);
   int32_t rc = log->tail_dirty ? plog__segment_cut_tail(s) : 0;
   if (rc != 0) return rc;
   log->tail_dirty = false;
@@ -421,10 +435,17 @@ void plog__log_abort(plog_log *log) {
 
 /* ---------------------------------------------------------------------------------------------- committing */
 
+void plog__log_map_tail(plog_log *log, int32_t run) {
+  log->maps_after = run;
+}
+
 /* Write the staged pieces behind the active segment's published bytes. */
 static int32_t write_pieces(plog_log *log) {
   plog_segment *s = plog__log_active(log);
   int64_t position = s->size_bytes;
+  if (log->maps_after >= 0 && plog__mapped_tail_write(&s->tail, log->sys, s->fd, log->maps_after, log->pieces,
+                                                      log->pieces_count, position, log->staged_bytes))
+    return 0;
   struct iovec *at = log->pieces;
   int32_t left = log->pieces_count;
   while (left > 0) {

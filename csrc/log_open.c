@@ -466,6 +466,7 @@ static plog_log *new_log(plog_sys *sys, const char *dir, const plog_log_config *
   log->jitter_state = config->jitter_seed ? config->jitter_seed : plog_crc32c(0, (const uint8_t *)name, strlen(name));
   log->stray_snapshot = -1;
   log->leftover_base = -1;
+  log->maps_after = PLOG_MAPPED_TAIL_NEVER;
   log->synced_dir_base = -1;
   log->dir = strdup(dir);
   log->producers = plog__producers_open();

@@ -66,6 +66,7 @@ struct plog_log {
   bool epochs_changed;
   int32_t turn_error; /* a commit that a roll made failed: what the turn's own commit will say */
   bool pristine;      /* made by us, at offset 0, and never written to: a start that finds none of it makes it again */
+  int32_t maps_after; /* so many small writes in a row the next ones are made through a mapping (mapped_tail.h); or never */
   bool tail_dirty;    /* the active file may be longer than its size_bytes: cut it before writing */
   bool tail_unsynced; /* something was cut off the active file, and that may not be on the disk: sync it before another
                             segment follows */

@@ -532,14 +532,14 @@ typedef struct {
   int32_t leader_epoch;      /* written into the batches */
   int32_t batch_records;     /* at most so many records in one batch, */
   int32_t batch_bytes;       /* and so many bytes before compression, but for a single record */
+  int32_t mapped_tail;       /* after so many small writes in a row they go through a mapping of the file's end; 0: never */
 } plog_appender_config;
 
 /** Borrows log until plog_appender_release; its owner's functions may then be called under plog_appender_lock only. any */
 int32_t plog_appender_open(plog_sys *sys, plog_log *log, const plog_appender_config *config, plog_appender **out);
 /** The log is the caller's again; whoever appends or waits gets PLOG_E_CLOSED. any */
 void plog_appender_release(plog_appender *a);
-/** After release, when no other thread is inside. */
-void plog_appender_close(plog_appender *a);
+void plog_appender_close(plog_appender *a); /* after release, when no other thread is inside */
 int32_t plog_appender_configure(plog_appender *a, const plog_appender_config *config); /* any */
 void plog_appender_lock(plog_appender *a);
 void plog_appender_unlock(plog_appender *a);

@@ -47,7 +47,7 @@ static plog_segment *new_segment(plog_sys *sys, const char *dir, int64_t base_of
 }
 
 static void free_segment(plog_segment *s) {
-  plog_assert(s->fd < 0);
+  plog_assert(s->fd < 0 && !s->tail.window);
   plog__index_deinit(&s->offsets, s->sys); /* one that was written to has them in memory */
   plog__index_deinit(&s->times, s->sys);
   plog__verified_deinit(&s->verified);
@@ -327,6 +327,7 @@ static void leave_to_users(plog_segment *s) {
 }
 
 void plog__segment_drop(plog_segment *s) {
+  plog__mapped_tail_unmap(&s->tail, s->sys);
   (void)pthread_mutex_lock(&s->open_lock);
   s->writable = false;
   (void)pthread_mutex_unlock(&s->open_lock);
@@ -587,7 +588,8 @@ int32_t plog__segment_seal(plog_segment *s) {
   int32_t rc = add_time_entry(s);
   if (rc == 0) rc = acquire(s, IN_PASSING);
   if (rc != 0) return rc;
-  rc = seal_indexes(s);
+  rc = plog__mapped_tail_end(&s->tail, s->sys, s->fd, s->size_bytes);
+  if (rc == 0) rc = seal_indexes(s);
   if (rc != 0) {
     plog__segment_release(s);
     return rc; /* still writable */
@@ -610,11 +612,20 @@ void plog__segment_write_lumps(plog_segment *s) {
     (void)plog__index_write(&s->times, s->sys, path);
 }
 
+/* Cut the .log file, which is used. */
+static int32_t cut_file(plog_segment *s, int64_t size_bytes) {
+  plog__mapped_tail_unmap(&s->tail, s->sys);
+  int32_t rc = plog__sys_ftruncate(s->sys, s->fd, size_bytes);
+  if (rc != 0) return rc;
+  s->allocation.end_bytes = 0;
+  s->tail.end_bytes = 0;
+  return 0;
+}
+
 int32_t plog__segment_cut_tail(plog_segment *s) {
   int32_t rc = acquire(s, IN_PASSING);
   if (rc != 0) return rc;
-  rc = plog__sys_ftruncate(s->sys, s->fd, s->size_bytes);
-  if (rc == 0) s->allocation.end_bytes = 0;
+  rc = cut_file(s, s->size_bytes);
   plog__segment_release(s);
   return rc;
 }
@@ -732,12 +743,11 @@ int32_t plog__segment_truncate(plog_segment *s, int64_t offset, int64_t *out_end
   if (rc == 0) {
     size_bytes = place.position;
     end = PLOG_MIN(offset, place.base_offset);
-    rc = plog__sys_ftruncate(s->sys, s->fd, size_bytes);
+    rc = cut_file(s, size_bytes);
   } else if (rc == PLOG_E_NOT_FOUND) {
     rc = 0;
   }
   if (rc != 0) return rc;
-  if (size_bytes < s->size_bytes) s->allocation.end_bytes = 0;
   s->size_bytes = size_bytes;
   plog__verified_cut(&s->verified, size_bytes);
   s->next_offset = *out_end = PLOG_MIN(s->next_offset, end);

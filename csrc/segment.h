@@ -3,7 +3,7 @@
  *
  * What stays true:
  *   - size_bytes is what readers may see of the file; behind it there may be the rest of a write that failed, which is cut
- *     before anything else is written (log.c);
+ *     before anything else is written (log.c), or zeros (mapped_tail.h), which are cut before another segment follows;
  *   - index entries follow Kafka's rule: a batch gets one when more than index.interval.bytes were appended since the last
  *     entry, with its last offset and its position; the time index gets the largest timestamp so far, and the last offset of
  *     the batch that has it, when that is larger than its last entry's;
@@ -26,6 +26,7 @@
 #include "allocation.h"
 #include "batch.h"
 #include "index.h"
+#include "mapped_tail.h"
 #include "open_files.h"
 #include "plog.h"
 #include "producer_state.h"
@@ -66,6 +67,7 @@ struct plog_segment {
   plog_index times;
   int64_t size_bytes;
   plog_allocation allocation; /* of the .log file */
+  plog_mapped_tail tail;      /* of the .log file, where the log is written so */
   int64_t next_offset;
   plog_verified verified;       /* which of its bytes are known to be sound */
   int64_t max_timestamp;        /* -1 none */

@@ -299,6 +299,7 @@ class AppenderSettings(NamedTuple):
     leader_epoch: int
     batch_records: int
     batch_bytes: int
+    mapped_tail: int = 0
 
 
 class ColumnKind:

@@ -19,8 +19,8 @@ from pylog.log_source import Decisions, LogSource
 from pylog.old_chunk import as_batches, old_message_size
 from pylog.store_errors import DamagedLogError
 
-_HEAD_BYTES = 17
-"""Up to the magic number: zeros so far are room that was allocated and not written."""
+_LENGTH = slice(8, 12)
+"""Where a batch's length is. It is stored last: zeros there are room that was allocated, and not written yet."""
 
 
 class Bounds(NamedTuple):
@@ -35,7 +35,18 @@ class Bounds(NamedTuple):
 class Chunks:
     """Reads a log from one place on. Iterate once; `close` lets go of the file."""
 
-    __slots__ = ("_aborted", "_bounds", "_cursor", "_decided", "_decisions", "_decoder", "_source", "_stuck_at", "data")
+    __slots__ = (
+        "_aborted",
+        "_bounds",
+        "_cursor",
+        "_decided",
+        "_decisions",
+        "_decoder",
+        "_source",
+        "_stuck_at",
+        "_unwritten",
+        "data",
+    )
 
     def __init__(self, source: LogSource, bounds: Bounds) -> None:
         self._source = source
@@ -46,6 +57,7 @@ class Chunks:
         self._decided = 0 if bounds.committed else INT64_MAX
         self._aborted: Aborted | None = None
         self._stuck_at = ("", -1)
+        self._unwritten = False
         self.data = memoryview(b"")
         """The batches of the last chunk, until the next one."""
 
@@ -67,6 +79,7 @@ class Chunks:
 
     def _chunks(self, with_empty: bool) -> Iterator[Decoded]:
         timeout_ms = self._bounds.timeout_ms
+        cursor = self._cursor
         watch = None if timeout_ms == 0 else self._source.watch()
         deadline: float | None = None
         waiting = False
@@ -84,7 +97,7 @@ class Chunks:
                 if not waiting and timeout_ms is not None:
                     deadline = time.monotonic() + timeout_ms / 1000
                 waiting = True
-                if not watch.wait(deadline):
+                if not watch.wait(deadline, cursor.is_written if self._unwritten else None):
                     return
         finally:
             self.close()
@@ -95,6 +108,7 @@ class Chunks:
     def _next(self) -> Decoded | None:
         """The next whole batches. None: there are none for now."""
         cursor = self._cursor
+        self._unwritten = False
         while True:
             limit = min(self._bounds.end_offset, self._source.limit())
             size_bytes = cursor.read() if cursor.offset < limit else 0
@@ -140,9 +154,10 @@ class Chunks:
             return True
         if stopped == BEYOND:  # the log has records up to the limit, but here is one from above it
             return self._look_again(ErrorCode.CORRUPT_MESSAGE)
-        unwritten = not any(cursor.data(min(_HEAD_BYTES, size_bytes)))
+        unwritten = not any(cursor.data(size_bytes)[_LENGTH])
         torn = stopped in (CUT, OLD_FORMAT) or unwritten
         if torn and cursor.is_last():
+            self._unwritten = unwritten
             return False
         if stopped == ErrorCode.CORRUPT_MESSAGE and cursor.is_last() and self._is_last_batch(size_bytes):
             return False

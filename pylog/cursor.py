@@ -25,6 +25,7 @@ FIRST_BYTES = 128 << 10
 CHUNK_BYTES = 512 << 10
 """One read. The first is small, for whoever wants one record; each that the file fills makes the next one larger."""
 
+BATCH_LENGTH_AT = 8
 _INDEX_ENTRY_BYTES = 8
 _TRIES = 16
 _LAST = (1 << 63) - 1
@@ -146,6 +147,10 @@ class Cursor:
         """Whether its file is the newest segment: the one that is being written."""
         bases = segment_bases(self.path)
         return not bases or self._base >= bases[-1]
+
+    def is_written(self) -> bool:
+        """Whether a batch begins at the position: its length, which is stored last, is not zero any more."""
+        return any(os.pread(self._fd, 4, self.position + BATCH_LENGTH_AT))
 
     def left_bytes(self) -> int:
         """Bytes of its file from the position on."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from pylog._columns import Appender
 from pylog._native import INT64_MAX
@@ -65,8 +66,11 @@ class Decisions(Protocol):
 class Watch(Protocol):
     """Waits for more; one reader's."""
 
-    def wait(self, deadline: float | None) -> bool:
-        """Until the log has grown since the last call. False: deadline (of time.monotonic(), None: never) is past."""
+    def wait(self, deadline: float | None, is_written: Callable[[], bool] | None = None) -> bool:
+        """Until the log has grown since the last call. False: deadline (of time.monotonic(), None: never) is past.
+
+        is_written: asks whether there is something now where the file had room; by its size that cannot be told.
+        """
 
 
 def everything_from(source: LogSource, offset: int) -> Chunks:
@@ -150,7 +154,7 @@ class _LocalWatch:
         self._appender = appender
         self._seen = log.info().log_end_offset
 
-    def wait(self, deadline: float | None) -> bool:
+    def wait(self, deadline: float | None, is_written: Callable[[], bool] | None = None) -> bool:
         while True:
             left_ms = _SLICE_MS if deadline is None else int((deadline - time.monotonic()) * 1000 + 1)
             if left_ms <= 0:
@@ -284,11 +288,11 @@ class _DirectoryWatch:
             return ()
         return bases[-1], len(bases), newest.st_ino, newest.st_size, newest.st_mtime_ns
 
-    def wait(self, deadline: float | None) -> bool:
+    def wait(self, deadline: float | None, is_written: Callable[[], bool] | None = None) -> bool:
         pause_s = _FIRST_POLL_S
         while True:
             seen = self._look()
-            if seen != self._seen:
+            if seen != self._seen or (is_written is not None and is_written()):
                 self._seen = seen
                 return True
             left_s = pause_s if deadline is None else deadline - time.monotonic()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from pylog._columns import record_views
 from pylog.compression import LARGEST_BATCH_BYTES
-from pylog.cursor import Cursor
+from pylog.cursor import BATCH_LENGTH_AT, Cursor
 from pylog.facts import NamedTuple
 from pylog.records import Header, RecordBatch, batches, decode_headers
 from pylog.store_errors import DamagedLogError
@@ -49,11 +49,16 @@ def mapped_batches(path: str, start_offset: int, end_offset: int, limit: int) ->
     DamagedLogError, OffsetOutOfRangeError.
     """
     cursor = Cursor(path, start_offset)
+    stop = min(end_offset, limit)
     try:
-        while cursor.offset < min(end_offset, limit):
+        while cursor.offset < stop:
             view = cursor.map()
             used = 0
-            for batch in batches(view) if len(view) else ():
+            found = batches(view)
+            while cursor.offset < stop and _is_written(view, used, cursor):
+                batch = next(found, None)
+                if batch is None:
+                    break
                 if end_offset <= batch.header.base_offset < limit:
                     return
                 if not _is_sound(batch, cursor, limit):
@@ -73,6 +78,12 @@ def mapped_batches(path: str, start_offset: int, end_offset: int, limit: int) ->
                 return
     finally:
         cursor.close()
+
+
+def _is_written(view: memoryview, position: int, cursor: Cursor) -> bool:
+    """Behind the last batch of the file that is being written there may be room: the length of the next one is zero."""
+    length = view[position + BATCH_LENGTH_AT : position + BATCH_LENGTH_AT + 4]
+    return any(length) or not length or not cursor.is_last()
 
 
 def _is_sound(batch: RecordBatch, cursor: Cursor, limit: int) -> bool:

@@ -54,6 +54,8 @@ the next seconds. "fsync": they are on stable storage; threads that wait at the 
 BATCH_RECORDS = 1000
 BATCH_BYTES = 128 << 10
 """A batch is read, checked and decompressed as a whole: so large one gets, unless one record is larger."""
+MAPPED_AFTER = 4
+"""So many small writes in a row say that there will be more of them: then the end of the file is mapped."""
 
 
 class AppenderOwner:
@@ -106,7 +108,7 @@ class AppenderOwner:
         return min(info.log_end_offset, info.last_stable_offset_limit)
 
 
-def appender_settings(config: LogConfig, leader_epoch: int) -> AppenderSettings:
+def appender_settings(config: LogConfig, leader_epoch: int, *, mapped_tail: bool = False) -> AppenderSettings:
     """What of a topic's settings an append asks for. A topic's compression.type of "producer" means none here."""
     name = config.compression_type
     codec = codec_named("none" if name == PRODUCER else name)
@@ -124,6 +126,7 @@ def appender_settings(config: LogConfig, leader_epoch: int) -> AppenderSettings:
         leader_epoch=leader_epoch,
         batch_records=BATCH_RECORDS,
         batch_bytes=min(BATCH_BYTES, config.segment_bytes),
+        mapped_tail=MAPPED_AFTER if mapped_tail else 0,
     )
 
 
@@ -138,17 +141,21 @@ class Partition(PartitionReader):
         "_leader_epoch",
         "_log",
         "_manager",
+        "_mapped_tail",
         "_pointer",
         "_syncs",
         "_why_closed",
     )
 
-    def __init__(self, log: Log, manager: LogManager, sys: Sys, durability: Durability) -> None:
+    def __init__(
+        self, log: Log, manager: LogManager, sys: Sys, durability: Durability, *, mapped_tail: bool = False
+    ) -> None:
         self._log = log
         self._manager = manager
         self._syncs = durability == "fsync"
         self._leader_epoch = max(log.info().latest_epoch, 0)
-        self._appender = Appender(sys, log.native, appender_settings(log.config, self._leader_epoch))
+        self._mapped_tail = mapped_tail
+        self._appender = Appender(sys, log.native, self._settings())
         self._append_record = self._appender.append_record
         self._pointer = self._appender.pointer
         self._flush_guard = threading.Lock()
@@ -376,9 +383,12 @@ class Partition(PartitionReader):
         """
         return self._log.set_start(before_offset)
 
+    def _settings(self) -> AppenderSettings:
+        return appender_settings(self._log.config, self._leader_epoch, mapped_tail=self._mapped_tail)
+
     def configure(self) -> None:
         """The topic's settings changed."""
-        self._appender.configure(appender_settings(self._log.config, self._leader_epoch))
+        self._appender.configure(self._settings())
 
     def release(self, why: str = "") -> None:
         """Give the log back to the store. why: what failed, "": it is closed."""

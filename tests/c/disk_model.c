@@ -4,10 +4,19 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "test.h"
 
-enum { SECTOR_BYTES = 512, FILES_MAX = 512, NAMES_MAX = 256, NAME_BYTES = 64, FDS_MAX = 512, FIRST_FD = 10000 };
+enum {
+  SECTOR_BYTES = 512,
+  FILES_MAX = 512,
+  NAMES_MAX = 256,
+  NAME_BYTES = 64,
+  FDS_MAX = 512,
+  FIRST_FD = 10000,
+  MAPS_MAX = 16
+};
 
 /* A change of a file since it was synced. */
 typedef struct {
@@ -44,6 +53,14 @@ typedef struct {
   int32_t file;
 } name_change;
 
+/* A shared mapping: bytes of a file from position on, as whoever mapped them sees and changes them. */
+typedef struct {
+  uint8_t *memory; /* NULL: a free place */
+  size_t size_bytes;
+  int64_t position;
+  int32_t file;
+} mapping;
+
 enum { FD_FREE = -2, FD_DIRECTORY = -1 };
 
 struct disk_model {
@@ -52,8 +69,10 @@ struct disk_model {
   name_change *changes;
   int32_t changes_count, changes_capacity;
   int32_t fds[FDS_MAX]; /* a file, or one of FD_ */
-  int64_t made;         /* changes */
-  int64_t cut_at;       /* value of made at which the power goes; 0: never */
+  mapping maps[MAPS_MAX];
+  plog_sys_calls kernel; /* for memory that is of no file */
+  int64_t made;          /* changes */
+  int64_t cut_at;        /* value of made at which the power goes; 0: never */
   bool dead;
 };
 
@@ -139,6 +158,8 @@ static void collect(disk_model *d) {
   for (int32_t i = 0; i < d->changes_count; i++) d->files[d->changes[i].file].reached = true;
   for (int32_t i = 0; i < FDS_MAX; i++)
     if (d->fds[i] >= 0) d->files[d->fds[i]].reached = true;
+  for (int i = 0; i < MAPS_MAX; i++)
+    if (d->maps[i].memory) d->files[d->maps[i].file].reached = true;
   for (int32_t i = 0; i < FILES_MAX; i++)
     if (d->files[i].used && !d->files[i].reached) file_free(&d->files[i]);
 }
@@ -202,9 +223,40 @@ static const char *name_of(const char *path) {
 
 /* ---------------------------------------------------------------------------------------------- the calls */
 
+/* ---------------------------------------------------------------------------------------------- mappings */
+
+/* What was stored into a mapping since it was looked at last is written. */
+static void absorb_one(disk_model *d, const mapping *m) {
+  file *f = &d->files[m->file];
+  const uint8_t *seen = f->seen.data + m->position;
+  size_t from = 0, to = m->size_bytes;
+  while (from < to && m->memory[from] == seen[from]) from++;
+  while (to > from && m->memory[to - 1] == seen[to - 1]) to--;
+  if (from < to) file_write(f, m->memory + from, to - from, m->position + (int64_t)from);
+}
+
+static void absorb(disk_model *d) {
+  for (int i = 0; i < MAPS_MAX && !d->dead; i++)
+    if (d->maps[i].memory) absorb_one(d, &d->maps[i]);
+}
+
+/* Nobody has mapped what is at size_bytes of the file or behind it: to touch that would be a SIGBUS, or unseen by a write. */
+static void check_unmapped(const disk_model *d, int32_t index, int64_t size_bytes) {
+  for (int i = 0; i < MAPS_MAX; i++)
+    CHECK(!d->maps[i].memory || d->maps[i].file != index ||
+          d->maps[i].position + (int64_t)d->maps[i].size_bytes <= size_bytes);
+}
+
+static int32_t find_map(const disk_model *d, const void *address) {
+  int32_t i = 0;
+  while (i < MAPS_MAX && d->maps[i].memory != address) i++;
+  return i;
+}
+
 /* Count a change. *dies: the power goes with it. */
 static int begin_change(disk_model *d, bool *dies) {
   if (d->dead) return -EIO;
+  absorb(d);
   d->made++;
   *dies = d->dead = d->cut_at > 0 && d->made == d->cut_at;
   return 0;
@@ -257,6 +309,7 @@ static int64_t disk_sys_pwritev(void *context, int fd, const struct iovec *piece
   bool dies;
   int rc = begin_change(d, &dies);
   if (rc != 0) return rc;
+  check_unmapped(d, fd_target(d, fd), position);
   int64_t at = position;
   for (int i = 0; i < count; i++) {
     file_write(f, pieces[i].iov_base, pieces[i].iov_len, at);
@@ -274,6 +327,7 @@ static int64_t disk_sys_pread(void *context, int fd, void *data, size_t size_byt
   disk_model *d = context;
   const file *f = &d->files[fd_target(d, fd)];
   if (d->dead) return -EIO;
+  absorb(d);
   if (position >= (int64_t)f->seen.size_bytes) return 0;
   size_t n = PLOG_MIN(size_bytes, f->seen.size_bytes - (size_t)position);
   if (n > 0) memcpy(data, f->seen.data + position, n);
@@ -303,6 +357,7 @@ static int disk_sys_ftruncate(void *context, int fd, int64_t size_bytes) {
   bool dies;
   int rc = begin_change(d, &dies);
   if (rc != 0) return rc;
+  check_unmapped(d, fd_target(d, fd), size_bytes);
   file_resize(f, size_bytes);
   return dies ? -EIO : 0;
 }
@@ -387,8 +442,42 @@ static int disk_sys_set_modified(void *context, int fd, int64_t wall_ms) {
   return 0;
 }
 
+static int disk_sys_mmap(void *context, size_t size_bytes, int protection, int flags, int fd, int64_t position,
+                         void **out) {
+  disk_model *d = context;
+  if (fd < 0) return d->kernel.mmap(d->kernel.context, size_bytes, protection, flags, fd, position, out);
+  int32_t target = fd_target(d, fd), i = find_map(d, NULL);
+  if (d->dead) return -EIO;
+  const file *f = &d->files[target];
+  CHECK(flags == MAP_SHARED && i < MAPS_MAX && position + (int64_t)size_bytes <= (int64_t)f->seen.size_bytes);
+  uint8_t *memory = malloc(size_bytes);
+  CHECK(memory);
+  memcpy(memory, f->seen.data + position, size_bytes);
+  d->maps[i] = (mapping){memory, size_bytes, position, target};
+  *out = memory;
+  return 0;
+}
+
+static int disk_sys_munmap(void *context, void *address, size_t size_bytes) {
+  disk_model *d = context;
+  int32_t i = find_map(d, address);
+  if (i == MAPS_MAX) return d->kernel.munmap(d->kernel.context, address, size_bytes);
+  CHECK_EQ(size_bytes, d->maps[i].size_bytes);
+  if (!d->dead) absorb_one(d, &d->maps[i]);
+  free(address);
+  d->maps[i].memory = NULL;
+  return 0;
+}
+
+static int disk_sys_madvise(void *context, void *address, size_t size_bytes, int advice) {
+  disk_model *d = context;
+  if (find_map(d, address) < MAPS_MAX) return d->dead ? -EFAULT : 0;
+  return d->kernel.madvise(d->kernel.context, address, size_bytes, advice);
+}
+
 void disk_attach(disk_model *d, plog_sys *sys) {
   plog_sys_calls *calls = &sys->calls; /* the kernel's entries, which stay for the rest, do not look at the context */
+  d->kernel = *calls;
   calls->context = d;
   calls->open = disk_sys_open;
   calls->close = disk_sys_close;
@@ -406,6 +495,9 @@ void disk_attach(disk_model *d, plog_sys *sys) {
   calls->fstat = disk_sys_fstat;
   calls->stat = disk_sys_stat;
   calls->set_modified = disk_sys_set_modified;
+  calls->mmap = disk_sys_mmap;
+  calls->munmap = disk_sys_munmap;
+  calls->madvise = disk_sys_madvise;
 }
 
 /* ---------------------------------------------------------------------------------------------- the power */
@@ -418,6 +510,7 @@ disk_model *disk_open(void) {
 }
 
 void disk_close(disk_model *d) {
+  for (int i = 0; i < MAPS_MAX; i++) CHECK(!d->maps[i].memory);
   for (int32_t i = 0; i < FILES_MAX; i++) file_free(&d->files[i]);
   free(d->changes);
   free(d);

@@ -9,7 +9,8 @@
  *   - a file's size is one that it had since then, whichever of its data survived;
  *   - creations, renames and removals since the last fsync of the directory are taken back from the last one on, as far as one
  *     likes: a journal keeps their order. A file's own fsync does not make its name durable.
- * What was synced survives. A file without a name is gone. One thread at a time.
+ * What was synced survives. A file without a name is gone. What is stored into a mapping of a file counts as written when the
+ * next call is made. One thread at a time.
  */
 #ifndef PLOG_DISK_MODEL_H
 #define PLOG_DISK_MODEL_H

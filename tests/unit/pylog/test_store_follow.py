@@ -1,5 +1,6 @@
 """Reading a directory while others change it: appends, rolls, deletion, compaction, truncation, torn tails."""
 
+import mmap
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import pylog
+from pylog.cursor import Cursor
 from pylog.records import NewRecord, RecordBatchBuilder
 from pylog.segment import segment_file_name
 
@@ -188,6 +190,56 @@ def test_preallocated_zeros_are_the_end(log_file: Path) -> None:
     assert dead(log_file).log_end_offset() == 1
 
 
+def test_a_batch_without_its_length_is_not_there_yet(log_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a mapped tail leaves when the writer is killed before it has stored the length; and when it stores it, which
+    tells nothing to who looks at a file's size and times, he who waits is told."""
+    whole, following = batch(0), batch(1)
+    log_file.write_bytes(whole + following[:8] + bytes(4) + following[12:] + bytes(5_000))
+    assert offsets(dead(log_file).read()) == [0]
+    assert dead(log_file).log_end_offset() == 1
+    assert [one.header.base_offset for one in dead(log_file).read_mapped()] == [0]
+
+    looked = threading.Event()
+    is_written = Cursor.is_written
+
+    def tell(cursor: Cursor) -> bool:
+        found = is_written(cursor)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(Cursor, "is_written", tell)
+    reading = dead(log_file).read(timeout_ms=30_000)
+    assert next(reading).offset == 0
+    seen: list[pylog.Record] = []
+    waiting = threading.Thread(target=lambda: seen.append(next(reading)))
+    waiting.start()
+    assert looked.wait(30)
+    with log_file.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        memory[len(whole) + 8 : len(whole) + 12] = following[8:12]
+    waiting.join(30)
+    assert [record.offset for record in seen] == [1]
+    assert [one.header.base_offset for one in dead(log_file).read_mapped()] == [0, 1]
+
+
+def test_a_mapped_tail_is_read_from_outside_as_it_grows(tmp_path: Path) -> None:
+    with pylog.open(tmp_path, mapped_tail=True) as store:
+        partition = store.create_topic("t", config=SMALL)[0]
+        outside = pylog.open(tmp_path, "r").partition("t")
+        for count in range(1, 60):
+            append(partition, 1)
+            assert offsets(outside.read()) == list(range(count))
+            assert outside.log_end_offset() == partition.log_end_offset() == count
+            assert [one.header.base_offset for one in outside.read_mapped()] == list(range(count))
+            assert [one.header.base_offset for one in partition.read_mapped()] == list(range(count))
+        partition.append_many([b"x" * 100] * 1000)
+        append(partition, 20)
+        assert offsets(outside.read()) == list(range(1079))
+    sizes = [file.stat().st_size for file in sorted((tmp_path / "t-0").glob("*.log"))]
+    with pylog.open(tmp_path) as store:
+        log = store.partition("t")._log
+        assert sizes == [segment.size_bytes for segment in log.native.segments()]
+
+
 def test_a_torn_batch_in_the_middle_is_damage(log_file: Path) -> None:
     log_file.write_bytes(batch(0) + batch(1)[:-3])
     log_file.with_name(segment_file_name(2, ".log")).write_bytes(batch(2))
@@ -228,7 +280,7 @@ def test_a_directory_without_segments(tmp_path: Path) -> None:
 WRITER = """
 import sys
 import pylog
-store = pylog.open(sys.argv[1])
+store = pylog.open(sys.argv[1], mapped_tail=sys.argv[2] == "True")
 partition = store.create_topic("t", config={"segment.bytes": "20000"}, exist_ok=True)[0]
 print(partition.log_end_offset(), flush=True)
 while True:
@@ -236,13 +288,15 @@ while True:
 """
 
 
-def test_a_writer_that_is_killed_again_and_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapped_tail", [False, True])
+def test_a_writer_that_is_killed_again_and_again(tmp_path: Path, mapped_tail: bool) -> None:
     """Every offset that it printed is there for a reader that follows, in the order of a counter, each once."""
     seen: list[pylog.Record] = []
     following: threading.Thread | None = None
     acknowledged = 0
     for _ in range(3):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", WRITER, str(tmp_path), str(mapped_tail)]
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert writer.stdout is not None
         start = int(writer.stdout.readline())
         assert start > acknowledged or not acknowledged
