@@ -41,6 +41,13 @@ static void large(void) {
   for (int i = 1; plog__crc32c_kind(i, &kind); i++)
     if (kind.run) CHECK_EQ(kind.run(0, data, SIZE), expected);
   CHECK(plog__crc32c_kind(-1, &kind) == 0);
+  for (int round = 0; round < 1000; round++) {
+    size_t at = test_random(&seed) % 64, length = test_random(&seed) % 65536;
+    uint32_t start = (uint32_t)test_random(&seed);
+    expected = oracle.run(start, data + at, length);
+    for (int i = 1; plog__crc32c_kind(i, &kind); i++)
+      if (kind.run) CHECK_EQ(kind.run(start, data + at, length), expected);
+  }
   free(data);
 }
 
