@@ -404,15 +404,19 @@ int32_t plog_engine_keep_room(plog_engine *e, const char *dir, int64_t reserve_b
   return plog__command_run(e, act_keep_room, &a);
 }
 
-static int32_t act_group_commit(plog_engine *e, void *arguments) {
-  return plog__sync_groups_add(e, arguments);
+typedef struct {
+  const char *dir;
+  bool always;
+} plog_sync_arguments;
+
+static int32_t act_keep_synced(plog_engine *e, void *arguments) {
+  const plog_sync_arguments *a = arguments;
+  return plog__sync_groups_add(e, a->dir, a->always);
 }
 
-int32_t plog_engine_group_commit(plog_engine *e, const char *dir) {
-  char *copy = strdup(dir);
-  int32_t rc = copy ? plog__command_run(e, act_group_commit, copy) : -ENOMEM;
-  free(copy);
-  return rc;
+int32_t plog_engine_keep_synced(plog_engine *e, const char *dir, int32_t always) {
+  plog_sync_arguments a = {dir, always != 0};
+  return plog__command_run(e, act_keep_synced, &a);
 }
 
 int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out) {

@@ -101,7 +101,7 @@ static int32_t add_item(plog_sync_group *g, const plog_partition *p) {
     g->items_capacity = capacity;
   }
   plog_sync_item item = {.partition = p->number, .log_serial = p->log_serial, .metadata_fd = -1};
-  int32_t rc = plog__log_flush_begin(p->log, p->sync_from, false, &item.flush);
+  int32_t rc = plog__log_flush_begin(p->log, g->always ? p->sync_from : PLOG_FROM_RECOVERY_POINT, &item.flush);
   if (rc == 0 && !p->named) {
     rc = open_metadata(g->engine->sys, plog__log_dir(p->log), &item.metadata_fd);
     if (rc == 0) rc = open_data_directory(g);
@@ -155,9 +155,15 @@ void plog__sync_groups_start(plog_engine *e) {
     if (!g->busy && !g->failed && !plog_list_empty(&g->waiting)) begin(g);
 }
 
+int64_t plog__sync_group_spares(const plog_partition *p) {
+  if (!p->group) return INT64_MAX;
+  return p->group->always ? 0 : plog__log_flush_messages(p->log) - 1;
+}
+
 void plog__sync_group_wants(plog_partition *p) {
-  if (p->group && !p->group->failed && p->log && plog_list_empty(&p->unsynced) && plog__log_end(p->log) > p->sync_from)
-    plog_list_insert(&p->group->waiting, &p->unsynced);
+  if (!p->group || p->group->failed || !p->log || !plog_list_empty(&p->unsynced)) return;
+  int64_t since = p->group->always ? p->sync_from : p->synced_end;
+  if (plog__log_end(p->log) - since > plog__sync_group_spares(p)) plog_list_insert(&p->group->waiting, &p->unsynced);
 }
 
 /* ------------------------------------------------------------------------------------------------ ending */
@@ -225,7 +231,7 @@ void plog__sync_group_join(const plog_sync_groups *groups, plog_partition *p, in
   if (p->group && p->group->failed) p->failed = p->group->failed;
 }
 
-int32_t plog__sync_groups_add(plog_engine *e, const char *dir) {
+int32_t plog__sync_groups_add(plog_engine *e, const char *dir, bool always) {
   size_t dir_bytes = strlen(dir);
   if (find(&e->sync_groups, dir, dir_bytes)) return 0;
   plog_sync_group *g = calloc(1, sizeof *g + dir_bytes + 1);
@@ -233,6 +239,7 @@ int32_t plog__sync_groups_add(plog_engine *e, const char *dir) {
   memcpy(g->dir, dir, dir_bytes);
   g->engine = e;
   g->done.run = sync_done;
+  g->always = always;
   g->dir_fd = -1;
   g->retry.fire = retry;
   plog_list_init(&g->waiting);

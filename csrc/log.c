@@ -19,6 +19,9 @@ int64_t plog__log_staged_end(const plog_log *log) {
 int64_t plog__log_end(const plog_log *log) {
   return atomic_load_explicit(&log->end, memory_order_acquire);
 }
+int64_t plog__log_flush_messages(const plog_log *log) {
+  return log->config.flush_messages;
+}
 int64_t plog__log_start(const plog_log *log) {
   return atomic_load_explicit(&log->start, memory_order_acquire);
 }

@@ -23,6 +23,8 @@ int64_t plog__log_staged_end(const plog_log *log);
 /* Published end: what readers may read. any */
 int64_t plog__log_end(const plog_log *log);
 int64_t plog__log_start(const plog_log *log); /* any */
+/* flush.messages: with so many records that are not on the disk, a sync is due; INT64_MAX: never. owner */
+int64_t plog__log_flush_messages(const plog_log *log);
 /* First offset of the oldest open transaction, INT64_MAX when there is none; of published batches. owner */
 int64_t plog__log_first_unstable(const plog_log *log);
 /*
@@ -66,7 +68,7 @@ typedef struct {
   bool rolled; /* at least one new segment */
   int64_t rolled_base;
   bool epoch_started; /* a leader epoch got its first record */
-  bool flush_due;     /* flush.messages reached */
+  bool flush_due;     /* flush.messages reached; a partition goes by its own count (group_commit.h) */
 } plog_log_facts;
 void plog__log_take_facts(plog_log *log, plog_log_facts *out);
 

@@ -65,8 +65,9 @@ static int32_t take_segments(plog_log *log, int64_t from, plog_segment ***out, i
   return 0;
 }
 
-int32_t plog__log_flush_begin(plog_log *log, int64_t from, bool indexes, plog_flush *out) {
-  *out = (plog_flush){.sys = log->sys, .dir_fd = -1, .indexes = indexes};
+int32_t plog__log_flush_begin(plog_log *log, int64_t from, plog_flush *out) {
+  *out = (plog_flush){.sys = log->sys, .dir_fd = -1, .whole = from == PLOG_FROM_RECOVERY_POINT};
+  if (out->whole) from = atomic_load(&log->recovery_point);
   plog__log_lock(log);
   out->end = plog__log_end(log);
   out->newest_base = plog__log_active(log)->base_offset;
@@ -87,7 +88,7 @@ int32_t plog__flush_run(const plog_flush *f) {
   int32_t rc = 0;
   for (int32_t i = 0; i < f->segments_count && rc == 0; i++) {
     rc = plog__sys_fdatasync(f->sys, f->segments[i]->fd);
-    if (rc != 0 || !f->indexes) continue;
+    if (rc != 0 || !f->whole) continue;
     /* A start after a crash reads the active segment whatever the recovery point is; unless it was closed at just that
        offset: then its indexes are made anew, but what transactions it aborted is believed. */
     if (i + 1 < f->segments_count)
@@ -101,8 +102,10 @@ int32_t plog__flush_run(const plog_flush *f) {
 
 void plog__log_flush_done(plog_log *log, const plog_flush *f) {
   plog__log_lock(log);
-  if (f->dir_fd >= 0 && log->cuts_count == f->cuts_count)
-    log->synced_dir_base = PLOG_MAX(log->synced_dir_base, f->newest_base);
+  if (log->cuts_count == f->cuts_count) { /* after a cut, records above it are others than those that were flushed */
+    if (f->dir_fd >= 0) log->synced_dir_base = PLOG_MAX(log->synced_dir_base, f->newest_base);
+    if (f->whole && f->end > atomic_load(&log->recovery_point)) atomic_store(&log->recovery_point, f->end);
+  }
   plog__log_unlock(log);
 }
 
@@ -115,17 +118,12 @@ void plog__flush_release(plog_flush *f) {
 
 int32_t plog_log_flush(plog_log *log, int64_t *out_recovery_point) {
   plog_flush flush;
-  int32_t rc = plog__log_flush_begin(log, atomic_load(&log->recovery_point), true, &flush);
+  int32_t rc = plog__log_flush_begin(log, PLOG_FROM_RECOVERY_POINT, &flush);
   if (rc != 0) return rc;
   rc = plog__flush_run(&flush);
   if (rc == 0) {
     plog__log_flush_done(log, &flush);
-    plog__log_lock(log);
-    /* after a cut, records above it are others than those that were flushed */
-    if (log->cuts_count == flush.cuts_count && flush.end > atomic_load(&log->recovery_point))
-      atomic_store(&log->recovery_point, flush.end);
     *out_recovery_point = atomic_load(&log->recovery_point);
-    plog__log_unlock(log);
   }
   plog__flush_release(&flush);
   return rc;

@@ -306,13 +306,14 @@ bool plog__partition_advance(plog_partition *p, int64_t now_ms) {
 }
 
 int64_t plog__partition_durable_end(const plog_partition *p) {
-  return p->group ? p->synced_end : plog__log_end(p->log);
+  int64_t end = plog__log_end(p->log);
+  return !p->group || end - p->synced_end <= plog__sync_group_spares(p) ? end : p->synced_end;
 }
 
 void plog__partition_synced(plog_partition *p, int64_t end, int64_t now_ms) {
   plog_assert(p->group && end <= plog__log_end(p->log));
   p->synced_end = p->sync_from = PLOG_MAX(p->synced_end, end);
-  plog__watches_fire_upto(&p->sync_watches, p->synced_end, now_ms);
+  plog__watches_fire_upto(&p->sync_watches, plog__partition_durable_end(p), now_ms);
   if (!plog__partition_advance(p, now_ms)) return;
   plog__watches_fire_upto(&p->offset_watches, plog__partition_high_watermark(p), now_ms);
   plog__watches_fire_all(&p->fetch_watches, 0, now_ms);

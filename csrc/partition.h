@@ -75,7 +75,7 @@ struct plog_partition {
   int64_t log_serial;             /* changes when the log is another one, or is cut */
   bool named;                     /* the partition's directory is known to be on the disk */
   plog_link unsynced;             /* in the group's list of those with something to sync */
-  plog_link sync_watches;         /* fire when synced_end passes */
+  plog_link sync_watches;         /* fire when the durable end passes */
   struct plog_followed *followed; /* by which it is fetched from its leader; NULL: nobody fetches it */
   int32_t throttled;              /* PLOG_THROTTLED_* */
   plog_guards guards;             /* transactions whose coordinator is asked before they begin here */

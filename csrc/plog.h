@@ -762,9 +762,10 @@ int32_t plog_engine_keep_room(plog_engine *e, const char *dir, int64_t reserve_b
 /**
  * Partitions of the data directory dir that are hosted from now on, with logs that are on the disk to their ends (plog_log_flush):
  * an answer to acks != 0 waits for a sync that all partitions of the directory share, and consumers read what is on the disk.
+ * always: of every record, otherwise when a log's flush_messages records or more are not on the disk yet.
  * A sync that fails is the last one: everybody who waits, and whoever writes later, gets KAFKA_STORAGE_ERROR; PLOG_UP_SYNC_FAILED. any
  */
-int32_t plog_engine_group_commit(plog_engine *e, const char *dir);
+int32_t plog_engine_keep_synced(plog_engine *e, const char *dir, int32_t always);
 int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out); /* any */
 /** The log behind a partition, borrowed: for the plog_log functions marked "any", while the partition is hosted. any */
 plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition);
@@ -813,7 +814,6 @@ int32_t plog_engine_replace(plog_engine *e, int64_t partition, plog_cleaning *c)
 #define PLOG_UP_ROLLED 4        /* partition rolled: offset = the new base */
 #define PLOG_UP_EPOCH 5         /* a new leader epoch got its first record: write leader-epoch-checkpoint */
 #define PLOG_UP_STORAGE_ERROR 6 /* a write or sync failed: error = errno. Produce is refused until it is published again */
-#define PLOG_UP_FLUSH 7         /* flush.messages reached: flush me */
 #define PLOG_UP_ISR \
   8 /* a follower caught up (a = broker id, b = 1, token = the broker epoch it said) or fell behind (b = 0) */
 #define PLOG_UP_GRANT 9 /* what may principal a do to resource b (PLOG_RESOURCE_*) whose name is body? conn waits */

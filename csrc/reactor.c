@@ -194,7 +194,6 @@ void plog__reactor_report(plog_engine *e, plog_partition *p, int32_t storage_err
   plog__log_take_facts(p->log, &facts);
   if (facts.rolled) tell(e, p, PLOG_UP_ROLLED, 0, facts.rolled_base);
   if (facts.epoch_started) tell(e, p, PLOG_UP_EPOCH, 0, plog__log_end(p->log));
-  if (facts.flush_due) tell(e, p, PLOG_UP_FLUSH, 0, plog__log_end(p->log));
   if (storage_error) tell(e, p, PLOG_UP_STORAGE_ERROR, storage_error, plog__log_end(p->log));
   for (const plog_replica *r; (r = plog__partition_take_isr_fact(p)) != NULL;) {
     plog_upcall upcall = {.kind = PLOG_UP_ISR,

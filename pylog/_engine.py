@@ -30,7 +30,6 @@ UP_COMMITTED = 3
 UP_ROLLED = 4
 UP_EPOCH = 5
 UP_STORAGE_ERROR = 6
-UP_FLUSH = 7
 UP_ISR = 8
 UP_GRANT = 9
 UP_ROOM = 10
@@ -404,10 +403,11 @@ class Engine:
         the two; both 0: never. UP_ROOM tells when that begins and ends."""
         check(lib.plog_engine_keep_room(self.pointer, os.fsencode(directory), reserve_bytes, reserve_percent))
 
-    def group_commit(self, directory: str) -> None:
+    def keep_synced(self, directory: str, always: bool) -> None:
         """Answer acks != 0 when the records are on the disk, in partitions of a data directory that are hosted from now
-        on; their logs are on the disk when they are hosted. UP_SYNC_FAILED tells that the directory is lost."""
-        check(lib.plog_engine_group_commit(self.pointer, os.fsencode(directory)))
+        on; their logs are on the disk when they are hosted. Always, or when as many are not as their flush.messages
+        says. UP_SYNC_FAILED tells that the directory is lost."""
+        check(lib.plog_engine_keep_synced(self.pointer, os.fsencode(directory), always))
 
     def partition_info(self, partition: int) -> EnginePartitionInfo:
         out = ffi.new("plog_partition_info *")

@@ -34,7 +34,6 @@ from pylog._engine import (
     UP_DAMAGE,
     UP_EPOCH,
     UP_FETCHER,
-    UP_FLUSH,
     UP_FOLLOW,
     UP_ISR,
     UP_REQUEST,
@@ -134,9 +133,8 @@ class Broker:
         self.engine.publish_grant(PRINCIPAL_ANY, RESOURCE_ANY, b"", GRANT_ALL)  # `run` refuses an authorizer
         self.verify_transactions()
         self._group_commit = config.str("pylog.durability") == "group-commit"
-        if self._group_commit:
-            for directory in self.logs.live_directories():
-                self.engine.group_commit(directory)
+        for directory in self.logs.live_directories():
+            self.engine.keep_synced(directory, self._group_commit)
         self.loop = Loop(self.engine, self, self.now_ms)
         self.apis = Apis(self, self.engine)
         self.metadata = MetadataCache(self.admin.cluster_id)
@@ -147,7 +145,6 @@ class Broker:
         self._coordinators: Coordinators | None = None
         self._damages: Damages | None = None
         self._metrics: Metrics | None = None
-        self._to_flush: set[Log] = set()
         self._damages_guard = threading.Lock()
         self.scrub: Scrub | None = None
         self._maintenance = Maintenance(self.logs.schedule, SystemClock())
@@ -490,8 +487,6 @@ class Broker:
             hosted.source.note_rolled()
         elif upcall.kind == UP_EPOCH:
             hosted.source.note_epoch_started()
-        elif upcall.kind == UP_FLUSH:
-            self._flush_soon(hosted.source)
         elif upcall.kind == UP_STORAGE_ERROR:
             why = os.strerror(upcall.error)
             self._log.error("write failed, produce is refused", partition=hosted.source.partition, why=why)
@@ -508,18 +503,6 @@ class Broker:
         else:
             keys = "pylog.disk.reserve.bytes, pylog.disk.reserve.percent"
             self._log.error("disk is nearly full, produce is refused", directory=directory, keeps=keys)
-
-    def _flush_soon(self, log: Log) -> None:
-        """flush.messages was reached. A flush that has not begun yet serves those that are asked for until it does."""
-        if log not in self._to_flush:
-            self._to_flush.add(log)
-            self.logs.schedule.at(SystemClock().monotonic_ms(), lambda: self._flush(log))
-
-    def _flush(self, log: Log) -> None:
-        """Maintenance thread."""
-        self._to_flush.discard(log)
-        if not log.closed:
-            self.logs.flush(log)
 
     def reply(self, reply: Reply) -> None:
         to = reply.reply_to

@@ -98,6 +98,16 @@ def test_group_commit_answers_when_it_is_on_the_disk(tmp_path: Path) -> None:
         assert broker.sys.count(FSYNC) == names + 2
 
 
+def test_flush_messages_says_how_many_are_answered_before_they_are_on_the_disk(tmp_path: Path) -> None:
+    with running(tmp_path, {"log.flush.interval.messages": "3"}) as (broker, raw):
+        create(raw, "t")
+        for number in range(1, 9):
+            before = broker.sys.count(FDATASYNC)
+            assert produce(raw, "t", acks=-1 if number % 2 else 1) == 0
+            assert (broker.sys.count(FDATASYNC) > before) == (number % 3 == 0)
+            assert broker.engine.stats().syncs == number // 3
+
+
 def test_group_commit_makes_durable_what_a_crash_left(tmp_path: Path) -> None:
     with running(tmp_path, {}) as (broker, raw):
         create(raw, "t")

@@ -101,7 +101,7 @@ static inline void engine_start(engine_fixture *f, bool group_commit) {
   CHECK_EQ(plog_engine_serve(f->engine, 0, 3, 13), 0);
   CHECK_EQ(plog_engine_serve(f->engine, 1, 4, 18), 0);
   CHECK_EQ(plog_engine_publish_grant(f->engine, PLOG_PRINCIPAL_ANY, PLOG_RESOURCE_ANY, NULL, 0, PLOG_GRANT_ALL, 0), 0);
-  if (group_commit) CHECK_EQ(plog_engine_group_commit(f->engine, f->data_dir), 0);
+  CHECK_EQ(plog_engine_keep_synced(f->engine, f->data_dir, group_commit), 0);
   for (int32_t i = 0; i < f->partitions_count; i++) {
     int64_t bases[1024];
     int32_t count = engine_list(f->dirs[i], bases);

@@ -49,12 +49,23 @@ static void await_sync(void) {
   pthread_mutex_unlock(&disk.lock);
 }
 
-static void begin(engine_fixture *f, int32_t partitions_count) {
-  engine_begin(f, partitions_count);
+static void open_gate(engine_fixture *f) {
   f->sys->calls.fdatasync = gated_sync;
   disk.passed = 0;
   set_gate(false, 0);
+}
+
+static void begin(engine_fixture *f, int32_t partitions_count) {
+  engine_begin(f, partitions_count);
+  open_gate(f);
   engine_start(f, true);
+}
+
+static void begin_with(engine_fixture *f, int64_t flush_messages) {
+  engine_begin(f, 1);
+  f->log_config.flush_messages = flush_messages;
+  open_gate(f);
+  engine_start(f, false);
 }
 
 /* Wait until the reactor has taken everything that was sent before: it has appended so many records. */
@@ -115,6 +126,48 @@ static void acks_0_waits_for_nobody_and_is_synced(void) {
   CHECK_EQ(info_of(&f, 0).high_watermark, 2);
   (void)close(producer);
   engine_end(&f);
+}
+
+/* flush.messages: all but so many records are on the disk when anybody hears of them; the one that is too many waits for a sync. */
+static void as_many_wait_as_flush_messages_says(void) {
+  for (int16_t acks = -1; acks <= 1; acks += 2) {
+    engine_fixture f;
+    begin_with(&f, 3);
+    set_gate(true, 0);
+    int producer = client_open(&f);
+    for (int64_t i = 0, offset; i < 2; i++) {
+      client_produce(producer, 0, acks, 10);
+      CHECK_EQ(client_produced(producer, &offset), 0);
+      CHECK_EQ(offset, i);
+    }
+    CHECK_EQ(info_of(&f, 0).high_watermark, 2);
+    CHECK_EQ(disk.inside, 0);
+    client_produce(producer, 0, acks, 10);
+    await_sync();
+    await_appended(&f, 0, 3);
+    CHECK_EQ(info_of(&f, 0).high_watermark, 2);
+    client_produce(producer, 0, acks, 10); /* too late for that sync, and one of two that may wait after it */
+    await_appended(&f, 0, 4);
+    CHECK(client_is_quiet(producer));
+    set_gate(false, 0);
+    CHECK_EQ(client_produced(producer, NULL), 0);
+    CHECK_EQ(client_produced(producer, NULL), 0);
+    CHECK_EQ(info_of(&f, 0).high_watermark, 4);
+    for (int i = 0; i < 20; i++) {
+      client_produce(producer, 0, acks, 10);
+      CHECK_EQ(client_produced(producer, NULL), 0);
+    }
+    CHECK(disk.passed >= 7 && disk.passed <= 10);
+    set_gate(false, EIO);
+    int32_t error = 0;
+    for (int i = 0; i < 3 && error == 0; i++) {
+      client_produce(producer, 0, acks, 10);
+      error = client_produced(producer, NULL);
+    }
+    CHECK_EQ(error, PLOG_KAFKA_STORAGE_ERROR);
+    (void)close(producer);
+    engine_end(&f);
+  }
 }
 
 /* What comes during a sync, to any partition of the directory, shares the next one. */
@@ -295,6 +348,7 @@ static void stops_under_a_sync(void) {
 int main(void) {
   RUN(nobody_is_ahead_of_the_disk);
   RUN(acks_0_waits_for_nobody_and_is_synced);
+  RUN(as_many_wait_as_flush_messages_says);
   RUN(a_sync_is_shared);
   RUN(a_roll_is_synced_whole);
   RUN(a_failed_sync_is_the_last);

@@ -14,7 +14,6 @@ from pylog._engine import (
     UP_CLOSED,
     UP_COMMITTED,
     UP_EPOCH,
-    UP_FLUSH,
     UP_REQUEST,
     UP_ROLLED,
     Appended,
@@ -464,7 +463,7 @@ def test_appends_of_one_turn(host: Host) -> None:
 
 
 def test_facts_of_the_log(host: Host) -> None:
-    small = SETTINGS._replace(segment_bytes=1000, flush_messages=3)
+    small = SETTINGS._replace(segment_bytes=1000)
     hosted = host.host(settings=small)
     with host.client() as client:
         for i in range(8):
@@ -472,7 +471,6 @@ def test_facts_of_the_log(host: Host) -> None:
         upcall = host.next_upcall(UP_ROLLED)
         assert upcall.partition == hosted.number
         assert 1 <= upcall.offset <= 3
-        assert host.next_upcall(UP_FLUSH).partition == hosted.number
         assert host.next_upcall(UP_EPOCH).partition == hosted.number
         bases = [segment.base_offset for segment in hosted.log.segments()]
         assert len(bases) > 2
