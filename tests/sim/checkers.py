@@ -9,7 +9,7 @@ batch; what may be lost is taken out of it only for a reason that Kafka 3.9 allo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.metadata import paths
@@ -85,6 +85,8 @@ class Checkers:
         self._topics: dict[str, tuple[bytes, tuple[PartitionAssignment, ...]]] = {}
         self.histories: dict[Known, History] = {}
         self.lost_suffix: dict[tuple[int, Known], Lost] = {}  # by broker
+        self.numbered: set[int] = set()
+        """CRCs of batches that have a sequence: each of them once in a log, however often it was sent."""
         self.losses = 0
         self.forks = 0
         self.elections = 0
@@ -447,7 +449,16 @@ class Checkers:
                 replica = cluster.sites[history.state.leader].replicas[name]
                 self._has_all_acknowledged(leader, name, replica, history)
                 start = replica.info().log_start
-                found = {each.base_offset: each for each in replica.batches(start, replica.info().log_end)}
+                batches = replica.batches(start, replica.info().log_end)
+                self._nothing_is_there_twice(name, batches)
+                found = {each.base_offset: each for each in batches}
                 for base, batch in history.committed.items():
                     if base >= start and found.get(base) != batch:
                         self._fail(f"{name}: {batch} was committed, {found.get(base)} is there")
+
+    def _nothing_is_there_twice(self, name: TopicPartition, batches: Sequence[Batch]) -> None:
+        """Of what idempotent producers sent, whoever led in between."""
+        at: dict[int, int] = {}
+        for batch in batches:
+            if batch.crc in self.numbered and at.setdefault(batch.crc, batch.base_offset) != batch.base_offset:
+                self._fail(f"{name}: an idempotent producer's batch is at {at[batch.crc]} and at {batch.base_offset}")

@@ -104,7 +104,12 @@ class Producer(Client):
             base_sequence=self._sequence if idempotent else -1,
         )
         self._attempts = 0
+        if idempotent:
+            self._cluster.checkers.numbered.add(self._crc())
         self._send()
+
+    def _crc(self) -> int:
+        return int.from_bytes(self._data[_CRC_AT : _CRC_AT + 4], "big")
 
     def _send(self) -> None:
         leader = self._leader()
@@ -156,8 +161,7 @@ class Producer(Client):
             return
         self.acknowledged += 1
         if self._acks == ACKS_ALL:
-            crc = int.from_bytes(self._data[_CRC_AT : _CRC_AT + 4], "big")
-            self._cluster.checkers.acknowledged(self._name, topic_id, base_offset, epoch, crc)
+            self._cluster.checkers.acknowledged(self._name, topic_id, base_offset, epoch, self._crc())
         if self._producer_id >= 0:
             self._sequence += self._records
         self._world.after(self._world.between(1, 2 * self._pace_ms) * US_PER_MS, self._process, self._next)

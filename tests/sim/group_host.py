@@ -31,10 +31,10 @@ class OneTopic:
         return {OFFSETS: 1, TOPIC: PARTITIONS}.get(topic, 0)
 
     def topic_id(self, topic: str) -> bytes | None:
-        return None
+        return topic.encode().ljust(16, b".")[:16] if self.partition_count(topic) else None
 
     def topic_name(self, topic_id: bytes) -> str | None:
-        return None
+        return TOPIC if topic_id == self.topic_id(TOPIC) else None
 
     def version(self) -> int:
         return 0  # they never change
@@ -241,12 +241,16 @@ class GroupHost:
                 self._ended.add(record.producer_id)
                 continue
             fact = decode(record.key, record.value)
+            self.noted(fact)
             if isinstance(fact, OffsetCommitted):
                 if record.producer_id < 0:
                     self._advance(fact, at)
                 else:
                     self._held.setdefault(record.producer_id, []).append((fact, at))
         self._checked = max(self._checked, self.high_watermark)
+
+    def noted(self, fact: Fact | None) -> None:
+        """A committed record, in the order of the log."""
 
     def _advance(self, fact: OffsetCommitted, at: int) -> None:
         before, before_at = self.committed.get(fact.partition, (0, -1))

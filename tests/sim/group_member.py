@@ -7,25 +7,18 @@ between the answer to a SyncGroup and the first word that another generation beg
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from cluster.coordinator.context import RequestContext
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
+from tests.sim.group_caller import OF_A_MOVE, PATIENCE_MS, US_PER_MS, Caller
 from tests.sim.group_host import PARTITIONS, TOPIC, GroupHost
-from tests.sim.world import Process, Violation, World
+from tests.sim.world import Violation, World
 
-_US = 1_000
 SESSION_MS = 6_000
 REBALANCE_MS = 9_000
 _HEARTBEAT_MS = 1_500
-_PATIENCE_MS = 4_000
-_JOIN_PATIENCE_MS = REBALANCE_MS + _PATIENCE_MS
-_RETRY_MS = 100
+_JOIN_PATIENCE_MS = REBALANCE_MS + PATIENCE_MS
 _SUBSCRIPTION = b"\x00\x01" + m.ConsumerProtocolSubscription(topics=[TOPIC]).encode(1)
-
-Answered = Callable[[Message], None]
 
 
 class Books:
@@ -54,15 +47,13 @@ class Books:
             raise Violation(f"{who} is told {offset} of {TOPIC}-{partition}, where {acknowledged} was acknowledged")
 
 
-class Member:
+class Member(Caller):
     """One life of a process. `instance`: its group.instance.id; another life may have had it before."""
 
     def __init__(
         self, name: str, world: World, host: GroupHost, books: Books, instance: str | None, loss: float
     ) -> None:
-        self.name = name
-        self.process = Process(name)
-        self.loss = loss
+        super().__init__(name, world, host, loss)
         self.instance = instance
         self.generation = -1
         self.positions: dict[int, int] = {}
@@ -70,61 +61,10 @@ class Member:
         self.is_fenced = False
         self.is_transactional = world.chance(0.4)
         self.producer_id = -1  # of its open transaction
-        self._world = world
-        self._host = host
         self._books = books
         self._member_id = ""
-        self._connection = 0
-        self._arrives_us = 0
-        self._waiting = 0  # the request whose answer counts
         self._lead: list[str] = []
-        world.after(world.random.randrange(2_000 * _US), self.process, self._join)
-
-    # The network --------------------------------------------------------------------------------------------------
-
-    def _ask(self, request: Message, version: int, then: Answered, patience_ms: int = _PATIENCE_MS) -> None:
-        world = self._world
-        self._waiting += 1
-        self._send(request, version, then, self._waiting)
-        world.after(
-            patience_ms * _US, self.process, self._impatient, self._waiting, request, version, then, patience_ms
-        )
-
-    def _send(self, request: Message, version: int, then: Answered, number: int) -> None:
-        """Lost, late, or there twice: the second copy comes right behind the first."""
-        world = self._world
-        ctx = RequestContext(None, type(request).api_key, version, self.name, "127.0.0.1")
-        connection = self._connection
-
-        def arrive() -> None:
-            if connection == self._connection:
-                if world.traced:
-                    world.say(self.name, "asks", type(request).__name__, self._member_id, self.generation)
-                self._host.request(ctx, request, answer)
-
-        def answer(response: Message) -> None:
-            if not world.chance(self.loss):
-                world.after(world.between(100, 3_000), self.process, self._answered, number, then, response)
-
-        for _ in range(2 if world.chance(self.loss) else 1):
-            if not world.chance(self.loss):
-                self._arrives_us = max(self._arrives_us, world.now_us + world.between(100, 3_000))
-                world.after(self._arrives_us - world.now_us, None, arrive)
-
-    def _answered(self, number: int, then: Answered, response: Message) -> None:
-        if number == self._waiting:
-            self._waiting += 1
-            if self._world.traced:
-                self._world.say(self.name, "hears", response)
-            then(response)
-
-    def _impatient(self, number: int, request: Message, version: int, then: Answered, patience_ms: int) -> None:
-        if number == self._waiting:
-            self._connection += 1
-            self._ask(request, version, then, patience_ms)
-
-    def _later(self, what: Callable[[], None], ms: int = _RETRY_MS) -> None:
-        self._world.after(ms * _US, self.process, what)
+        world.after(world.random.randrange(2_000 * US_PER_MS), self.process, self._join)
 
     # The group ----------------------------------------------------------------------------------------------------
 
@@ -208,7 +148,7 @@ class Member:
 
     def _beaten(self, answer: Message) -> None:
         assert isinstance(answer, m.HeartbeatResponse)
-        if answer.error_code in _OF_A_MOVE:
+        if answer.error_code in OF_A_MOVE:
             self._later(self._beat)  # whoever takes over knows the generation
         elif answer.error_code:
             self._refused(answer.error_code)
@@ -227,7 +167,7 @@ class Member:
             assert isinstance(answer, m.OffsetFetchResponse)
             found = [each for topic in answer.groups[0].topics for each in topic.partitions]
             codes = {answer.groups[0].error_code, *(each.error_code for each in found)} - {0}
-            if codes <= _OF_A_MOVE | {ErrorCode.UNSTABLE_OFFSET_COMMIT} and codes:
+            if codes <= OF_A_MOVE | {ErrorCode.UNSTABLE_OFFSET_COMMIT} and codes:
                 self._later(partial_fetch)
                 return
             if codes:
@@ -273,7 +213,7 @@ class Member:
         def committed(answer: Message) -> None:
             assert isinstance(answer, m.OffsetCommitResponse)
             code = answer.topics[0].partitions[0].error_code
-            if code in _OF_A_MOVE:
+            if code in OF_A_MOVE:
                 self._later(lambda: self._commit(offsets))
             elif code and code != ErrorCode.REBALANCE_IN_PROGRESS:
                 self._refused(code)
@@ -307,7 +247,7 @@ class Member:
         def held(answer: Message) -> None:
             assert isinstance(answer, m.TxnOffsetCommitResponse)
             code = answer.topics[0].partitions[0].error_code
-            if code in _OF_A_MOVE:
+            if code in OF_A_MOVE:
                 self._later(lambda: self._txn_commit(offsets))
             elif code:
                 self.abort()
@@ -346,10 +286,4 @@ class Member:
             self._host.end_transaction(producer_id, lambda: None, commit=False)
 
 
-_OF_A_MOVE = {
-    ErrorCode.NOT_COORDINATOR,
-    ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
-    ErrorCode.COORDINATOR_NOT_AVAILABLE,
-    ErrorCode.REQUEST_TIMED_OUT,
-}
-_TRY_AGAIN = _OF_A_MOVE | {ErrorCode.REBALANCE_IN_PROGRESS}
+_TRY_AGAIN = OF_A_MOVE | {ErrorCode.REBALANCE_IN_PROGRESS}

@@ -14,7 +14,7 @@ from cluster.model import LeaderAndIsr
 from cluster.replication import follower
 from cluster.replication.isr import Isr
 from cluster.replication.truncation import EpochEnd, OwnLog
-from pylog._engine import PartitionState
+from pylog._engine import ROLE_LEADER, PartitionState
 from pylog.errors import ErrorCode
 from pylog.types import TopicPartition
 from tests.sim.replica import Fetched, Replica
@@ -104,6 +104,20 @@ def fetches_are_not_fenced() -> None:
     _replace(Replica, "fetch", unfenced)
 
 
+def new_leaders_have_forgotten_the_producers() -> None:
+    """Whoever begins to lead takes what is sent again for something new."""
+    publish = Replica.publish
+
+    def forget(self: Replica, broker_id: int, lag_max_ms: int, state: PartitionState, now_ms: int) -> int:
+        led = self.info()
+        rc = publish(self, broker_id, lag_max_ms, state, now_ms)
+        if rc == 0 and state.role == ROLE_LEADER and (led.role, led.leader_epoch) != (state.role, state.leader_epoch):
+            self.forget_producers()
+        return rc
+
+    _replace(Replica, "publish", forget)
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     each.__name__: each
     for each in (
@@ -114,5 +128,6 @@ MUTANTS: dict[str, Callable[[], None]] = {
         everybody_may_join,
         those_about_to_join_are_not_waited_for,
         fetches_are_not_fenced,
+        new_leaders_have_forgotten_the_producers,
     )
 }

@@ -226,6 +226,10 @@ class Replica:
         self.recovery_point = max(self.recovery_point, _i64[0])
         self.log_start = self.info().log_start
 
+    def forget_producers(self) -> None:
+        rc = _lib.sim_forget_producers(self._pointer)
+        assert rc == 0, rc
+
     def batches(self, start: int, end: int) -> Sequence[Batch]:
         count = _lib.sim_batches(self._pointer, start, end, _batches, _BATCHES)
         assert count >= 0, f"cannot be read: {-count}"

@@ -253,6 +253,11 @@ int32_t sim_flush(sim_replica *r, int64_t *out_recovery_point) {
   return plog_log_flush(r->log, out_recovery_point);
 }
 
+int32_t sim_forget_producers(sim_replica *r) {
+  int32_t count;
+  return plog_log_expire_producers(r->log, INT64_MAX, &count);
+}
+
 int32_t sim_batches(sim_replica *r, int64_t from, int64_t to, sim_batch *out, int32_t capacity) {
   int32_t count = 0;
   while (from < to) {

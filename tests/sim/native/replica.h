@@ -105,6 +105,8 @@ void sim_epoch_end(sim_replica *r, int32_t epoch, int32_t *out_epoch, int64_t *o
 int32_t sim_delete_records(sim_replica *r, int64_t offset, int64_t *out_start);
 /** 0: everything up to *out_recovery_point is on the disk. */
 int32_t sim_flush(sim_replica *r, int64_t *out_recovery_point);
+/** A mistake on purpose: who has written what is no longer known. */
+int32_t sim_forget_producers(sim_replica *r);
 /** The batches from `from` (inside or at the beginning of one) to `to`, at most capacity. Returns how many, or -error. */
 int32_t sim_batches(sim_replica *r, int64_t from, int64_t to, sim_batch *out, int32_t capacity);
 /* cdef:end */
