@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from cluster.broker.metrics.lag import Lag
 from cluster.broker.metrics.snapshot import GroupTotals, Snapshot
-from cluster.broker.metrics.text import COUNTER, GAUGE, Family, by_label, counter, gauge, labels
+from cluster.broker.metrics.text import COUNTER, GAUGE, Family, by_label, counter, gauge, inner, labels
 from cluster.coordinator.group_figures import CLASSIC, CONSUMER, GroupSeen
 from cluster.coordinator.transaction_state import ONGOING, PREPARED, name_of
 from pylog.typed import TYPE_CHECKING, Final
@@ -80,8 +80,12 @@ def lag_families(lags: Iterable[Lag]) -> list[Family]:
     committed: list[tuple[str, int]] = []
     records: list[tuple[str, int]] = []
     seconds: list[tuple[str, float]] = []
+    parts: dict[tuple[str, str], str] = {}
     for lag in lags:
-        which = labels(("group", lag.group_id), ("topic", lag.topic), ("partition", str(lag.partition)))
+        part = parts.get((lag.group_id, lag.topic))
+        if part is None:
+            part = parts[lag.group_id, lag.topic] = inner(("group", lag.group_id), ("topic", lag.topic))
+        which = f'{{{part},partition="{lag.partition}"}}'
         committed.append((which, lag.committed))
         if lag.records is not None:
             records.append((which, lag.records))

@@ -7,11 +7,14 @@ endpoint's thread. When the control thread does not come to it in time the answe
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from cluster.broker.metrics import coordination, data_plane, replicas, snapshot
 from cluster.broker.metrics.endpoint import Endpoint, Page, plain
-from cluster.broker.metrics.lag import Lags
+from cluster.broker.metrics.lag import Lag, Lags
+from cluster.broker.metrics.leaders import Elsewhere, Here, Leader, Partition
 from cluster.broker.metrics.process import process_families
+from cluster.broker.metrics.replicas import Replica
 from cluster.broker.metrics.text import OPEN_METRICS_TYPE, PLAIN_TYPE, Family, write
 from pylog import __version__
 from pylog.typed import TYPE_CHECKING, Final
@@ -62,7 +65,6 @@ class Metrics:
         broker = self._broker
         stats = broker.engine.stats()
         hosted = replicas.look_at(seen.hosted)
-        led = {(each.hosted.topic, each.hosted.index): each for each in hosted if each.leads}
         families = [
             data_plane.build_family(__version__, broker.broker_id, broker.admin.cluster_id),
             *process_families(),
@@ -74,10 +76,34 @@ class Metrics:
             *replicas.controller_families(seen),
             *coordination.group_families(seen.groups),
             *coordination.transaction_families(seen),
-            *coordination.lag_families(self._lags.of(seen.groups, led)),
+            *coordination.lag_families(self._group_lags(seen, hosted)),
             *replicas.log_families(hosted),
             *replicas.led_families(hosted),
         ]
         if seen.group_totals is not None:
             families += coordination.total_families(seen.group_totals)
         return families
+
+    def _group_lags(self, seen: snapshot.Snapshot, hosted: Sequence[Replica]) -> list[Lag]:
+        """Of partitions wherever they are led; other brokers are asked at most for what the groups of this one read."""
+        here = Here([each for each in hosted if each.leads])
+        elsewhere: dict[int, Leader] = {}
+        leaders: dict[Partition, Leader] = {
+            (each.hosted.topic, each.hosted.index): here for each in hosted if each.leads
+        }
+        member = self._broker.member
+        if member is not None:
+            read = {topic for group in seen.groups for topic, _ in group.committed}
+            for topic in seen.topics:
+                for partition in topic.partitions if topic.name in read else ():
+                    if partition.leader < 0 or partition.leader == self._broker.broker_id:
+                        continue
+                    if partition.leader not in elsewhere and (address := member.address_of(partition.leader)):
+                        elsewhere[partition.leader] = Elsewhere(*address, f"broker-{self._broker.broker_id}-metrics")
+                    if partition.leader in elsewhere:
+                        leaders[topic.name, partition.partition] = elsewhere[partition.leader]
+        try:
+            return self._lags.of(seen.groups, leaders)
+        finally:
+            for each in elsewhere.values():
+                each.close()

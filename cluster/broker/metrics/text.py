@@ -41,7 +41,12 @@ def by_label(name: str, kind: str, help: str, label: str, values: Mapping[str, i
 
 
 def labels(*pairs: tuple[str, str]) -> str:
-    return "{" + ",".join([f'{name}="{_escape(value)}"' for name, value in pairs]) + "}"
+    return "{" + inner(*pairs) + "}"
+
+
+def inner(*pairs: tuple[str, str]) -> str:
+    """Labels to be put between others: the same many times over."""
+    return ",".join([f'{name}="{_escape(value)}"' for name, value in pairs])
 
 
 def _escape(value: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from cluster.broker.metrics import lag as module
 from cluster.broker.metrics.lag import Lag, Lags
+from cluster.broker.metrics.leaders import Here
 from cluster.broker.metrics.replicas import Replica
 from cluster.coordinator.group_figures import CLASSIC, GroupSeen
 from cluster.coordinator.offsets import Committed
@@ -82,8 +83,9 @@ def group(offsets: dict[tuple[str, int], int], group_id: str = "g") -> GroupSeen
 
 def lags(told: Lags, log: Log, *groups: GroupSeen, partitions: int = 1) -> list[Lag]:
     info = SimpleNamespace(high_watermark=log.end, log_start_offset=log.start)
-    replica = cast("Replica", SimpleNamespace(hosted=SimpleNamespace(source=log), info=info))
-    return told.of(groups, {("t", partition): replica for partition in range(partitions)})
+    hosted = [SimpleNamespace(source=log, topic="t", index=partition) for partition in range(partitions)]
+    here = Here([cast("Replica", SimpleNamespace(hosted=each, info=info)) for each in hosted])
+    return told.of(groups, {("t", partition): here for partition in range(partitions)})
 
 
 def seconds(log: Log, offset: int) -> float | None:
@@ -163,7 +165,8 @@ def test_what_is_known_is_not_read_again_for_a_while(now: list[float]) -> None:
 def test_a_page_ends_in_time_and_the_next_begins_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     log = Log()
     log.add(90, 80, 70)
-    monkeypatch.setattr(module, "READ_BYTES", len(log.batches[0][2]))
+    monkeypatch.setattr(module, "READ_BYTES", 2 * len(log.batches[0][2]))
+    monkeypatch.setattr(module, "_PARTITIONS_AT_ONCE", 1)
     told = Lags()
     known = []
     for offset in (0, 1, 2):  # the group has moved on in all partitions, each time
