@@ -65,12 +65,13 @@ class Store(ABC):
 class Pylog(Store):
     name = "pylog"
     how = 'pylog.open(path), durability="page-cache"; append_many of bytes, batches of 1000'
+    mapped_tail = False
 
     def __init__(self, path: str) -> None:
         import pylog
 
         super().__init__(path)
-        self._store = pylog.open(path)
+        self._store = pylog.open(path, mapped_tail=self.mapped_tail)
         self._partition = self._store.create_topic(TOPIC, exist_ok=True)[0]
 
     def append_batch(self, batch: object) -> None:
@@ -106,6 +107,12 @@ class PylogColumns(Pylog):
 
     def append_batch(self, batch: object) -> None:
         self._partition.append_columns(batch)
+
+
+class PylogMapped(Pylog):
+    name = "pylog mapped"
+    how = "pylog.open(path, mapped_tail=True): single records are stored into the mapped end of the file"
+    mapped_tail = True
 
 
 class PylogRows(Pylog):
@@ -343,7 +350,7 @@ class PersistQueue(Store):
         del self._queue  # which closes its files
 
 
-OURS: tuple[type[Store], ...] = (Pylog, PylogColumns, PylogRows)
+OURS: tuple[type[Store], ...] = (Pylog, PylogColumns, PylogMapped, PylogRows)
 OTHERS: tuple[type[Store], ...] = (
     Lmdb,
     LmdbViews,
