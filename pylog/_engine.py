@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from struct import Struct
 
 from pylog._native import Log, LogSettings, NativeError, Sys, check
 from pylog._plog import ffi, lib
@@ -59,6 +60,8 @@ FETCHER_CONNECTED = 1
 FETCHER_REFUSED = 2
 
 _ADDRESS_BYTES = 46
+_UPCALL = Struct("@iiqqqqqqqiiiiqPiPIq")  # plog_upcall
+assert _UPCALL.size == ffi.sizeof("plog_upcall")
 _GONE = (lib.PLOG_E_CLOSED, lib.PLOG_E_STOPPED)
 
 
@@ -787,22 +790,5 @@ def _take(engine: Any, up: Any) -> Upcall:
         if up.client_id != ffi.NULL:
             client_id = ffi.buffer(up.client_id, up.client_id_bytes)[:]
         lib.plog_engine_release(engine, up)
-    return Upcall(
-        up.kind,
-        up.error,
-        up.conn,
-        up.slot,
-        up.partition,
-        up.offset,
-        up.token,
-        up.a,
-        up.b,
-        up.api_key,
-        up.api_version,
-        up.correlation_id,
-        up.listener_id,
-        up.received_ms,
-        client_id,
-        body,
-        up.generation,
-    )
+    facts = _UPCALL.unpack(ffi.buffer(up))
+    return Upcall._make((*facts[:14], client_id, body, facts[18]))

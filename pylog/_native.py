@@ -22,6 +22,7 @@ INT64_MAX = (1 << 63) - 1
 # Room for bytes that C fills: clearing it first would cost as much as filling it.
 _new_bytes = ffi.new_allocator(should_clear_after_alloc=False)
 _RECORD = Struct("@qqPiPiPii")  # plog_record
+assert _RECORD.size == ffi.sizeof("plog_record")
 
 _KAFKA_CODE = {
     lib.PLOG_E_SHORT: ErrorCode.CORRUPT_MESSAGE,

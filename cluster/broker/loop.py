@@ -151,7 +151,10 @@ class Loop:
     def apply(self, effects: Iterable[Effect]) -> None:
         """Carry out effects, in order, each for itself: the answers behind one that fails are given. Control thread."""
         for effect in effects:
-            self.guard(self._carry_out, effect)
+            try:
+                self._carry_out(effect)
+            except Exception as error:  # as in `guard`, without a call for each
+                self._failed(error)
 
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Reply):
@@ -187,9 +190,13 @@ class Loop:
         """Run task; what it raises ends it, and nothing else. Control thread."""
         try:
             task(*arguments)
-        except KafkaError as error:
-            self.failures += 1
+        except Exception as error:  # the loop outlives any single task
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """It is counted, and in the log, with its traceback if it is nothing to be expected."""
+        self.failures += 1
+        if isinstance(error, KafkaError):
             self._log.error("task failed", error=error)
-        except Exception:  # the loop outlives any single task; the traceback is in the log and the failure is counted
-            self.failures += 1
+        else:
             self._log.exception("task failed")

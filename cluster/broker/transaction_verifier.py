@@ -18,6 +18,7 @@ from cluster.broker.apis import ReplyHere
 from cluster.broker.metadata_cache import GROUP_METADATA_TOPIC, TRANSACTION_STATE_TOPIC
 from cluster.coordinator.context import RequestContext
 from cluster.coordinator.runtime import Runtime
+from cluster.coordinator.transaction_coordinator import TransactionCoordinator
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from pylog.errors import ErrorCode, error_code
@@ -164,6 +165,8 @@ class TransactionVerifier:
         known = broker.metadata.partition(TRANSACTION_STATE_TOPIC, index)
         if known is None or known.leader not in broker.metadata.brokers:
             _give_all(question, ErrorCode.COORDINATOR_NOT_AVAILABLE)
+        elif known.leader == broker.broker_id and not question.add:
+            self._look(question, index)
         elif known.leader == broker.broker_id:
             request = m.AddPartitionsToTxnRequest(transactions=[_transaction(question)])
             to = ReplyHere(lambda answer: _give(question, answer.results_by_transaction[0]))
@@ -175,6 +178,19 @@ class TransactionVerifier:
                 _give_all(question, ErrorCode.COORDINATOR_NOT_AVAILABLE)
             else:
                 channel.send(question)
+
+    def _look(self, question: Question, index: int) -> None:
+        """The coordinator is here: without a request, which is half of what a small transaction would cost."""
+        machine = self._runtime.machine(TRANSACTION_STATE_TOPIC, index)
+        if isinstance(machine, ErrorCode):
+            _give_all(question, machine)
+            return
+        assert isinstance(machine, TransactionCoordinator)
+        found = machine.verify(
+            question.transactional_id, question.producer_id, question.producer_epoch, question.partitions
+        )
+        knows = question.knows_abortable
+        question.then({each: _client_error(error, knows_abortable=knows) for each, error in found.items()})
 
     def _channel(self, broker_id: int) -> BrokerChannel | None:
         from cluster.broker.broker_channel import channel_to

@@ -104,6 +104,13 @@ class Runtime:
         host = self._hosted.get(Shard(topic, partition))
         return host is not None and not host.loading
 
+    def machine(self, topic: str, partition: int) -> Machine | ErrorCode:
+        """That of a shard, to be asked about what is; or what whoever asks is to be told."""
+        host = self._hosted.get(Shard(topic, partition))
+        if host is None:
+            return ErrorCode.NOT_COORDINATOR
+        return ErrorCode.COORDINATOR_LOAD_IN_PROGRESS if host.loading else host.machine
+
     def machines(self, topic: str) -> list[Machine]:
         """Those of the shards of a kind that serve."""
         return [host.machine for shard, host in self._hosted.items() if shard.topic == topic and not host.loading]

@@ -6,7 +6,7 @@ INVALID_PRODUCER_EPOCH; nothing of a transaction is told beside an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from cluster.coordinator.context import RequestContext
 from cluster.coordinator.transaction_records import NO_EPOCH, NO_PRODUCER_ID, TopicPartition, TransactionStored
@@ -15,6 +15,7 @@ from cluster.effects import Reply
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from pylog.errors import ErrorCode
+from pylog.facts import NamedTuple
 
 ADD_MANY_SINCE = 4
 
@@ -58,35 +59,41 @@ def ended(ctx: RequestContext, producer_id: int, epoch: int, error: ErrorCode = 
     )
 
 
-def adding(
-    ctx: RequestContext, request: m.AddPartitionsToTxnRequest
-) -> m.AddPartitionsToTxnRequest.AddPartitionsToTxnTransaction:
+class Adding(NamedTuple):
+    """What a transaction wants. `partitions`: each once, in the order of the request."""
+
+    transactional_id: str
+    producer_id: int
+    producer_epoch: int
+    verify_only: bool
+    partitions: tuple[TopicPartition, ...]
+
+
+def adding(ctx: RequestContext, request: m.AddPartitionsToTxnRequest) -> Adding:
     """What the only transaction of a request wants; up to version 3 the request itself says it."""
     if ctx.api_version >= ADD_MANY_SINCE:
-        (transaction,) = request.transactions
-        return transaction
-    return m.AddPartitionsToTxnRequest.AddPartitionsToTxnTransaction(
-        transactional_id=request.v3_and_below_transactional_id,
-        producer_id=request.v3_and_below_producer_id,
-        producer_epoch=request.v3_and_below_producer_epoch,
-        topics=request.v3_and_below_topics,
+        (each,) = request.transactions
+        partitions = _partitions_of(each.topics)
+        return Adding(each.transactional_id, each.producer_id, each.producer_epoch, each.verify_only, partitions)
+    return Adding(
+        request.v3_and_below_transactional_id,
+        request.v3_and_below_producer_id,
+        request.v3_and_below_producer_epoch,
+        False,
+        _partitions_of(request.v3_and_below_topics),
     )
 
 
-def partitions_of(topics: Iterable[m.AddPartitionsToTxnRequest.AddPartitionsToTxnTopic]) -> list[TopicPartition]:
-    """Each partition once, in the order of the request."""
-    return list(dict.fromkeys((topic.name, partition) for topic in topics for partition in topic.partitions))
+def _partitions_of(topics: list[m.AddPartitionsToTxnRequest.AddPartitionsToTxnTopic]) -> tuple[TopicPartition, ...]:
+    return tuple(dict.fromkeys([(topic.name, partition) for topic in topics for partition in topic.partitions]))
 
 
-def added(ctx: RequestContext, request: m.AddPartitionsToTxnRequest, error: ErrorCode) -> Reply:
+def added(ctx: RequestContext, wanted: Adding, error: ErrorCode) -> Reply:
     """The same for every partition."""
-    partitions = partitions_of(adding(ctx, request).topics)
-    return added_each(ctx, request, dict.fromkeys(partitions, _known(ctx, error)))
+    return added_each(ctx, wanted, dict.fromkeys(wanted.partitions, _known(ctx, error)))
 
 
-def added_each(
-    ctx: RequestContext, request: m.AddPartitionsToTxnRequest, errors: Mapping[TopicPartition, ErrorCode]
-) -> Reply:
+def added_each(ctx: RequestContext, wanted: Adding, errors: Mapping[TopicPartition, ErrorCode]) -> Reply:
     topics: dict[str, m.AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult] = {}
     for (topic, partition), error in errors.items():
         result = topics.setdefault(topic, m.AddPartitionsToTxnResponse.AddPartitionsToTxnTopicResult(name=topic))
@@ -98,7 +105,7 @@ def added_each(
     if ctx.api_version < ADD_MANY_SINCE:
         return Reply(ctx.reply_to, m.AddPartitionsToTxnResponse(results_by_topic_v3_and_below=list(topics.values())))
     result_of_one = m.AddPartitionsToTxnResponse.AddPartitionsToTxnResult(
-        transactional_id=adding(ctx, request).transactional_id, topic_results=list(topics.values())
+        transactional_id=wanted.transactional_id, topic_results=list(topics.values())
     )
     return Reply(ctx.reply_to, m.AddPartitionsToTxnResponse(results_by_transaction=[result_of_one]))
 

@@ -180,26 +180,32 @@ class TransactionCoordinator:
     def _add_partitions(self, ctx: RequestContext, request: m.AddPartitionsToTxnRequest, now_ms: int) -> list[Step]:
         """One transaction: the runtime splits a request by its transactional ids."""
         wanted = answers.adding(ctx, request)
-        partitions = answers.partitions_of(wanted.topics)
-        unknown = [each for each in partitions if not 0 <= each[1] < self._topics.partition_count(each[0])]
-        if unknown:
-            errors = dict.fromkeys(partitions, ErrorCode.OPERATION_NOT_ATTEMPTED)
-            errors |= dict.fromkeys(unknown, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
-            return [answers.added_each(ctx, request, errors)]
-        if not wanted.transactional_id:
-            return [answers.added(ctx, request, ErrorCode.INVALID_REQUEST)]
-        transaction = self._transactions.get(wanted.transactional_id)
-        if wanted.verify_only:
-            found = self._verify(transaction, wanted.producer_id, wanted.producer_epoch, partitions)
-            return [answers.added_each(ctx, request, found)]
+        transactional_id, producer_id, epoch, verify_only, partitions = wanted
+        if verify_only:
+            return [answers.added_each(ctx, wanted, self.verify(transactional_id, producer_id, epoch, partitions))]
+        errors = self._not_there(partitions)
+        if errors is not None:
+            return [answers.added_each(ctx, wanted, errors)]
+        reply = partial(answers.added, ctx, wanted)
+        if not transactional_id:
+            return [reply(ErrorCode.INVALID_REQUEST)]
         version = steps.BUMPING_VERSION if ctx.api_version >= _TRANSACTIONS_V2_ADD_SINCE else 0
-        reply = partial(answers.added, ctx, request)
-        return self._add(transaction, wanted.producer_id, wanted.producer_epoch, partitions, version, reply, now_ms)
+        transaction = self._transactions.get(transactional_id)
+        return self._add(transaction, producer_id, epoch, partitions, version, reply, now_ms)
+
+    def _not_there(self, partitions: tuple[TopicPartition, ...]) -> dict[TopicPartition, ErrorCode] | None:
+        """What is said of partitions of which some do not exist; None: they all do."""
+        count = self._topics.partition_count
+        unknown = [each for each in partitions if not 0 <= each[1] < count(each[0])]
+        if not unknown:
+            return None
+        errors = dict.fromkeys(partitions, ErrorCode.OPERATION_NOT_ATTEMPTED)
+        return errors | dict.fromkeys(unknown, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
 
     def _add_offsets(self, ctx: RequestContext, request: m.AddOffsetsToTxnRequest, now_ms: int) -> list[Step]:
         """The partition where the group's offsets are."""
         count = self._topics.partition_count(OFFSETS_TOPIC) or self._config.offsets_topic_partitions
-        partitions = [(OFFSETS_TOPIC, partition_of_key(request.group_id, count))]
+        partitions = ((OFFSETS_TOPIC, partition_of_key(request.group_id, count)),)
         transaction = self._transactions.get(request.transactional_id)
         reply = partial(answers.offsets_added, ctx)
         return self._add(transaction, request.producer_id, request.producer_epoch, partitions, 0, reply, now_ms)
@@ -209,7 +215,7 @@ class TransactionCoordinator:
         transaction: Transaction | None,
         producer_id: int,
         epoch: int,
-        partitions: list[TopicPartition],
+        partitions: tuple[TopicPartition, ...],
         version: int,
         reply: Callable[[ErrorCode], Reply],
         now_ms: int,
@@ -225,11 +231,16 @@ class TransactionCoordinator:
         fact = steps.with_partitions(stored, partitions, version, now_ms)
         return [self._write(transaction, fact, lambda error, now_ms: [reply(error)])]
 
-    @staticmethod
-    def _verify(
-        transaction: Transaction | None, producer_id: int, epoch: int, partitions: list[TopicPartition]
+    def verify(
+        self, transactional_id: str, producer_id: int, epoch: int, partitions: tuple[TopicPartition, ...]
     ) -> dict[TopicPartition, ErrorCode]:
         """Whether partitions are part of the open transaction, for a broker that is to take records of it."""
+        errors = self._not_there(partitions)
+        if errors is not None:
+            return errors
+        if not transactional_id:
+            return dict.fromkeys(partitions, ErrorCode.INVALID_REQUEST)
+        transaction = self._transactions.get(transactional_id)
         error = _producer_error(transaction, producer_id, epoch)
         if transaction is None or transaction.stored is None or error:
             return dict.fromkeys(partitions, error)

@@ -101,7 +101,7 @@ class TransactionKind:
         if isinstance(message, m.InitProducerIdRequest):
             return answers.init_failed(ctx, error).message
         if isinstance(message, m.AddPartitionsToTxnRequest):
-            return answers.added(ctx, message, error).message
+            return answers.added(ctx, answers.adding(ctx, message), error).message
         if isinstance(message, m.AddOffsetsToTxnRequest):
             return answers.offsets_added(ctx, error).message
         if isinstance(message, m.EndTxnRequest):

@@ -97,7 +97,7 @@ def bumped(
 
 
 def with_partitions(
-    stored: TransactionStored, partitions: list[TopicPartition], version: int, now_ms: int
+    stored: TransactionStored, partitions: tuple[TopicPartition, ...], version: int, now_ms: int
 ) -> TransactionStored:
     return _next(
         stored,
