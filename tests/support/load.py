@@ -137,6 +137,9 @@ class AiokafkaLoad(Load):
             linger_ms=1,
             request_timeout_ms=DELIVERY_TIMEOUT_S * 1000,
             retry_backoff_ms=20,
+            # it knows the brokers that its last metadata name and no others: when all but one were away then, and that
+            # one goes before it has asked again, it asks that one for ever
+            metadata_max_age_ms=1000,
         )
         async with producer:
             room = asyncio.Semaphore(OUTSTANDING)

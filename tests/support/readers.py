@@ -5,13 +5,16 @@ What stays true of whatever they read, or `complaints` says where it was not:
 - an assignment begins at a committed offset: no lower than any that was acknowledged before it, no higher than any
   that was asked for;
 - the record at an offset is the one that the load has written there: its sequence number is the offset.
+
+They commit as they read and wait for no commit, but for the one before: librdkafka's synchronous commit has no end as
+long as its coordinator is not to be reached (2.16: a request that times out before it was sent is tried again, and that
+does not count), and who waits in it takes no part in a rebalance. Two at a time may be applied in either order.
 """
 
-import contextlib
 import threading
 import time
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from tests.support import records
 from tests.support.process import ProcessError
@@ -52,10 +55,13 @@ class Readers:
 
     def start(self) -> None:
         """Whoever has no committed offset is lost, so there are some before the first of them begins."""
-        consumer = Consumer(self._settings)
+        commits = _Commits(self._topic)
+        consumer = Consumer({**self._settings, "on_commit": commits.heard})
         deadline = time.monotonic() + _COMMIT_AT_FIRST_S
         try:
-            while not self._commit(consumer, dict.fromkeys(self.next, 0)):
+            while commits.acknowledged.keys() != self.next.keys():
+                commits.send(consumer, dict.fromkeys(self.next, 0))
+                consumer.poll(_POLL_S)
                 if time.monotonic() > deadline:
                     raise ProcessError("the first offsets cannot be committed")
         finally:
@@ -103,12 +109,14 @@ class Readers:
         def revoked(_: Consumer, partitions: list[TopicPartition]) -> None:
             for each in partitions:
                 expected.pop(each.partition, None)
+                ends.pop(each.partition, None)
 
-        consumer = Consumer(self._settings)
+        ends: dict[int, int] = {}  # of what was read and is not committed yet
+        commits = _Commits(self._topic)
+        consumer = Consumer({**self._settings, "on_commit": commits.heard})
         consumer.subscribe([self._topic], on_assign=assigned, on_revoke=revoked, on_lost=revoked)
         try:
             while not self._stopping.is_set():
-                ends: dict[int, int] = {}
                 for message in consumer.consume(_BATCH, _POLL_S):
                     error = message.error()
                     if error is not None:
@@ -118,8 +126,11 @@ class Readers:
                     partition, offset = message.partition() or 0, message.offset() or 0
                     self._check(partition, offset, message.value(), expected.get(partition), floor.get(partition, 0))
                     expected[partition] = ends[partition] = offset + 1
-                if ends:
-                    self._commit(consumer, ends)
+                self._take_in(commits)
+                if ends and not commits.under_way:
+                    self._ask(ends)
+                    commits.send(consumer, ends)
+                    ends.clear()
         finally:
             consumer.close()
 
@@ -134,22 +145,39 @@ class Readers:
             self.next[partition] = max(self.next[partition], offset + 1)
             self._changed.notify_all()
 
-    def _commit(self, consumer: Consumer, ends: dict[int, int]) -> bool:
-        """What is not acknowledged may hold or not."""
-        offsets = [TopicPartition(self._topic, partition, end) for partition, end in ends.items()]
+    def _ask(self, ends: dict[int, int]) -> None:
+        """What is about to be committed may hold from now on; it does when it is acknowledged."""
         with self._changed:
             for partition, end in ends.items():
                 self._asked[partition] = max(self._asked[partition], end)
-        done: list[TopicPartition] = []
-        with contextlib.suppress(KafkaException):
-            done = consumer.commit(offsets=offsets, asynchronous=False) or []
+
+    def _take_in(self, commits: "_Commits") -> None:
         with self._changed:
-            for each in done:
-                if each.error is None:
-                    self._committed[each.partition] = max(self._committed[each.partition], each.offset)
-        return bool(done) and all(each.error is None for each in done)
+            for partition, end in commits.acknowledged.items():
+                self._committed[partition] = max(self._committed[partition], end)
 
     def _complain(self, what: str) -> None:
         with self._changed:
             self.complaints.append(what)
             self._changed.notify_all()
+
+
+class _Commits:
+    """Of one consumer, one at a time. `acknowledged`: by partition, the last offset that is committed for certain."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self.under_way = False
+        self.acknowledged: dict[int, int] = {}
+
+    def send(self, consumer: Consumer, ends: dict[int, int]) -> None:
+        """Nothing while the last one is under way. What becomes of it `heard` is told, while the consumer is polled."""
+        if not self.under_way:
+            self.under_way = True
+            offsets = [TopicPartition(self._topic, partition, end) for partition, end in ends.items()]
+            consumer.commit(offsets=offsets, asynchronous=True)
+
+    def heard(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self.under_way = False
+        if error is None:
+            self.acknowledged |= {each.partition: each.offset for each in partitions if each.error is None}
