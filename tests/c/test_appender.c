@@ -4,7 +4,7 @@
 
 #include "log_fixture.h"
 
-static const plog_appender_config plain = {0, INT32_MIN, 0, 0, 1 << 20, 3, 100, 8192};
+static const plog_appender_config plain = {0, INT32_MIN, 0, 0, 1 << 20, 3, 100, 8192, 0};
 
 static plog_appender *open_appender(fixture *f, const plog_appender_config *config) {
   plog_appender *a;
@@ -99,11 +99,12 @@ static void *change_as_owner(void *context) {
   return NULL;
 }
 
-static void test_a_crowd(void) {
+static void gather(const plog_appender_config *config) {
   static crowd c;
   fixture f;
+  memset(&c, 0, sizeof c);
   c.f = &f;
-  c.a = open_appender(&f, &plain);
+  c.a = open_appender(&f, config);
   atomic_store(&c.running, WRITERS);
   pthread_t writers[WRITERS], waiter, owner;
   CHECK_EQ(pthread_create(&waiter, NULL, wait_for_all, &c), 0);
@@ -114,6 +115,13 @@ static void test_a_crowd(void) {
   (void)pthread_join(waiter, NULL);
   for (size_t i = 0; i < sizeof c.offsets / sizeof *c.offsets; i++) CHECK_EQ(atomic_load(&c.offsets[i]), 1);
   close_appender(&f, c.a);
+}
+
+static void test_a_crowd(void) {
+  plog_appender_config mapped = plain;
+  mapped.mapped_tail = 1;
+  gather(&plain);
+  gather(&mapped);
 }
 
 typedef struct {
