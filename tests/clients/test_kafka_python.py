@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import NewPartitions, NewTopic
-from kafka.errors import TopicAlreadyExistsError
+from kafka.errors import InvalidProducerEpochError, ProducerFencedError, TopicAlreadyExistsError
 
 from tests.support import records
 from tests.support.brokers import Broker
@@ -155,3 +155,57 @@ def test_topics_and_groups_admin(broker: Broker, closing: Closing, fresh_name: C
     consumer.close()
     admin.delete_topics([name])
     assert name not in admin.list_topics()
+
+
+def test_transactions(
+    broker: Broker, closing: Closing, new_topic: Callable[..., str], fresh_name: Callable[[str], str]
+) -> None:
+    """Committed, aborted, with offsets of a group; and fenced by whoever has the id next."""
+    topic, group, name = new_topic(), fresh_name("group"), fresh_name("id")
+    partition = TopicPartition(topic, 0)
+
+    def transactional() -> KafkaProducer:
+        producer = closing(KafkaProducer(bootstrap_servers=broker.bootstrap, transactional_id=name))
+        producer.init_transactions()
+        return producer
+
+    def seen(isolation: str) -> list[bytes]:
+        consumer = closing(
+            KafkaConsumer(bootstrap_servers=broker.bootstrap, isolation_level=isolation, enable_auto_commit=False)
+        )
+        consumer.assign([partition])
+        (end,) = consumer.end_offsets([partition]).values()
+        consumer.seek_to_beginning(partition)
+        values: list[bytes] = []
+        deadline = time.monotonic() + 60
+        while consumer.position(partition) < end:
+            assert time.monotonic() < deadline, f"{values} are all up to {end}"
+            values += [record.value for batch in consumer.poll(timeout_ms=100).values() for record in batch]
+        return values
+
+    producer = transactional()
+    member = closing(KafkaConsumer(bootstrap_servers=broker.bootstrap, group_id=group, enable_auto_commit=False))
+    for number, commit in enumerate((True, False, True)):
+        producer.begin_transaction()
+        producer.send(topic, b"%d" % number)
+        producer.send_offsets_to_transaction({partition: OffsetAndMetadata(number + 1, "", -1)}, group)
+        producer.flush(30)
+        if commit:
+            producer.commit_transaction()
+        else:
+            producer.abort_transaction()
+        assert member.committed(partition) == (number + 1 if commit else number)
+    assert seen("read_committed") == [b"0", b"2"]
+    assert seen("read_uncommitted") == [b"0", b"1", b"2"]
+
+    producer.begin_transaction()
+    producer.send(topic, b"open")
+    producer.flush(30)
+    assert seen("read_committed") == [b"0", b"2"]
+    successor = transactional()
+    with pytest.raises((ProducerFencedError, InvalidProducerEpochError)):
+        producer.commit_transaction()
+    successor.begin_transaction()
+    successor.send(topic, b"3")
+    successor.commit_transaction()
+    assert seen("read_committed") == [b"0", b"2", b"3"]
