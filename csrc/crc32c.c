@@ -182,7 +182,7 @@ WIDE static uint32_t run_vclmul(uint32_t crc, const uint8_t *p, size_t n) {
 
 /* ---------------------------------------------------------------------------------------------- both at once */
 
-/* Units of the processor that the one leaves idle the other uses: one stretch is folded while three go through the instruction. */
+/* Folding and the instruction use different units of the processor: one stretch is folded while three are stepped through. */
 #define FUSED_STEPS 64
 #define FUSED_FOLD_BYTES (FUSED_STEPS * 128)
 #define FUSED_WAY_BYTES (FUSED_STEPS * 32)
