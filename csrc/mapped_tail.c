@@ -58,6 +58,10 @@ static int32_t open_window(plog_mapped_tail *t, plog_sys *sys, int fd, int64_t p
   return plog__sys_madvise(sys, window, (size_t)(to - from), MADV_POPULATE_WRITE);
 }
 
+#if defined(__GNUC__) && __GNUC__ >= 11
+#pragma GCC diagnostic ignored "-Wtsan" /* the fence is for other processes, of which ThreadSanitizer knows nothing */
+#endif
+
 /* The length of the first batch comes last: until then there is nothing, whatever else was stored. */
 static void store(uint8_t *to, const struct iovec *pieces, int32_t count) {
   enum { LENGTH_BYTES = 4, BEHIND_LENGTH = PLOG_BATCH_AT_LENGTH + LENGTH_BYTES };
