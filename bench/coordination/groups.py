@@ -4,7 +4,6 @@ import itertools
 import struct
 import time
 from collections.abc import Callable
-from threading import Event
 
 from bench.coordination.swarm import Line, Swarm, byte_string, string
 
@@ -161,20 +160,6 @@ def rebalance(swarm: Swarm, members: list[Member], newcomer: Member | None) -> f
         if time.monotonic() - start > 60:
             raise TimeoutError(f"{left} members are not in the next generation after 60 s")
     return time.monotonic() - start
-
-
-def storm(port: int, members: int, stop: Event) -> int:
-    """Rebalances of one group after the other until told to stop; how many."""
-    swarm = Swarm(port, members)
-    try:
-        group = form(swarm, 1, members)
-        count = 0
-        while not stop.is_set():
-            rebalance(swarm, group, None)
-            count += 1
-        return count
-    finally:
-        swarm.close()
 
 
 def store_offsets(swarm: Swarm, topic: str, partitions: int, count: int) -> str:

@@ -6,6 +6,7 @@
  *   produce        one prepared record batch over and over, partition 0
  *   fetch          from offset 0 to the end and again; the topic was filled with batches of --batch-bytes
  *   tail           one connection produces --rate single records a second, the others wait for them with long polls
+ *                  (--urgent 1: before everybody else on its processor, where that is allowed)
  *   apiversions, metadata   the same request over and over
  *
  * What stays true: one thread, no allocation after the start; each connection has --inflight requests under way at all times;
@@ -19,6 +20,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -57,6 +59,7 @@ typedef struct {
   int64_t requests; /* stop after so many; 0: when the time is over */
   double seconds;
   double warmup;
+  bool urgent;
   int broker_pid;
 } options;
 
@@ -95,7 +98,7 @@ typedef struct {
   connection *connections;
   counters now;
   int64_t records_per_batch;
-  int64_t deadline_ns, warm_ns;
+  int64_t begun_ns, warm_ns, deadline_ns;
   bool warm;
   uint8_t *scratch;
   size_t offset_position; /* in a fetch body: where the offset is */
@@ -399,16 +402,19 @@ static void produced(load *l, connection *c) {
   l->now.bytes += (int64_t)c->body_bytes;
 }
 
-/* Every whole batch of a tail's answer tells how long its record was under way; the offset goes behind the last one. */
+/* Every whole batch of a tail's answer tells how long its record was under way; the offset goes behind the last one. What
+ * another run left in the topic is passed over: its records are as old as that. */
 static void tailed(load *l, connection *c, size_t at, size_t end) {
   int64_t now = now_ns();
   while (at + BATCH_HEADER_BYTES < end) {
     size_t size = 12 + (size_t)get_int(c->head + at + 8, 4);
     if (at + size > end) break;
     c->offset = get_int(c->head + at, 8) + get_int(c->head + at + 23, 4) + 1;
-    count_latency(&l->now, now - get_int(c->head + at + size - 1 - (size_t)l->o.record_bytes, 8));
-    l->now.records++;
+    int64_t stamp = get_int(c->head + at + size - 1 - (size_t)l->o.record_bytes, 8);
     at += size;
+    if (stamp < l->begun_ns) continue;
+    count_latency(&l->now, now - stamp);
+    l->now.records++;
   }
 }
 
@@ -566,9 +572,9 @@ static void report(const load *l) {
   printf("{\"mode\": \"%s\", \"connections\": %d, \"inflight\": %d, \"requests\": %" PRId64 ", \"records\": %" PRId64
          ", \"bytes\": %" PRId64 ", \"seconds\": %.6f, \"broker_cpu_seconds\": %.6f, \"load_cpu_seconds\": %.6f",
          l->o.mode_name, l->o.connections, l->o.inflight, c->requests, c->records, c->bytes, seconds, broker, own);
-  printf(", \"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f}\n",
+  printf(", \"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f, \"urgent\": %d}\n",
          percentile_us(c, 0.5), percentile_us(c, 0.9), percentile_us(c, 0.99), percentile_us(c, 0.999),
-         (double)c->latency_max / 1000);
+         (double)c->latency_max / 1000, l->o.urgent);
 }
 
 /* ------------------------------------------------------------------------------------------------------- options */
@@ -596,6 +602,8 @@ static bool set_number(options *o, const char *name, const char *text) {
     o->seconds = (double)number(name, text, 1, 3600000) / 1000;
   else if (strcmp(name, "--warmup-ms") == 0)
     o->warmup = (double)number(name, text, 0, 3600000) / 1000;
+  else if (strcmp(name, "--urgent") == 0)
+    o->urgent = number(name, text, 0, 1) != 0;
   else if (strcmp(name, "--pid") == 0)
     o->broker_pid = (int)number(name, text, 1, INT32_MAX);
   else
@@ -634,6 +642,7 @@ static options read_options(int count, char **words) {
 
 int main(int count, char **words) {
   load l = {.o = read_options(count, words)};
+  if (l.o.urgent) l.o.urgent = sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 1}) == 0;
   l.records_per_batch = l.o.mode == MODE_TAIL ? 1 : records_in_batch(&l.o);
   if (l.o.mode == MODE_FETCH) {
     bytes batch = {0};
@@ -645,7 +654,8 @@ int main(int count, char **words) {
   l.scratch = malloc(SCRATCH_BYTES);
   l.connections = calloc((size_t)l.o.connections, sizeof *l.connections);
   if (l.epoll < 0 || l.scratch == NULL || l.connections == NULL) fail("no memory");
-  l.warm_ns = now_ns() + (int64_t)(l.o.warmup * 1e9);
+  l.begun_ns = now_ns();
+  l.warm_ns = l.begun_ns + (int64_t)(l.o.warmup * 1e9);
   open_all(&l);
   run(&l);
   report(&l);

@@ -22,12 +22,13 @@ class LoadRow(NamedTuple):
     fetch_bytes: int = MIB
     fill_bytes: int = 0
     volume_bytes: int = 0  # 0: the run ends with its time
+    urgent: bool = False  # the driver runs before everybody else, as far as it may: its own waits are not the broker's
 
     def arguments(self) -> list[str]:
         return [
             "--connections", str(self.connections), "--inflight", str(self.inflight),
             "--record-bytes", str(self.record_bytes), "--batch-bytes", str(self.batch_bytes),
-            "--fetch-bytes", str(self.fetch_bytes),
+            "--fetch-bytes", str(self.fetch_bytes), "--urgent", str(int(self.urgent)),
         ]  # fmt: skip
 
 
