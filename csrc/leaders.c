@@ -47,6 +47,7 @@ static plog_led_topic *add_topic(plog_leaders *leaders, const plog_topic_leaders
 }
 
 static int32_t reserve(plog_led_topic *topic, int32_t capacity) {
+  plog_assert(topic->capacity >= 0);
   if (capacity <= topic->capacity) return 0;
   plog_leader *partitions = realloc(topic->partitions, (size_t)capacity * sizeof *partitions);
   if (!partitions) return -ENOMEM;
