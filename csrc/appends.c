@@ -51,6 +51,7 @@ static int32_t wait_for_commit(plog_engine *e, plog_partition *p, int64_t offset
 static int32_t append(plog_engine *e, plog_appending *a, uint8_t *copy) {
   plog_partition *p = plog__topics_by_number(&e->topics, a->partition);
   if (!p || !p->log) return PLOG_E_CLOSED;
+  if (p->offsets_end > a->heard) return PLOG_E_AGAIN;
   plog_append result;
   int32_t rc = plog__partition_append(p, copy, a->size_bytes, PLOG_ACKS_ALL, false, e->wall_ms, &result);
   if (rc < 0 && rc != -ENOMEM) {
@@ -107,7 +108,8 @@ void plog_engine_append_all(plog_engine *e, plog_appending *items, int32_t count
 
 int32_t plog_engine_append(plog_engine *e, int64_t partition, const uint8_t *batch, size_t size_bytes, int64_t token,
                            int64_t *out_base, int64_t *out_last, int32_t *out_committed) {
-  plog_appending one = {.partition = partition, .batch = batch, .size_bytes = size_bytes, .token = token};
+  plog_appending one = {
+      .partition = partition, .batch = batch, .size_bytes = size_bytes, .token = token, .heard = INT64_MAX};
   plog_engine_append_all(e, &one, 1);
   if (one.rc) return one.rc;
   *out_base = one.base;

@@ -5,7 +5,7 @@
  *   - answers leave in the order of the requests, whatever order they are completed in;
  *   - bytes of a frame that was handed out stay where they are until plog__intake_settle, when what was staged is written;
  *   - memory follows bytes that came, never the size a client announces;
- *   - requests that wait are all Produces, or all upcalls, or one Fetch: anything else waits unparsed behind them (the
+ *   - requests that wait are all Produces, or one Fetch, or offset commits with upcalls behind them: anything else waits unparsed behind them (the
  *     dispatcher sees to it), which is the order Kafka gives by serving one request of a connection at a time.
  * Reactor thread only. The addresses, listener and number never change, so another thread that holds the engine's connection
  * table may read them.

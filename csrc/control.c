@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "heartbeat.h"
+#include "offset_commit.h"
 #include "wire.h"
 
 #define CACHED_BODY_BYTES_MAX 4096 /* requests above this are not remembered for the cache */
@@ -141,6 +142,9 @@ int32_t plog__control_handle(plog_engine *e, plog_conn *conn, const plog_frame *
     plog__count(&e->counters.heartbeats, 1);
     return answer_at_once(e, conn, frame, answer, plog__heartbeat_answer(frame, answer));
   }
+  /* Behind a request that Python has, it is Python's too: what that does comes first. */
+  bool may_commit = conn->waiting == 0 || plog__offset_commit_is(conn->last);
+  if (frame->api_key == PLOG_API_OFFSET_COMMIT && may_commit && plog__offset_commit_take(e, conn, frame)) return 0;
   if (conn->waiting == 0 && e->answers.count > 0) {
     uint32_t answer_bytes;
     plog_question question = question_of(conn, frame->api_key, frame->api_version, frame->body, frame->body_bytes);

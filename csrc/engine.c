@@ -797,6 +797,7 @@ void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out) {
   READ(upcalls);
   READ(cached_answers);
   READ(heartbeats);
+  READ(offset_commits);
   READ(bytes_in);
   READ(bytes_out);
   READ(records_in);

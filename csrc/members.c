@@ -15,6 +15,7 @@ struct plog_member {
   plog_member *next; /* in its bucket */
   uint64_t hash;
   int64_t heard_ms; /* -1: never */
+  int64_t offsets;  /* -1: not here */
   int32_t epoch;
   bool published;
   bool is_static;
@@ -69,19 +70,33 @@ static plog_member **place_of(const plog_members *m, uint64_t hash, plog_bytes g
   return at;
 }
 
+/* The member, if this is what was published. Holding the lock. */
+static plog_member *find_published(const plog_members *m, const plog_heartbeat *h, uint64_t hash) {
+  plog_member *member = m->count ? *place_of(m, hash, h->group_id, h->member_id) : NULL;
+  if (!member || !member->published || member->epoch != h->epoch) return NULL;
+  const uint8_t *instance = member->text + member->group_bytes + member->member_bytes;
+  /* Who does not say the instance id is asked for its member id alone, as Kafka does. */
+  bool is_it = !h->instance_id.data || (member->is_static && same(instance, member->instance_bytes, h->instance_id));
+  return is_it ? member : NULL;
+}
+
 bool plog__members_hear(plog_members *m, const plog_heartbeat *h, int64_t now_ms) {
   uint64_t hash = hash_of(m, h->group_id, h->member_id);
-  bool heard = false;
   pthread_mutex_lock(&m->lock);
-  plog_member *member = m->count ? *place_of(m, hash, h->group_id, h->member_id) : NULL;
-  if (member && member->published && member->epoch == h->epoch) {
-    const uint8_t *instance = member->text + member->group_bytes + member->member_bytes;
-    /* Who does not say the instance id is asked for its member id alone, as Kafka does. */
-    heard = !h->instance_id.data || (member->is_static && same(instance, member->instance_bytes, h->instance_id));
-    if (heard) member->heard_ms = now_ms;
-  }
+  plog_member *member = find_published(m, h, hash);
+  if (member) member->heard_ms = now_ms;
   pthread_mutex_unlock(&m->lock);
-  return heard;
+  return member != NULL;
+}
+
+int64_t plog__members_commits_to(plog_members *m, const plog_heartbeat *who, int64_t now_ms) {
+  uint64_t hash = hash_of(m, who->group_id, who->member_id);
+  pthread_mutex_lock(&m->lock);
+  plog_member *member = find_published(m, who, hash);
+  int64_t offsets = member ? member->offsets : -1;
+  if (offsets >= 0) member->heard_ms = now_ms;
+  pthread_mutex_unlock(&m->lock);
+  return offsets;
 }
 
 int64_t plog__members_heard_ms(plog_members *m, plog_bytes group_id, plog_bytes member_id) {
@@ -114,7 +129,7 @@ static int32_t grow(plog_members *m) {
   return 0;
 }
 
-static plog_member *make(uint64_t hash, const plog_heartbeat *as) {
+static plog_member *make(uint64_t hash, const plog_heartbeat *as, int64_t offsets) {
   plog_assert(as->group_id.size_bytes <= UINT16_MAX);
   plog_assert(as->member_id.size_bytes <= UINT16_MAX);
   plog_assert(as->instance_id.size_bytes <= UINT16_MAX);
@@ -123,6 +138,7 @@ static plog_member *make(uint64_t hash, const plog_heartbeat *as) {
   if (!member) return NULL;
   *member = (plog_member){.hash = hash,
                           .heard_ms = -1,
+                          .offsets = offsets,
                           .epoch = as->epoch,
                           .published = true,
                           .is_static = as->instance_id.data != NULL,
@@ -138,9 +154,9 @@ static plog_member *make(uint64_t hash, const plog_heartbeat *as) {
   return member;
 }
 
-int32_t plog__members_publish(plog_members *m, const plog_heartbeat *as) {
+int32_t plog__members_publish(plog_members *m, const plog_heartbeat *as, int64_t offsets) {
   uint64_t hash = hash_of(m, as->group_id, as->member_id);
-  plog_member *fresh = make(hash, as);
+  plog_member *fresh = make(hash, as, offsets);
   if (!fresh) return -ENOMEM;
   plog_member *former = NULL;
   pthread_mutex_lock(&m->lock);

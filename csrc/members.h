@@ -5,7 +5,8 @@
  *   - a member is here from when Python publishes it until Python forgets it: what Python published bounds the table;
  *   - it is heard only while it is published, in the epoch it was published with; once a withdrawal has returned, no later
  *     heartbeat of it is: those go to Python again;
- *   - what was heard of it stays known over withdrawals and publications, until it is forgotten.
+ *   - what was heard of it stays known over withdrawals and publications, until it is forgotten;
+ *   - its commits are taken as its heartbeats are, if Python said with it which partition keeps the offsets.
  * Python's threads write and the reactor reads, each for a moment, under the one lock. It is a leaf: nothing is called with it.
  */
 #ifndef PLOG_MEMBERS_H
@@ -37,12 +38,16 @@ typedef struct {
 void plog__members_init(plog_members *m, uint64_t hash_key);
 void plog__members_deinit(plog_members *m);
 
-/* Heartbeats that say just this are heard from now on. instance_id.data NULL: not a static member. 0 | -ENOMEM. any */
-int32_t plog__members_publish(plog_members *m, const plog_heartbeat *as);
+/* Heartbeats that say just this are heard from now on. instance_id.data NULL: not a static member. offsets: the number of the
+   partition that keeps what it commits; -1: its commits are Python's. 0 | -ENOMEM. any */
+int32_t plog__members_publish(plog_members *m, const plog_heartbeat *as, int64_t offsets);
 /* They are not any more; forget: nothing is known of it any more either. Harmless when it is not here. any */
 void plog__members_withdraw(plog_members *m, plog_bytes group_id, plog_bytes member_id, bool forget);
 /* A heartbeat came: is it what was published, in every part? Then it is noted. any */
 bool plog__members_hear(plog_members *m, const plog_heartbeat *heartbeat, int64_t now_ms);
+/* The same of one who commits: the partition that keeps its offsets. -1: it is not what was published, or its commits are Python's,
+   and nothing is noted. any */
+int64_t plog__members_commits_to(plog_members *m, const plog_heartbeat *who, int64_t now_ms);
 /* When a member was last heard here; -1: never. any */
 int64_t plog__members_heard_ms(plog_members *m, plog_bytes group_id, plog_bytes member_id);
 

@@ -3,12 +3,27 @@
  */
 #include <errno.h>
 
+#include "command.h"
 #include "members.h"
 #include "reactor.h"
 #include "wire.h"
 
+static int32_t act_take_offsets(plog_engine *e, void *arguments) {
+  const plog_offset_commits *as = arguments;
+  if (!e->commits.builder) e->commits.builder = plog_batch_builder_open();
+  if (!e->commits.builder) return -ENOMEM;
+  e->commits.timeout_ms = as->timeout_ms;
+  e->commits.metadata_max_bytes = as->metadata_max_bytes;
+  return 0;
+}
+
+int32_t plog_engine_take_offsets(plog_engine *e, int32_t timeout_ms, int32_t metadata_max_bytes) {
+  plog_offset_commits as = {.timeout_ms = timeout_ms, .metadata_max_bytes = PLOG_MIN(metadata_max_bytes, INT16_MAX)};
+  return plog__command_run(e, act_take_offsets, &as);
+}
+
 int32_t plog_engine_publish_members(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, int32_t epoch,
-                                    const uint8_t *members, size_t members_bytes) {
+                                    int64_t offsets, const uint8_t *members, size_t members_bytes) {
   if (group_id_bytes > INT16_MAX) return -EINVAL;
   plog_heartbeat as = {.group_id = {group_id, group_id_bytes}, .epoch = epoch};
   plog_reader r;
@@ -17,7 +32,7 @@ int32_t plog_engine_publish_members(plog_engine *e, const uint8_t *group_id, siz
   while (rc == 0 && r.left > 0) {
     as.member_id = plog_read_string(&r, false);
     as.instance_id = plog_read_nullable_string(&r, false);
-    rc = plog_reader_status(&r) ? -EINVAL : plog__members_publish(&e->members, &as);
+    rc = plog_reader_status(&r) ? -EINVAL : plog__members_publish(&e->members, &as, offsets);
   }
   return rc;
 }

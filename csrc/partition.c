@@ -134,6 +134,7 @@ int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *lo
   p->rules.from_client = 1;
   plog_list_init(&p->dirty);
   plog_list_init(&p->lagging);
+  plog_list_init(&p->gathering);
   plog_list_init(&p->staged_watches);
   plog_list_init(&p->offset_watches);
   plog_list_init(&p->fetch_watches);
@@ -164,7 +165,7 @@ int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *lo
 void plog__partition_close(plog_partition *p) {
   plog_assert(plog_list_empty(&p->staged_watches) && plog_list_empty(&p->offset_watches));
   plog_assert(plog_list_empty(&p->fetch_watches) && plog_list_empty(&p->sync_watches));
-  plog_assert(!p->followed);
+  plog_assert(!p->followed && !p->offsets);
   plog_list_remove(&p->unsynced);
   plog_list_remove(&p->dirty);
   plog_list_remove(&p->lagging);

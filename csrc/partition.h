@@ -77,8 +77,11 @@ struct plog_partition {
   plog_link unsynced;             /* in the group's list of those with something to sync */
   plog_link sync_watches;         /* fire when the durable end passes */
   struct plog_followed *followed; /* by which it is fetched from its leader; NULL: nobody fetches it */
-  int32_t throttled;              /* PLOG_THROTTLED_* */
-  plog_guards guards;             /* transactions whose coordinator is asked before they begin here */
+  struct plog_offset_batch *offsets; /* of members of groups, taken in this turn (offset_commit.h); NULL: none */
+  plog_link gathering;               /* in the engine's list of those that have some */
+  int64_t offsets_end;               /* behind the last that was written: Python was told so far. 0: none ever was */
+  int32_t throttled;                 /* PLOG_THROTTLED_* */
+  plog_guards guards;                /* transactions whose coordinator is asked before they begin here */
 };
 
 int32_t plog__partition_open(int32_t broker_id, int64_t lag_max_ms, plog_log *log, const plog_partition_state *state,

@@ -35,11 +35,14 @@ extern "C" {
 #define PLOG_REQUEST_TIMED_OUT 7
 #define PLOG_REPLICA_NOT_AVAILABLE 9
 #define PLOG_MESSAGE_TOO_LARGE 10
+#define PLOG_COORDINATOR_NOT_AVAILABLE 15
+#define PLOG_NOT_COORDINATOR 16
 #define PLOG_INVALID_TOPIC_EXCEPTION 17
 #define PLOG_RECORD_LIST_TOO_LARGE 18
 #define PLOG_NOT_ENOUGH_REPLICAS 19
 #define PLOG_NOT_ENOUGH_REPLICAS_AFTER_APPEND 20
 #define PLOG_INVALID_REQUIRED_ACKS 21
+#define PLOG_INVALID_COMMIT_OFFSET_SIZE 28
 #define PLOG_TOPIC_AUTHORIZATION_FAILED 29
 #define PLOG_CLUSTER_AUTHORIZATION_FAILED 31
 #define PLOG_INVALID_TIMESTAMP 32
@@ -782,6 +785,9 @@ typedef struct {
   const uint8_t *batch;
   size_t size_bytes;
   int64_t token;
+  int64_t
+      heard; /* where the last PLOG_UP_OFFSETS of the partition ended that whoever decided this had heard: rc is PLOG_E_AGAIN
+                        if there are later ones. INT64_MAX: whatever there is, as with plog_engine_append */
   int64_t base;      /* out */
   int64_t last;      /* out */
   int32_t committed; /* out */
@@ -833,6 +839,9 @@ int32_t plog_engine_replace(plog_engine *e, int64_t partition, plog_cleaning *c)
 #define PLOG_UP_VERIFY \
   15 /* are these partitions part of a transaction (KIP-890)? body: its id (int16 length, text), producer id (int64) and epoch
         (int16), count (int32) and so many partition numbers (int64). plog_engine_verified answers; conn waits for it by slot */
+#define PLOG_UP_OFFSETS \
+  16 /* offsets that C took from members of groups are in partition, from offset on: body has a records, each: int32 size, key, int32
+        size, value. slot: the leader epoch; b: the high watermark: if that has not passed them, PLOG_UP_COMMITTED follows */
 
 typedef struct {
   int32_t kind; /* PLOG_UP_* */
@@ -1030,17 +1039,21 @@ int32_t plog_engine_set_listener_principal(plog_engine *e, int32_t listener_id, 
 
 /* The heartbeat of a member that was published, that says just what was published, finds nothing changed: C answers it, when its
    principal may read the group (nothing is asked for it: what is not known is an upcall), and notes when it came. Every other
-   heartbeat is an upcall. Members are one after the other in Kafka's encoding of strings with 16 bits of length. */
+   heartbeat is an upcall. Members are one after the other in Kafka's encoding of strings with 16 bits of length.
+   So is a plain OffsetCommit of such a member (offset_commit.h), if it was published with a partition to keep the offsets. */
 
-/** From now on these members' heartbeats are C's in this epoch (a classic group's generation). Each: its id, and its instance id or
-    null. When each was heard before stays known. 0 | -ENOMEM: the rest is not published | -EINVAL. any */
+/** Take offsets from now on: metadata of at most metadata_max_bytes, answers within timeout_ms. 0 | -ENOMEM. any */
+int32_t plog_engine_take_offsets(plog_engine *e, int32_t timeout_ms, int32_t metadata_max_bytes);
+/** From now on these members' heartbeats are C's in this epoch (a classic group's generation), and their offsets, which are written
+    to partition offsets; -1: not those. Each: its id, and its instance id or null. When each was heard before stays known.
+    0 | -ENOMEM: the rest is not published | -EINVAL. any */
 int32_t plog_engine_publish_members(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, int32_t epoch,
-                                    const uint8_t *members, size_t members_bytes);
-/** When this has returned, no heartbeat of these members (ids alone) is answered by C. forget != 0: nor is it known any more when
-    they were heard; every member that is published is forgotten in the end. 0 | -EINVAL. any */
+                                    int64_t offsets, const uint8_t *members, size_t members_bytes);
+/** When this has returned, no heartbeat of these members (ids alone) is answered by C, and no offset is taken. forget != 0: nor is
+    it known any more when they were heard; every member that is published is forgotten in the end. 0 | -EINVAL. any */
 int32_t plog_engine_withdraw_members(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, const uint8_t *members,
                                      size_t members_bytes, int32_t forget);
-/** How many ms ago C last answered a heartbeat of this member; -1: never, or it was forgotten. any */
+/** How many ms ago C last answered a heartbeat of this member, or took offsets; -1: never, or it was forgotten. any */
 int64_t plog_engine_member_heard(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, const uint8_t *member_id,
                                  size_t member_id_bytes);
 
@@ -1056,7 +1069,8 @@ typedef struct {
   int64_t fetch_requests;
   int64_t upcalls;
   int64_t cached_answers;
-  int64_t heartbeats; /* answered without Python */
+  int64_t heartbeats;     /* answered without Python */
+  int64_t offset_commits; /* likewise */
   int64_t bytes_in;
   int64_t bytes_out;
   int64_t records_in;

@@ -14,6 +14,7 @@
 #include "control.h"
 #include "fetch.h"
 #include "listener.h"
+#include "offset_commit.h"
 #include "produce.h"
 #include "soundness.h"
 #include "wire.h"
@@ -280,6 +281,7 @@ static void tell_rooms(plog_engine *e) {
 }
 
 void plog__reactor_settle(plog_engine *e) {
+  plog__offset_commits_settle(e);
   while (!plog_list_empty(&e->dirty) || !plog_list_empty(&e->woken)) {
     while (!plog_list_empty(&e->dirty))
       (void)plog__reactor_commit(e, PLOG_CONTAINER_OF(e->dirty.next, plog_partition, dirty));
@@ -549,8 +551,8 @@ int32_t plog__reactor_init(plog_engine *e) {
     (void)plog__sys_close(e->sys, e->epoll_fd);
     return rc;
   }
-  plog_link *lists[] = {&e->listeners, &e->ready, &e->stalled, &e->flush, &e->closing,
-                        &e->idle,      &e->dirty, &e->lagging, &e->woken, &e->checks};
+  plog_link *lists[] = {&e->listeners, &e->ready,   &e->stalled, &e->flush,  &e->closing,          &e->idle,
+                        &e->dirty,     &e->lagging, &e->woken,   &e->checks, &e->commits.gathering};
   for (size_t i = 0; i < PLOG_COUNT_OF(lists); i++) plog_list_init(lists[i]);
   e->accept_timer.fire = retry_accepting;
   e->idle_timer.fire = close_idle;
@@ -593,6 +595,7 @@ void plog__reactor_deinit(plog_engine *e) {
   plog__sender_deinit(&e->sender);
   plog__intake_deinit(&e->intake);
   plog__buffers_deinit(&e->buffers);
+  plog_batch_builder_close(e->commits.builder);
   plog__upcalls_deinit(&e->upcalls);
   plog__timers_deinit(&e->timers);
   plog__sync_groups_deinit(&e->sync_groups);

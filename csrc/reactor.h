@@ -43,8 +43,8 @@
 /* As plog_engine_stats, written by the reactor alone. */
 typedef struct {
   _Atomic int64_t connections_now, connections, requests, produce_requests, fetch_requests, upcalls, cached_answers,
-      heartbeats, bytes_in, bytes_out, records_in, batches_in, failed_produce, failed_fetch, malformed, delayed_now,
-      cold_reads, turns, syncs, sync_us, checked_bytes, damaged_batches;
+      heartbeats, offset_commits, bytes_in, bytes_out, records_in, batches_in, failed_produce, failed_fetch, malformed,
+      delayed_now, cold_reads, turns, syncs, sync_us, checked_bytes, damaged_batches;
 } plog_counters;
 
 static inline void plog__count(_Atomic int64_t *counter, int64_t more) {
@@ -52,6 +52,14 @@ static inline void plog__count(_Atomic int64_t *counter, int64_t more) {
 }
 
 enum { PLOG_ENGINE_IDLE, PLOG_ENGINE_RUNNING, PLOG_ENGINE_STOPPING, PLOG_ENGINE_STOPPED };
+
+/* What is taken of offset commits (offset_commit.h). */
+typedef struct {
+  plog_link gathering;         /* partitions with some that are not written */
+  plog_batch_builder *builder; /* NULL: none is taken */
+  int32_t timeout_ms;          /* 0: none is taken */
+  int32_t metadata_max_bytes;
+} plog_offset_commits;
 
 struct plog_engine {
   plog_sys *sys;
@@ -78,6 +86,7 @@ struct plog_engine {
   plog_answer_cache answers;
   plog_grants grants;
   plog_members members; /* under its own lock */
+  plog_offset_commits commits;
   plog_fetch_sessions sessions;
   uint64_t hash_key;
   plog_link listeners;

@@ -17,7 +17,8 @@ struct plog_upcall_entry {
 /* Kinds whose body is theirs until it is released. */
 static bool has_body(const plog_upcall *upcall) {
   return upcall->kind == PLOG_UP_REQUEST || upcall->kind == PLOG_UP_GRANT || upcall->kind == PLOG_UP_ROOM ||
-         upcall->kind == PLOG_UP_SYNC_FAILED || upcall->kind == PLOG_UP_DAMAGE || upcall->kind == PLOG_UP_VERIFY;
+         upcall->kind == PLOG_UP_SYNC_FAILED || upcall->kind == PLOG_UP_DAMAGE || upcall->kind == PLOG_UP_VERIFY ||
+         upcall->kind == PLOG_UP_OFFSETS;
 }
 
 void plog__upcalls_init(plog_upcalls *u, plog_sys *sys) {
@@ -46,10 +47,10 @@ void plog__upcalls_deinit(plog_upcalls *u) {
   (void)pthread_mutex_destroy(&u->lock);
 }
 
-int32_t plog__upcalls_collect(plog_upcalls *u, const plog_upcall *upcall) {
+plog_upcall_entry *plog__upcall_make(const plog_upcall *upcall) {
   size_t client_id_bytes = upcall->client_id ? (size_t)upcall->client_id_bytes : 0;
   plog_upcall_entry *entry = malloc(sizeof *entry + upcall->body_bytes + client_id_bytes);
-  if (!entry) return -ENOMEM;
+  if (!entry) return NULL;
   entry->next = NULL;
   entry->upcall = *upcall;
   if (has_body(upcall)) {
@@ -60,11 +61,36 @@ int32_t plog__upcalls_collect(plog_upcalls *u, const plog_upcall *upcall) {
       entry->upcall.client_id = entry->bytes + upcall->body_bytes;
     }
   }
+  return entry;
+}
+
+plog_upcall *plog__upcall_of(plog_upcall_entry *entry) {
+  return &entry->upcall;
+}
+
+void plog__upcall_drop(plog_upcall_entry *entry) {
+  free(entry);
+}
+
+/* What Python is told of and need not hurry with counts as long as it has not. */
+static void count_behind(plog_upcalls *u, const plog_upcall *upcall, int64_t sign) {
+  if (upcall->kind != PLOG_UP_OFFSETS) return;
+  (void)atomic_fetch_add_explicit(&u->behind_bytes, sign * (int64_t)upcall->body_bytes, memory_order_relaxed);
+}
+
+void plog__upcalls_put(plog_upcalls *u, plog_upcall_entry *entry) {
   if (u->collected_last)
     u->collected_last->next = entry;
   else
     u->collected_first = entry;
   u->collected_last = entry;
+  count_behind(u, &entry->upcall, 1);
+}
+
+int32_t plog__upcalls_collect(plog_upcalls *u, const plog_upcall *upcall) {
+  plog_upcall_entry *entry = plog__upcall_make(upcall);
+  if (!entry) return -ENOMEM;
+  plog__upcalls_put(u, entry);
   return 0;
 }
 
@@ -111,6 +137,7 @@ static int32_t take(plog_upcalls *u, plog_upcall *out, int32_t capacity) {
     u->first = entry->next;
     if (!u->first) u->last = NULL;
     out[count++] = entry->upcall;
+    count_behind(u, &entry->upcall, -1);
     if (!has_body(&entry->upcall)) free(entry);
   }
   return count;

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable, Sequence
 from struct import Struct
 
-from pylog._native import Log, LogSettings, NativeError, Sys, check
+from pylog._native import INT64_MAX, Log, LogSettings, NativeError, Sys, check
 from pylog._plog import ffi, lib
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
@@ -39,6 +39,7 @@ UP_DAMAGE = 12
 UP_FOLLOW = 13
 UP_FETCHER = 14
 UP_VERIFY = 15
+UP_OFFSETS = 16
 
 ROLE_OFFLINE = 0
 ROLE_LEADER = 1
@@ -200,11 +201,13 @@ class Appended(NamedTuple):
 
 
 class Appending(NamedTuple):
-    """A batch to be appended as the leader with acks=all. token: comes back in UP_COMMITTED."""
+    """A batch to be appended as the leader with acks=all. token: comes back in UP_COMMITTED. heard: only if no offsets
+    were taken from there on (UP_OFFSETS), else COORDINATOR_LOAD_IN_PROGRESS; None: whatever was taken."""
 
     partition: int
     batch: bytes
     token: int
+    heard: int | None = None
 
 
 class Peer(NamedTuple):
@@ -227,6 +230,7 @@ class EngineStats(NamedTuple):
     upcalls: int
     cached_answers: int
     heartbeats: int
+    offset_commits: int
     bytes_in: int
     bytes_out: int
     records_in: int
@@ -436,7 +440,10 @@ class Engine:
         """The same for many, in order, each for itself: for each where it lies, or why it was not appended."""
         entries = ffi.new(
             "plog_appending[]",
-            [(partition, ffi.from_buffer(batch), len(batch), token) for partition, batch, token in items],
+            [
+                (partition, ffi.from_buffer(batch), len(batch), token, INT64_MAX if heard is None else heard)
+                for partition, batch, token, heard in items
+            ],
         )
         lib.plog_engine_append_all(self.pointer, entries, len(items))
         return [_appended(entry) for entry in entries]
@@ -588,14 +595,22 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------- members of groups
 
-    def publish_members(self, group_id: str, epoch: int, members: Iterable[tuple[str, str | None]]) -> None:
-        """Heartbeats of these members (id, instance id) that say this epoch find nothing changed: C answers them."""
+    def take_offsets(self, timeout_ms: int, metadata_max_bytes: int) -> None:
+        """Take offsets of published members from now on; each answer is given within timeout_ms."""
+        check(lib.plog_engine_take_offsets(self.pointer, timeout_ms, metadata_max_bytes))
+
+    def publish_members(
+        self, group_id: str, epoch: int, members: Iterable[tuple[str, str | None]], offsets: int = -1
+    ) -> None:
+        """Heartbeats of these members (id, instance id) that say this epoch find nothing changed: C answers them. It
+        takes their offsets too, and writes them to partition `offsets`; -1: it does not."""
         group = group_id.encode()
         packed = b"".join([_string(each) + _string(instance) for each, instance in members])
-        check(lib.plog_engine_publish_members(self.pointer, group, len(group), epoch, packed, len(packed)))
+        check(lib.plog_engine_publish_members(self.pointer, group, len(group), epoch, offsets, packed, len(packed)))
 
     def withdraw_members(self, group_id: str, members: Iterable[str], *, forget: bool) -> None:
-        """Their heartbeats are upcalls again once this has returned. forget: nor is it known when they were heard."""
+        """Their heartbeats and offsets are upcalls again once this has returned. forget: nor is it known when they were
+        heard."""
         group, packed = group_id.encode(), b"".join([_string(each) for each in members])
         check(lib.plog_engine_withdraw_members(self.pointer, group, len(group), packed, len(packed), forget))
 
@@ -774,6 +789,8 @@ def _replicas(told: Any) -> list[ReplicaInfo] | None:
 def _appended(entry: Any) -> Appended | KafkaError | NativeError | OSError:
     if entry.rc == 0:
         return Appended(entry.base, entry.last, entry.committed != 0)
+    if entry.rc == lib.PLOG_E_AGAIN:
+        return KafkaError(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, "offsets were taken meanwhile")
     try:
         _check_partition(entry.rc, entry.partition)
     except (KafkaError, NativeError, OSError) as error:
@@ -785,7 +802,7 @@ def _take(engine: Any, up: Any) -> Upcall:
     """Copy an upcall out of C, and give its bytes back."""
     client_id = None
     body = b""
-    if up.kind in (UP_REQUEST, UP_GRANT, UP_ROOM, UP_SYNC_FAILED, UP_DAMAGE, UP_VERIFY):
+    if up.kind in (UP_REQUEST, UP_GRANT, UP_ROOM, UP_SYNC_FAILED, UP_DAMAGE, UP_VERIFY, UP_OFFSETS):
         body = ffi.buffer(up.body, up.body_bytes)[:]
         if up.client_id != ffi.NULL:
             client_id = ffi.buffer(up.client_id, up.client_id_bytes)[:]

@@ -21,7 +21,7 @@ static plog_heartbeat says(const char *group, const char *member, const char *in
 }
 
 static void publish(plog_heartbeat as) {
-  CHECK_EQ(plog__members_publish(&m, &as), 0);
+  CHECK_EQ(plog__members_publish(&m, &as, -1), 0);
 }
 
 static bool hear(plog_heartbeat heartbeat, int64_t now_ms) {

@@ -20,7 +20,7 @@ static void publish_and_withdraw(const plog_heartbeat *h) {
   plog_members members;
   plog__members_init(&members, 5);
   plog_assert(!plog__members_hear(&members, h, 1));
-  plog_assert(plog__members_publish(&members, h) == 0);
+  plog_assert(plog__members_publish(&members, h, -1) == 0);
   plog_assert(plog__members_hear(&members, h, 2));
   plog_heartbeat other = *h;
   other.epoch ^= 1;
