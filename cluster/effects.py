@@ -11,7 +11,7 @@ callback into the machine, and the loop reports back only through the machine's 
     CancelTimer      forget the timer, if there is one
     Ask              find something out, or have it done elsewhere; then say `told`
     CancelAsk        nobody waits for that any more
-    PublishMembers   heartbeats of these members find nothing changed: the data plane may answer them
+    PublishMembers   heartbeats of these members find nothing changed, and their offsets may be taken: by the data plane
     WithdrawMembers  they are the machine's again
     Note             write a line to the log
 """
@@ -54,12 +54,16 @@ class Append(NamedTuple):
     `token`: identifies this append in `appended`. The broker may put several appends of no producer into one batch as
     long as their order stays; it tells each token its own first and last offset. With a producer the batch is
     transactional: its own, without a sequence. `control`: it is the marker that ends the producer's transaction.
+
+    `heard`: only if no offsets of published members are in the log from here on, of which the machine has not heard;
+    else `appended` gets COORDINATOR_LOAD_IN_PROGRESS. None: whatever is in the log. With it the batch is its own.
     """
 
     shard: Shard
     records: list[tuple[bytes, bytes | None]]
     token: int
     producer: Producer | None = None
+    heard: int | None = None
     control: bool = False
 
 
@@ -88,16 +92,19 @@ class CancelAsk(NamedTuple):
 
 class PublishMembers(NamedTuple):
     """Heartbeats of these members (id, instance id), when they say this epoch, need no decision: whoever answers them
-    remembers when they came, and the machine asks for that before it holds one for dead."""
+    remembers when they came, and the machine asks for that before it holds one for dead.
+
+    Nor do their offsets: whoever takes these writes them to `shard` and says `taken`. None: nobody does."""
 
     group_id: str
     epoch: int
     members: tuple[tuple[str, str | None], ...]
+    shard: Shard | None = None
 
 
 class WithdrawMembers(NamedTuple):
-    """Heartbeats of these members are decided by the machine again, each that comes after this was carried out.
-    `forget`: nobody will ask any more when they came."""
+    """Heartbeats and offsets of these members are decided by the machine again, all that come after this was carried
+    out. `forget`: nobody will ask any more when they came."""
 
     group_id: str
     members: tuple[str, ...]

@@ -22,7 +22,7 @@ from cluster.broker.apis import Apis, OverdueKey, ReplyHere, ReplyTo, Request
 from cluster.broker.loop import Loop
 from cluster.broker.metadata_cache import MetadataCache
 from cluster.broker.replica_manager import ReplicaManager
-from cluster.effects import Append, Ask, Effect, Reply
+from cluster.effects import Append, Ask, Effect, PublishMembers, Reply
 from cluster.model import EndPoint
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.served import CONSUMER_PROTOCOL, SERVED
@@ -36,6 +36,7 @@ from pylog._engine import (
     UP_FETCHER,
     UP_FOLLOW,
     UP_ISR,
+    UP_OFFSETS,
     UP_REQUEST,
     UP_ROLLED,
     UP_ROOM,
@@ -447,10 +448,15 @@ class Broker:
 
     # ---------------------------------------------------------------------------------------------- the loop's driver
 
+    def publish(self, publication: PublishMembers) -> None:
+        self.coordinators.publish(publication)
+
     def upcall(self, upcall: Upcall) -> None:
         kind = upcall.kind
         if kind == UP_REQUEST:
             self.apis.handle(upcall)
+        elif kind == UP_OFFSETS:
+            self.coordinators.taken(upcall)
         elif kind == UP_VERIFY:
             self.apis.ending(upcall.conn, lambda: self.coordinators.transactions.verifier.produce(upcall))
         elif kind == UP_COMMITTED:

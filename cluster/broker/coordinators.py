@@ -10,13 +10,14 @@ import gc
 import os
 import threading
 from collections.abc import Hashable, Iterable, Iterator
+from struct import Struct
 
 from cluster.broker.metadata_cache import GROUP_METADATA_TOPIC, TRANSACTION_STATE_TOPIC, TopicMetadata
 from cluster.coordinator.context import ConsumerConfig, GroupConfig
 from cluster.coordinator.group_coordinator import GroupCoordinator
 from cluster.coordinator.group_kind import GroupKind
-from cluster.coordinator.runtime import AskKey, Runtime, TimerKey
-from cluster.effects import Append, Ask, Effect
+from cluster.coordinator.runtime import AskKey, Runtime, Taken, TimerKey
+from cluster.effects import Append, Ask, Effect, PublishMembers
 from cluster.protocol.errors import DecodeError
 from pylog._engine import Appended, Appending
 from pylog._native import BatchBuilder, NativeError, batch_rows, read_batch_header
@@ -44,6 +45,7 @@ _RECORD_OVERHEAD: Final = 32
 _LARGEST_BATCH_BYTES: Final = 1 << 30
 _CONTROL: Final = 0x20
 _TRANSACTIONAL: Final = 0x10
+_SIZE: Final = Struct(">i")
 _COMMIT_MARKER: Final = b"\0\1"
 
 
@@ -81,6 +83,23 @@ def group_config(config: Config) -> GroupConfig:
         offsets_commit_timeout_ms=config.int("offsets.commit.timeout.ms"),
         offsets_topic_partitions=config.int("offsets.topic.num.partitions"),
     )
+
+
+def _is_alone(append: Append) -> bool:
+    """Whether it has to have a batch of its own."""
+    return append.producer is not None or append.heard is not None
+
+
+def _key_values(body: bytes) -> list[tuple[bytes, bytes]]:
+    """Of UP_OFFSETS: each the size of the key, the key, the size of the value, the value."""
+    found = []
+    at, end = 0, len(body)
+    while at < end:
+        value_at = at + 8 + _SIZE.unpack_from(body, at)[0]
+        next_at = value_at + _SIZE.unpack_from(body, value_at - 4)[0]
+        found.append((body[at + 4 : value_at - 4], body[value_at:next_at]))
+        at = next_at
+    return found
 
 
 class _Topics:
@@ -132,9 +151,9 @@ class Coordinators:
         self._markers: MarkerLog | None = None
         self._transactions: Transactions | None = None
         self._topics = _Topics(broker)
-        self._group_kind = GroupKind(
-            group_config(broker.config), new_id, self._topics, broker.admin.group_overrides, self._heard
-        )
+        config = group_config(broker.config)
+        self._group_kind = GroupKind(config, new_id, self._topics, broker.admin.group_overrides, self._heard)
+        broker.engine.take_offsets(config.offsets_commit_timeout_ms, config.offset_metadata_max_bytes)
         self.runtime = Runtime([self._group_kind])
 
     def _heard(self, group_id: str, member_id: str, now_ms: int) -> int | None:
@@ -263,7 +282,7 @@ class Coordinators:
         batches: list[_Batch] = []
         for appends in turn:
             loop.guard(self._batch_up, appends, batches)
-        items = [Appending(hosted.number, data, run[-1].token) for hosted, run, data in batches]
+        items = [Appending(hosted.number, data, run[-1].token, run[-1].heard) for hosted, run, data in batches]
         for batch, result in zip(batches, self._broker.engine.append_all(items), strict=True):
             loop.guard(self._written, batch, result)
 
@@ -279,7 +298,7 @@ class Coordinators:
         size = 0
         for append in appends:
             more = sum([len(key) + len(value or b"") + _RECORD_OVERHEAD for key, value in append.records])
-            alone = append.producer is not None or (run and run[-1].producer is not None)
+            alone = _is_alone(append) or (run and _is_alone(run[-1]))
             if run and (alone or size + more > _BATCH_BYTES):
                 batches.append(_Batch(hosted, run, self._batch(run)))
                 run, size = [], 0
@@ -342,6 +361,24 @@ class Coordinators:
         finally:  # whoever wrote a marker waits for this word, whatever a coordinator makes of it
             if upcall.token < 0:
                 self.markers.committed(upcall)
+
+    # ------------------------------------------------------------------------------------------------- members
+
+    def publish(self, publication: PublishMembers) -> None:
+        """The data plane may answer heartbeats of these members, and take their offsets if we lead the shard."""
+        shard, number = publication.shard, -1
+        hosted = None if shard is None else self._broker.replicas.find(shard.topic, shard.partition)
+        if hosted is not None:
+            number = hosted.number
+        engine = self._broker.engine
+        engine.publish_members(publication.group_id, publication.epoch, publication.members, number)
+
+    def taken(self, upcall: Upcall) -> None:
+        """The data plane has written offsets of members that were published to it."""
+        hosted = self._broker.replicas.by_number(upcall.partition)
+        if hosted is not None:
+            taken = Taken(_key_values(upcall.body), upcall.offset, upcall.slot, upcall.b)
+            self._broker.loop.apply(self.runtime.taken(hosted.topic, hosted.index, taken, self._broker.now_ms()))
 
     # ------------------------------------------------------------------------------------------------- time and topics
 

@@ -91,6 +91,9 @@ class Driver(Protocol):
     def cancel_ask(self, key: Hashable) -> None:
         """Nobody waits for that answer any more."""
 
+    def publish(self, publication: PublishMembers) -> None:
+        """Have the data plane answer heartbeats of these members, and take their offsets."""
+
 
 class Loop:
     """Runs until `stop`. Construct it anywhere; `run` on its thread; `post` and `stop` from any thread."""
@@ -170,7 +173,7 @@ class Loop:
         elif isinstance(effect, CancelAsk):
             self._driver.cancel_ask(effect.key)
         elif isinstance(effect, PublishMembers):
-            self._engine.publish_members(effect.group_id, effect.epoch, effect.members)
+            self._driver.publish(effect)
         elif isinstance(effect, WithdrawMembers):
             self._engine.withdraw_members(effect.group_id, effect.members, forget=effect.forget)
         elif isinstance(effect, Note):

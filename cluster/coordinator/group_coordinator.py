@@ -21,7 +21,7 @@ from cluster.coordinator.group_records import Fact, GroupDeleted, GroupStored, O
 from cluster.coordinator.group_state import GroupState
 from cluster.coordinator.journal import GroupCounts, Journals
 from cluster.coordinator.offset_commit import OffsetCommit, TxnOffsetCommit
-from cluster.coordinator.offsets import Committed, TopicPartition
+from cluster.coordinator.offsets import Committed, Offsets, TopicPartition
 from cluster.coordinator.shard import Done, Step, Write
 from cluster.coordinator.subscription import CONSUMER_PROTOCOL_TYPE
 from cluster.effects import Note, Reply, SetTimer
@@ -42,6 +42,7 @@ GROUP_TYPE = "classic"
 CONSUMER_GROUP_TYPE = "consumer"
 
 _EXPIRY_KEY = ("expiry",)
+_FORGET_AGAIN_MS = 100
 _TOPIC_IDS_SINCE = 10  # of OffsetCommit and OffsetFetch
 
 
@@ -403,10 +404,22 @@ class GroupCoordinator:
         """Forget what was committed for topics that are no more: one of the same name begins anew."""
         steps: list[Step] = []
         for group in list(self._groups.values()):
-            doomed = group.offsets.of_topics(topics)
-            if doomed and group.state is not GroupState.DEAD:
-                steps += self._remove(group, doomed, now_ms, _only_note(group, "Could not remove offsets of a topic"))
+            steps += self._forget(group, topics, now_ms)
         return steps
+
+    def _forget(self, group: AnyGroup, topics: frozenset[str], now_ms: int) -> list[Step]:
+        """Until it is done: with members that commit in between it takes another attempt."""
+        doomed = group.offsets.of_topics(topics)
+        if not doomed or group.state is GroupState.DEAD:
+            return []
+        note = _only_note(group, "Could not remove offsets of a topic")
+
+        def done(error: ErrorCode, done_ms: int) -> list[Step]:
+            if error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
+                return [SetTimer(("forget", group.group_id, topics), done_ms + _FORGET_AGAIN_MS)]
+            return note(error, done_ms)
+
+        return self._remove(group, doomed, now_ms, done)
 
     def _expire(self, now_ms: int) -> list[Step]:
         """Remove offsets nobody has needed for the retention time, and then groups that have nothing left."""
@@ -457,14 +470,14 @@ class GroupCoordinator:
                 self._groups.pop(group_id, None)
             return done(ErrorCode.NONE, now_ms)
         if not is_finished:
-            return [Write(tuple(facts), done)]
+            return [Write(tuple(facts), done, knows_all=True)]
         since_ms = None
         if isinstance(group, Group):
             since_ms = group.state_ms
             group.mark_deleted(now_ms)
         else:
             group.mark_deleted()
-        return [Write(tuple(facts), partial(self._removed, group, since_ms, done))]
+        return [Write(tuple(facts), partial(self._removed, group, since_ms, done), knows_all=True)]
 
     def _removed(
         self,
@@ -535,6 +548,22 @@ class GroupCoordinator:
             if group is not None:
                 group.offsets.replay_marker(producer_id, commit=commit)
 
+    def underway(self, facts: tuple[object, ...]) -> Done:
+        held: list[tuple[Offsets, TopicPartition]] = []
+        for fact in facts:
+            assert isinstance(fact, OffsetCommitted)
+            group = self._groups.get(fact.group_id) or self._create(fact.group_id, None)
+            held.append((group.offsets, (fact.topic, fact.partition)))
+        for offsets, partition in held:
+            offsets.begin([partition])
+
+        def done(error: ErrorCode, done_ms: int) -> list[Step]:
+            for offsets, partition in held:
+                offsets.end([partition])
+            return []
+
+        return done
+
     def loaded(self, now_ms: int) -> list[Step]:
         self._is_loading = False
         for group_id in [each.group_id for each in self._groups.values() if each.protocol_type is None]:
@@ -565,6 +594,9 @@ class GroupCoordinator:
             return self._expire(now_ms)
         if key[0] == "member":
             return self.consumers.timer(key, now_ms)
+        if key[0] == "forget":
+            known = self._groups.get(key[1])
+            return [] if known is None else self._forget(known, key[2], now_ms)
         if self._is_busy(key[1]):
             return self.consumers.timer_later(key[1], partial(self.timer, key), now_ms)
         group = self._groups.get(key[1])

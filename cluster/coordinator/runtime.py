@@ -19,14 +19,15 @@ How the broker drives it. Every method that may answer returns effects (`cluster
     runtime.appended(token, offset or error, last, now)   an Append was written, at these offsets, or failed
     runtime.committed(topic, partition, hw, now_ms)       the high watermark moved
     runtime.marker(topic, partition, marker, offset, now) the end of a transaction was written there, at this offset
+    runtime.taken(topic, partition, records, now_ms)      the data plane has taken offsets of members published to it
     runtime.timer(key, now_ms)                            a timer is due
     runtime.told(key, answer, now_ms)                     the answer to an Ask
     runtime.on_topics_deleted(names, now_ms)              these topics are gone for good
 
 `now_ms` counts from 1970 like the wall clock but never jumps or falls: sessions end by it, and records are stamped with
-it. The broker stamps the batches, with the time of the append, as Kafka does. If `replay` raises, the shard is to be
-unloaded: it must not serve half of its state. The high watermark may be told before the append
-it covers, and more often than it moves.
+it, but for what the data plane takes. The broker stamps the batches, with the time of the append, as Kafka does. If
+`replay` raises, the shard is to be unloaded: it must not serve half of its state. The high watermark may be told before
+the append it covers, and more often than it moves.
 """
 
 from __future__ import annotations
@@ -37,7 +38,19 @@ from cluster.coordinator.context import RequestContext
 from cluster.coordinator.find_coordinator import partition_of_key
 from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.shard import Flight, HostedShard, Kind, Machine, Marker, Step, Write
-from cluster.effects import Append, Ask, CancelAsk, CancelTimer, Effect, Note, Reply, SetTimer, Shard, WithdrawMembers
+from cluster.effects import (
+    Append,
+    Ask,
+    CancelAsk,
+    CancelTimer,
+    Effect,
+    Note,
+    PublishMembers,
+    Reply,
+    SetTimer,
+    Shard,
+    WithdrawMembers,
+)
 from cluster.protocol.errors import EncodeError
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
@@ -56,6 +69,16 @@ class AskKey(NamedTuple):
 
     shard: Shard
     inner: Hashable
+
+
+class Taken(NamedTuple):
+    """Records that the data plane wrote for a shard, at `base_offset`, when it was led in `leader_epoch` and this was
+    the high watermark."""
+
+    records: list[tuple[bytes, bytes]]
+    base_offset: int
+    leader_epoch: int
+    high_watermark: int
 
 
 class _Gather:
@@ -262,7 +285,11 @@ class Runtime:
     def committed(self, topic: str, partition: int, high_watermark: int, now_ms: int) -> list[Effect]:
         """All records below `high_watermark` are durable."""
         host = self._hosted.get(Shard(topic, partition))
-        if host is None or high_watermark <= host.high_watermark:
+        if host is None:
+            return []
+        if host.loading:  # it is being read as far as that
+            host.heard_end = max(host.heard_end, high_watermark)
+        if high_watermark <= host.high_watermark:
             return []
         host.high_watermark = high_watermark
         return self._commit(host, now_ms)
@@ -277,6 +304,29 @@ class Runtime:
         flight.base_offset = flight.last_offset = offset
         self._launch(host, flight)
         return self._commit(host, now_ms)
+
+    def taken(self, topic: str, partition: int, taken: Taken, now_ms: int) -> list[Effect]:
+        """Offsets of published members are in the log, and are replayed when they are committed.
+
+        What the machine has written meanwhile may lie behind them and be replayed already: of two commits the later one
+        in the log wins, and a deletion is not written before the machine has heard of everything before it."""
+        host = self._hosted.get(Shard(topic, partition))
+        if host is None or taken.leader_epoch < host.loaded_epoch:
+            return []  # the loading saw it, if it is there at all
+        end = taken.base_offset + len(taken.records)
+        host.heard_end = max(host.heard_end, end)
+        effects = self.committed(topic, partition, taken.high_watermark, now_ms)
+        facts = tuple([host.kind.decode(key, value) for key, value in taken.records])
+        if end <= host.high_watermark and not host.loading:
+            for number, fact in enumerate(facts):
+                host.machine.replay(fact, taken.base_offset + number, now_ms)
+            return effects
+        flight = Flight(Write(facts, host.machine.underway(facts)), now_ms + host.kind.write_timeout_ms)
+        flight.base_offset, flight.last_offset = taken.base_offset, end - 1
+        self._launch(host, flight)
+        if None not in host.armed:
+            effects.append(self._set_timer(host, None, flight.deadline_ms))
+        return effects
 
     def _launch(self, host: HostedShard, flight: Flight) -> int:
         token = self._next_token
@@ -349,6 +399,8 @@ class Runtime:
                 if step.key in host.armed:
                     del host.armed[step.key]
                     effects.append(CancelTimer(TimerKey(host.shard, step.key)))
+            elif isinstance(step, PublishMembers):
+                effects.append(step._replace(shard=host.shard))
             else:
                 effects.append(step)
         return effects
@@ -378,7 +430,8 @@ class Runtime:
         token = self._launch(host, flight)
         if None not in host.armed:
             effects.append(self._set_timer(host, None, flight.deadline_ms))
-        effects.append(Append(host.shard, records, token, write.producer))
+        heard = host.heard_end if write.knows_all else None
+        effects.append(Append(host.shard, records, token, write.producer, heard))
 
     def _set_timer(self, host: HostedShard, inner: Hashable, deadline_ms: int) -> SetTimer:
         host.armed[inner] = None

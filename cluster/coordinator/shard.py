@@ -33,11 +33,13 @@ Done: TypeAlias = "Callable[[ErrorCode, int], list[Step]]"
 
 class Write(NamedTuple):
     """Make these facts durable, then say `done(error, now_ms)`. All of them or none. `producer`: they are part of its
-    open transaction."""
+    open transaction. `knows_all`: they are right only if the machine has heard of everything that is in the log, also
+    of what was taken for it elsewhere; else the error is COORDINATOR_LOAD_IN_PROGRESS."""
 
     facts: tuple[object, ...]
     done: Done
     producer: Producer | None = None
+    knows_all: bool = False
 
 
 Step: TypeAlias = Reply | SetTimer | CancelTimer | Ask | PublishMembers | WithdrawMembers | Note | Write
@@ -55,6 +57,9 @@ class Machine(Protocol):
         """Apply a durable fact. `producer_id`: that of the open transaction it belongs to; -1: none."""
 
     def replay_marker(self, producer_id: int, *, commit: bool) -> None: ...
+
+    def underway(self, facts: tuple[object, ...]) -> Done:
+        """Facts that were taken for it elsewhere are in the log, and will be replayed. Says what follows then."""
 
     def loaded(self, now_ms: int) -> list[Step]: ...
 
@@ -126,9 +131,23 @@ class Flight:
 
 
 class HostedShard:
-    """A shard this broker answers for. `flights`: by token, which is also the order in the log."""
+    """A shard this broker answers for. `flights`: by token, which is also the order in the log of what is written
+    here. `heard_end`: where the last ended of what was taken elsewhere, as far as we have heard. `loaded_epoch`: in
+    which it was loaded."""
 
-    __slots__ = ("armed", "asked", "flights", "high_watermark", "kind", "leader_epoch", "loading", "machine", "shard")
+    __slots__ = (
+        "armed",
+        "asked",
+        "flights",
+        "heard_end",
+        "high_watermark",
+        "kind",
+        "leader_epoch",
+        "loaded_epoch",
+        "loading",
+        "machine",
+        "shard",
+    )
 
     def __init__(self, shard: Shard, kind: Kind, leader_epoch: int) -> None:
         self.shard = shard
@@ -138,6 +157,8 @@ class HostedShard:
         self.machine.elected(leader_epoch)
         self.loading = True
         self.high_watermark = -1
+        self.heard_end = 0
+        self.loaded_epoch = leader_epoch
         self.flights: dict[int, Flight] = {}
         self.armed: dict[Hashable, None] = {}  # a set in the order of setting, so that a run can be repeated
         self.asked: dict[Hashable, None] = {}  # another

@@ -459,6 +459,9 @@ class TransactionCoordinator:
     def replay_marker(self, producer_id: int, *, commit: bool) -> None:
         """These records are part of no transaction themselves."""
 
+    def underway(self, facts: tuple[object, ...]) -> Done:
+        raise AssertionError("nobody else writes what this coordinator keeps")
+
     def loaded(self, now_ms: int) -> list[Step]:
         out: list[Step] = [
             SetTimer(_OVERDUE_KEY, now_ms + self._config.abort_interval_ms),

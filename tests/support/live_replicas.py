@@ -23,7 +23,7 @@ from cluster.broker.isr_keeper import TIMER, IsrKeeper, OnAnswer, PublishedIsr
 from cluster.broker.leader_offsets import OffsetAnswer, OffsetQuestion
 from cluster.broker.loop import Loop
 from cluster.broker.replicator import FetcherAddress, Followed, Replicator
-from cluster.effects import Append, Ask, Effect, Reply
+from cluster.effects import Append, Ask, Effect, PublishMembers, Reply
 from cluster.protocol import messages as m
 from cluster.replication.follower import LATEST
 from cluster.replication.isr import LedPartition
@@ -227,6 +227,9 @@ class LiveNode:
             paused = upcall.error == 0 or upcall.a == 1
             diverging = EpochEnd(upcall.a, upcall.b)
             self.replicator.told_partition(upcall.partition, upcall.token, upcall.slot, upcall.error, paused, diverging)
+
+    def publish(self, publication: PublishMembers) -> None:
+        raise AssertionError("no group lives here")
 
     def timer(self, key: Hashable) -> Sequence[Effect]:
         if key == TIMER:

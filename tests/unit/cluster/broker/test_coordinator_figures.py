@@ -21,6 +21,7 @@ def coordinators() -> Coordinators:
         broker_id=1,
         metadata=SimpleNamespace(topics={}),
         admin=SimpleNamespace(group_overrides=lambda group_id: {}),
+        engine=SimpleNamespace(take_offsets=lambda timeout_ms, metadata_max_bytes: None),
     )
     return Coordinators(cast("Broker", broker))
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from cluster.broker.loop import Loop, Timers
-from cluster.effects import Append, Ask, CancelTimer, Effect, Reply, SetTimer, Shard
+from cluster.effects import Append, Ask, CancelTimer, Effect, PublishMembers, Reply, SetTimer, Shard
 
 SHARD = Shard("__consumer_offsets", 3)
 
@@ -61,6 +61,9 @@ class Recorder:
         assert self.loop is not None
         loop, effects = self.loop, self.effects_of[ask.question]
         loop.soon(lambda: loop.apply(effects))
+
+    def publish(self, publication: PublishMembers) -> None:
+        self.seen.append(("publish", publication.group_id))
 
     def timer(self, key: Hashable) -> Iterable[Effect]:
         self.seen.append(("timer", key))

@@ -1,38 +1,117 @@
-"""Members whose heartbeats somebody else answers: nobody can tell, by any answer at any time."""
+"""Members whose heartbeats somebody else answers, and whose offsets he takes: nobody can tell, by any answer."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Hashable
 
 import pytest
 
 from cluster.coordinator.context import GroupConfig
 from cluster.coordinator.group_kind import GroupKind
-from cluster.coordinator.runtime import Runtime
-from cluster.effects import Effect, PublishMembers, WithdrawMembers
+from cluster.coordinator.group_records import OffsetCommitted, encode
+from cluster.coordinator.runtime import Runtime, Taken
+from cluster.effects import Append, Effect, PublishMembers, Shard, WithdrawMembers
 from cluster.protocol import messages as m
+from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
-from tests.transcripts.group_driver import Driver, subscription
+from tests.transcripts.group_driver import OFFSETS, Driver, subscription
+
+T0, T1 = ("t", 0), ("t", 1)
+SHARD = Shard(OFFSETS, 0)
 
 
 class FrontedDriver(Driver):
-    """A driver that answers heartbeats of published members itself, as the data plane does."""
+    """A driver that answers heartbeats of published members itself and takes their offsets, as the data plane does:
+    what it took is told before any request that comes later, and not before (`told`: what waits for that)."""
 
     def __init__(self, config: GroupConfig | None = None) -> None:
         super().__init__(config, host=False)
         self.published: dict[tuple[str, str], tuple[int, str | None] | None] = {}  # None: withdrawn, not forgotten
         self.heard: dict[tuple[str, str], int] = {}
         self.fronted = 0
+        self.took = 0
+        self.told: list[Taken] = []
+        self.epoch = self.taken_end = 0
         self.runtime = Runtime([GroupKind(self.config, self._new_id, self.topics, heard=self._heard_ms)])
         self.load(0)
 
     def _heard_ms(self, group: str, member: str, now_ms: int) -> int | None:
         return self.heard.get((group, member))
 
+    def tell_taken(self) -> None:
+        while self.told:
+            self.carry_out(self.runtime.taken(OFFSETS, 0, self.told.pop(0), self.now_ms))
+
+    def unload(self, partition: int = 0) -> None:
+        super().unload(partition)
+        self.tell_taken()
+
+    def load(self, partition: int = 0, epoch: int = 0) -> None:
+        self.epoch, self.taken_end = epoch, 0
+        super().load(partition, epoch)
+
+    def send(self, who: Hashable, request: Message, version: int, client_id: str = "c") -> Hashable:
+        self.tell_taken()
+        return super().send(who, request, version, client_id)
+
+    def append_all(self) -> None:
+        refused = [each for each in self.waiting if each.heard is not None and each.heard < self.taken_end]
+        for append in refused:
+            self.waiting.remove(append)
+        super().append_all()
+        for append in refused:
+            error = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+            self.carry_out(self.runtime.appended(append.token, error, -1, self.now_ms))
+
+    def take(self, offsets: dict[tuple[str, int], int], group: str = "g") -> None:
+        """Offsets of a member are in the log, and the machine is still to hear of them."""
+        log = self.logs.setdefault(SHARD, [])
+        facts = [OffsetCommitted(group, *at, offset, -1, "", self.now_ms) for at, offset in offsets.items()]
+        records = [(key, value) for key, value in map(encode, facts) if value is not None]
+        base = len(log)
+        log += records
+        self.taken_end = len(log)
+        if self.commits:
+            self.high[SHARD] = len(log)
+        self.told.append(Taken(records, base, self.epoch, self.high.get(SHARD, 0)))
+
+    def send_commit(
+        self,
+        who: Hashable,
+        offsets: dict[tuple[str, int], int],
+        *,
+        group: str = "g",
+        member: str = "",
+        generation: int = -1,
+        instance: str | None = None,
+        metadata: str | None = "",
+        retention_ms: int = -1,
+        version: int = 7,
+    ) -> Hashable:
+        known = self.published.get((group, member))
+        is_open = known is not None and known[0] == generation and instance in (None, known[1])
+        if not is_open or self.write_error is not None or not self.commits:
+            self.tell_taken()
+            return super().send_commit(
+                who, offsets, group=group, member=member, generation=generation, instance=instance, version=version
+            )
+        self.heard[group, member] = self.now_ms
+        self.took += 1
+        self.take(offsets, group)
+        entry, topic = m.OffsetCommitResponse.OffsetCommitResponsePartition, m.OffsetCommitResponse
+        topics: dict[str, m.OffsetCommitResponse.OffsetCommitResponseTopic] = {}
+        for name, index in offsets:
+            answered = topics.setdefault(name, topic.OffsetCommitResponseTopic(name=name))
+            answered.partitions.append(entry(partition_index=index))
+        self.answers[who] = m.OffsetCommitResponse(topics=list(topics.values()))
+        return who
+
     def carry_out(self, effects: list[Effect]) -> None:
         rest: list[Effect] = []
         for effect in effects:
             if isinstance(effect, PublishMembers):
+                assert effect.shard == SHARD
                 for member, instance in effect.members:
                     self.published[effect.group_id, member] = (effect.epoch, instance)
             elif isinstance(effect, WithdrawMembers):
@@ -171,6 +250,103 @@ def test_where_nobody_else_answers_nobody_is_published() -> None:
     assert not any(isinstance(effect, PublishMembers | WithdrawMembers) for effect in driver.seen)
 
 
+# ----------------------------------------------------------------------------------------------------- offsets
+
+
+def removals(driver: Driver) -> list[Append]:
+    return [
+        each for each in driver.seen if isinstance(each, Append) and any(value is None for _, value in each.records)
+    ]
+
+
+def test_offsets_that_were_taken_are_known_to_the_next_request() -> None:
+    driver = FrontedDriver()
+    (member,) = driver.stable_group("a")
+    driver.send_commit("c", {T0: 5, T1: 6}, member=member, generation=1)
+    driver.send_commit("d", {T0: 7}, member=member, generation=1)
+    assert driver.took == 2
+    assert driver.fetch() == {T0: 7, T1: 6}
+    driver.unload()
+    driver.load(epoch=1)
+    assert driver.fetch() == {T0: 7, T1: 6}
+
+
+def test_what_is_not_committed_yet_is_unstable_and_not_told() -> None:
+    driver = FrontedDriver()
+    (member,) = driver.stable_group("a")
+    driver.send_commit("c", {T0: 5}, member=member, generation=1)
+    assert driver.fetch() == {T0: 5}
+    driver.commits = False
+    driver.take({T0: 6})
+    driver.tell_taken()
+    assert driver.fetch() == {T0: 5}
+    assert driver.fetch(T0, stable=True) == {T0: -ErrorCode.UNSTABLE_OFFSET_COMMIT}
+    driver.commit()
+    assert driver.fetch() == {T0: 6}
+    assert driver.fetch(T0, stable=True) == {T0: 6}
+
+
+def test_what_the_machine_wrote_behind_it_may_be_replayed_first() -> None:
+    driver = FrontedDriver()
+    (member,) = driver.stable_group("a")
+    driver.take({T0: 5})
+    late, driver.told = driver.told, []
+    driver.send_commit("c", {T0: 6, T1: 1}, member="", generation=-1, group="h")
+    Driver.send_commit(driver, "d", {T0: 7}, member=member, generation=1)
+    assert driver.fetch() == {T0: 7}
+    driver.told = late
+    driver.tell_taken()
+    assert driver.fetch() == {T0: 7}
+
+
+def test_nothing_is_deleted_before_everything_was_heard() -> None:
+    """An offset of a topic that went is removed once what came last was heard, however often that takes."""
+    driver = FrontedDriver()
+    driver.stable_group("a")
+    driver.take({T0: 5})
+    driver.tell_taken()
+    driver.take({T0: 6})
+    driver.carry_out(driver.runtime.on_topics_deleted(["t"], driver.now_ms))
+    (removal,) = removals(driver)
+    assert removal.heard is not None
+    assert removal.heard < driver.taken_end
+    driver.tell_taken()
+    assert driver.fetch() == {T0: 6}
+    driver.advance(100)
+    assert len(removals(driver)) == 2
+    assert driver.fetch() == {}
+
+
+def test_a_group_is_not_deleted_while_an_offset_of_it_is_unheard() -> None:
+    driver = FrontedDriver()
+    (member,) = driver.stable_group("a")
+    driver.leave((member, None))
+    assert driver.state() == "Empty"
+    driver.take({T0: 5})
+    late, driver.told = driver.told, []
+    request = m.DeleteGroupsRequest(groups_names=["g"])
+    (result,) = driver.ask(request, 2, m.DeleteGroupsResponse).results
+    assert result.error_code == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    driver.told = late
+    (result,) = driver.ask(request, 2, m.DeleteGroupsResponse).results
+    assert result.error_code == ErrorCode.NONE
+    driver.unload()
+    driver.load(epoch=1)
+    assert driver.fetch() == {}
+
+
+def test_what_an_earlier_leader_of_ours_took_is_as_the_log_has_it() -> None:
+    driver = FrontedDriver()
+    driver.stable_group("a")
+    driver.take({T0: 5})
+    stale = driver.told.pop()
+    Driver.unload(driver)
+    driver.logs[SHARD].pop()  # another leader never had it
+    driver.load(epoch=1)
+    driver.carry_out(driver.runtime.taken(OFFSETS, 0, stale, driver.now_ms))
+    assert driver.fetch() == {}
+
+
 # -------------------------------------------------------------------------------------------------- two worlds
 
 
@@ -199,7 +375,8 @@ class Worlds:
             self.do("sync", client)
         else:
             self.do(
-                self.random.choice([*["beat"] * 8, *["time"] * 4, "commit", "join", "sync", "leave", "fail"]), client
+                self.random.choice([*["beat"] * 8, *["time"] * 4, *["commit"] * 3, "join", "sync", "leave", "fail"]),
+                client,
             )
         self.hear_answers()
         self.compare()
@@ -281,6 +458,7 @@ class Worlds:
         for who in self.plain.answers.keys() - _asked(self.plain):
             assert self.plain.answers[who] == self.fronted.answers[who]
         assert _described(self.plain) == _described(self.fronted)
+        assert self.plain.fetch() == self.fronted.fetch()
         open_members = {member for (_, member), epoch in self.fronted.published.items() if epoch is not None}
         if self.fronted.state() != "Stable":
             assert not open_members
@@ -310,3 +488,4 @@ def test_nobody_can_tell_who_answers_heartbeats(seed: int) -> None:
     for _ in range(300):
         worlds.step()
     assert worlds.fronted.fronted > 0
+    assert worlds.fronted.took > 0
