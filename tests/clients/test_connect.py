@@ -65,6 +65,21 @@ class Files:
             time.sleep(0.1)  # sleep: a file tells nobody that it grew
 
 
+def read_to_end(broker: Broker) -> list[str]:
+    """What a reader of committed records is given up to the end."""
+    config: dict[str, str | int | bool] = {"isolation.level": "read_committed", "enable.partition.eof": True}
+    consumer = confluent.assigned_consumer(broker.bootstrap, TOPIC, 1, **config)
+    lines: list[str] = []
+    while True:
+        message = consumer.poll(ARRIVE_S)
+        assert message is not None, f"nothing more after {len(lines)} lines"
+        if message.error() is not None:
+            assert message.error().name() == "_PARTITION_EOF", message.error()
+            consumer.close()
+            return lines
+        lines.append((message.value() or b"").decode())
+
+
 @pytest.mark.timeout(300)
 def test_no_line_is_lost(own_broker: Broker, tmp_path: Path) -> None:
     files = Files(tmp_path)
@@ -94,11 +109,6 @@ def test_no_line_is_lost(own_broker: Broker, tmp_path: Path) -> None:
         files.wait(3 * STAGE, worker)
         assert worker.states("reader") == worker.states("writer") == ["RUNNING", "RUNNING"]
 
-    consumer = confluent.assigned_consumer(own_broker.bootstrap, TOPIC, 1, **{"isolation.level": "read_committed"})
-    read = [(message.value() or b"").decode() for message in confluent.take(consumer, 3 * STAGE)]
-    while len(read) < 3 * STAGE:
-        read += [(message.value() or b"").decode() for message in confluent.take(consumer, 3 * STAGE)]
-    consumer.close()
-    assert read == files.lines
+    assert read_to_end(own_broker) == files.lines
     # a file is no transaction: what the writer had not committed when it was killed it wrote again
     assert list(dict.fromkeys(files.arrived())) == files.lines
