@@ -100,7 +100,7 @@ def everything_verifies(patch: pytest.MonkeyPatch) -> None:
     def verify(*arguments: object) -> dict[object, ErrorCode]:
         return dict.fromkeys(arguments[-1], ErrorCode.NONE)  # type: ignore[call-overload, no-any-return]
 
-    patch.setattr(TransactionCoordinator, "_verify", verify)
+    patch.setattr(TransactionCoordinator, "verify", verify)
 
 
 def a_late_write_is_given_up(patch: pytest.MonkeyPatch) -> None:
