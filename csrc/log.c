@@ -202,7 +202,7 @@ static void mark_zeros(plog_log *log) {
   plog__log_lock(log);
   log->tail_dirty = true;
   if (atomic_load(&log->recovery_point) >= plog__log_end(log)) log->tail_unsynced = true;
-  log->cuts_count++;
+  log->zeros_cut_count++;
   plog__log_unlock(log);
 }
 

@@ -71,7 +71,7 @@ int32_t plog__log_flush_begin(plog_log *log, int64_t from, plog_flush *out) {
   plog__log_lock(log);
   out->end = plog__log_end(log);
   out->newest_base = plog__log_active(log)->base_offset;
-  out->cuts_count = log->cuts_count;
+  out->cuts_count = log->cuts_count + log->zeros_cut_count;
   bool names_new = out->newest_base > log->synced_dir_base;
   int32_t rc = 0;
   if (out->end > from || names_new) rc = take_segments(log, from, &out->segments, &out->segments_count);
@@ -102,7 +102,8 @@ int32_t plog__flush_run(const plog_flush *f) {
 
 void plog__log_flush_done(plog_log *log, const plog_flush *f) {
   plog__log_lock(log);
-  if (log->cuts_count == f->cuts_count) { /* after a cut, records above it are others than those that were flushed */
+  if (log->cuts_count + log->zeros_cut_count ==
+      f->cuts_count) { /* after a cut, records above it are others than those that were flushed */
     if (f->dir_fd >= 0) log->synced_dir_base = PLOG_MAX(log->synced_dir_base, f->newest_base);
     if (f->whole && f->end > atomic_load(&log->recovery_point)) atomic_store(&log->recovery_point, f->end);
   }

@@ -47,7 +47,8 @@ struct plog_log {
   int32_t latest_capacity;
   plog_producers *producers;
   plog_epochs epochs;
-  int64_t cuts_count;      /* truncations so far: a flush under way must not raise the recovery point over one */
+  int64_t cuts_count;      /* truncations so far: a flush under way must not raise the recovery point over one, */
+  int64_t zeros_cut_count; /* nor over one of these (mapped_tail.h), which are nothing to a compaction */
   int64_t synced_dir_base; /* base offset of the newest segment whose name is known to be on disk, -1 none */
 
   /* owner */
