@@ -438,6 +438,18 @@ int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_parti
   return p ? 0 : PLOG_E_CLOSED;
 }
 
+int32_t plog_engine_topic_stats(plog_engine *e, int64_t partition, plog_topic_stats *out) {
+  pthread_mutex_lock(&e->topics.lock);
+  plog_partition *p = find_number(e, partition);
+  if (p) {
+    out->records_in = atomic_load_explicit(&p->topic->records_in, memory_order_relaxed);
+    out->bytes_in = atomic_load_explicit(&p->topic->bytes_in, memory_order_relaxed);
+    out->bytes_out = atomic_load_explicit(&p->topic->bytes_out, memory_order_relaxed);
+  }
+  pthread_mutex_unlock(&e->topics.lock);
+  return p ? 0 : PLOG_E_CLOSED;
+}
+
 plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition) {
   pthread_mutex_lock(&e->topics.lock);
   plog_partition *p = plog__topics_by_number(&e->topics, partition);
@@ -812,6 +824,11 @@ void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out) {
   READ(sync_us);
   READ(checked_bytes);
   READ(damaged_batches);
+  READ(produced_bytes);
+  READ(fetched_bytes);
+  READ(replicated_in_bytes);
+  READ(replicated_out_bytes);
+  for (int32_t key = 0; key < PLOG_COUNTED_APIS; key++) READ(requests_of[key]);
 #undef READ
   out->fetch_sessions_now = atomic_load_explicit(&e->sessions.count, memory_order_relaxed);
   out->buffer_bytes_now = atomic_load_explicit(&e->buffers.held_bytes, memory_order_relaxed);

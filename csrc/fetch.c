@@ -512,6 +512,17 @@ static void release_session(plog_fetch *fetch) {
   fetch->session = NULL;
 }
 
+static void count_given(plog_fetch *fetch, const plog_fetch_partition *part) {
+  plog_counters *counters = &fetch->engine->counters;
+  int64_t size = part->read.slice.size_bytes;
+  if (fetch->replica_id >= 0) {
+    plog__count(&counters->replicated_out_bytes, size);
+    return;
+  }
+  plog__count(&counters->fetched_bytes, size);
+  plog__count(&part->partition->topic->bytes_out, size);
+}
+
 /* Mark what is told, let go of what is not, and serve next time last what got records now. */
 static void select_told(plog_fetch *fetch, plog_fetch_set *set) {
   plog_link *last = set->order.prev;
@@ -524,6 +535,7 @@ static void select_told(plog_fetch *fetch, plog_fetch_set *set) {
     bool news = is_news(part);
     part->told = news || !fetch->incremental;
     failed = failed || part->read.error;
+    if (part->read.slice.size_bytes > 0) count_given(fetch, part);
     if (fetch->incremental && part->read.slice.size_bytes > 0) plog__fetch_set_move_last(set, part);
     at = next;
   }

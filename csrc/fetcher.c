@@ -252,7 +252,10 @@ static int32_t append(plog_engine *e, plog_followed *followed, const plog_fetch_
   else
     rc = plog__partition_append_follower(p, in->records.data, whole.size_bytes, in->high_watermark, in->log_start,
                                          e->wall_ms, &last);
-  if (rc == 0 && whole.size_bytes > 0) followed->last_epoch = whole.last_epoch;
+  if (rc == 0 && whole.size_bytes > 0) {
+    followed->last_epoch = whole.last_epoch;
+    plog__count(&e->counters.replicated_in_bytes, (int64_t)whole.size_bytes);
+  }
   if (rc == 0 && (p->throttled & PLOG_THROTTLED_FOLLOWING))
     plog__throttle_moved(&e->following, (int64_t)whole.size_bytes, e->now_ms);
   return rc;

@@ -1060,6 +1060,8 @@ int64_t plog_engine_member_heard(plog_engine *e, const uint8_t *group_id, size_t
 /** Which versions C answers itself for Produce (0) and Fetch (1); outside, the connection is closed as Kafka does. any */
 int32_t plog_engine_serve(plog_engine *e, int32_t api_key, int32_t min_version, int32_t max_version);
 
+#define PLOG_COUNTED_APIS 96
+
 /** Counters since start; all monotonic but the ones marked now. */
 typedef struct {
   int64_t connections_now;
@@ -1087,8 +1089,22 @@ typedef struct {
   int64_t sync_us;         /* that they took */
   int64_t checked_bytes;   /* compared with their CRCs before they were served */
   int64_t damaged_batches; /* that were found so */
+  int64_t produced_bytes;  /* of record batches, as clients sent them */
+  int64_t fetched_bytes;   /* of record batches, given to clients */
+  int64_t replicated_in_bytes;
+  int64_t replicated_out_bytes;
+  int64_t requests_of[PLOG_COUNTED_APIS]; /* by API key */
 } plog_engine_stats;
 void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out); /* any */
+
+/** What clients have put into the partitions of a topic that are here, and been given, since its first was hosted. */
+typedef struct {
+  int64_t records_in;
+  int64_t bytes_in;
+  int64_t bytes_out;
+} plog_topic_stats;
+/** Of the topic of a partition. 0 | PLOG_E_CLOSED: it is not hosted. any */
+int32_t plog_engine_topic_stats(plog_engine *e, int64_t partition, plog_topic_stats *out);
 
 /* cdef:end */
 

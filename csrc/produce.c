@@ -246,6 +246,9 @@ static void append(plog_produce_entry *entry, plog_partition *p, plog_bytes reco
   if (!result.duplicate) {
     plog__count(&e->counters.batches_in, 1);
     plog__count(&e->counters.records_in, result.records_count);
+    plog__count(&e->counters.produced_bytes, (int64_t)records.size_bytes);
+    plog__count(&p->topic->records_in, result.records_count);
+    plog__count(&p->topic->bytes_in, (int64_t)records.size_bytes);
     e->staged_bytes += (int64_t)records.size_bytes;
     plog__reactor_mark_dirty(e, p);
   }

@@ -335,6 +335,7 @@ static void serve_frames(plog_engine *e, plog_conn *conn) {
       return;
     }
     plog__count(&e->counters.requests, 1);
+    if (frame.api_key >= 0 && frame.api_key < PLOG_COUNTED_APIS) plog__count(&e->counters.requests_of[frame.api_key], 1);
     plog__conn_consume(conn);
   }
 }

@@ -44,7 +44,8 @@
 typedef struct {
   _Atomic int64_t connections_now, connections, requests, produce_requests, fetch_requests, upcalls, cached_answers,
       heartbeats, offset_commits, bytes_in, bytes_out, records_in, batches_in, failed_produce, failed_fetch, malformed,
-      delayed_now, cold_reads, turns, syncs, sync_us, checked_bytes, damaged_batches;
+      delayed_now, cold_reads, turns, syncs, sync_us, checked_bytes, damaged_batches, produced_bytes, fetched_bytes,
+      replicated_in_bytes, replicated_out_bytes, requests_of[PLOG_COUNTED_APIS];
 } plog_counters;
 
 static inline void plog__count(_Atomic int64_t *counter, int64_t more) {

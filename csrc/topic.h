@@ -19,6 +19,8 @@ struct plog_topic {
   plog_partition **partitions; /* by index; NULL where none is hosted */
   int32_t capacity;
   int32_t hosted;
+  /* What clients have put in and been given. Written by the reactor alone. */
+  _Atomic int64_t records_in, bytes_in, bytes_out;
   char name[];
 };
 

@@ -247,6 +247,18 @@ class EngineStats(NamedTuple):
     sync_us: int
     checked_bytes: int
     damaged_batches: int
+    produced_bytes: int
+    fetched_bytes: int
+    replicated_in_bytes: int
+    replicated_out_bytes: int
+
+
+class TopicStats(NamedTuple):
+    """What clients have put into a topic's partitions here, and been given, since its first was hosted."""
+
+    records_in: int
+    bytes_in: int
+    bytes_out: int
 
 
 def _check_partition(rc: int, partition: int) -> None:
@@ -734,6 +746,18 @@ class Engine:
         out = ffi.new("plog_engine_stats *")
         lib.plog_engine_stats_read(self.pointer, out)
         return EngineStats(*(getattr(out, field) for field in EngineStats._fields))
+
+    def requests_of(self) -> dict[int, int]:
+        """How many requests came since start, by API key; those that came."""
+        out = ffi.new("plog_engine_stats *")
+        lib.plog_engine_stats_read(self.pointer, out)
+        return {key: count for key, count in enumerate(out.requests_of) if count}
+
+    def topic_stats(self, partition: int) -> TopicStats:
+        """Of the topic of a partition."""
+        out = ffi.new("plog_topic_stats *")
+        _check_partition(lib.plog_engine_topic_stats(self.pointer, partition, out), partition)
+        return TopicStats(out.records_in, out.bytes_in, out.bytes_out)
 
 
 class _StateStructs:

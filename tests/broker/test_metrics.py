@@ -139,7 +139,39 @@ def test_what_was_produced(broker: Watched) -> None:
     failed = ("kafka_server_brokertopicmetrics_failedproducerequests_total", ())
     assert after[failed] == before[failed] + 1
     assert after["kafka_server_brokertopicmetrics_messagesin_total", ()] == 40
+    request = ("kafka_network_requestmetrics_requests_total", (("request", "Produce"),))
+    assert after[request] == before[request] + 1
     assert after["pylog_requests_total", ()] == before["pylog_requests_total", ()] + 1
+
+
+def test_what_went_through_a_topic(tmp_path: Path) -> None:
+    topics = "kafka_server_brokertopicmetrics"
+    with watched(tmp_path) as running:
+        running.create("t", 2)
+        running.create("other", 1)
+        data = [batch([(None, b"v")] * count) for count in (3, 4)]
+        for partition, each in enumerate(data):
+            assert produce(running.raw, "t", partition, each) == 0
+        assert produce(running.raw, "other", 0, data[0]) == 0
+        part = m.FetchRequest.FetchPartition(partition=1, fetch_offset=0, partition_max_bytes=1 << 20)
+        fetch = m.FetchRequest(
+            max_wait_ms=0, min_bytes=0, topics=[m.FetchRequest.FetchTopic(topic="t", partitions=[part])]
+        )
+        assert len(running.raw.ask(fetch, 11).responses[0].partitions[0].records) == len(data[1])
+        told = running.scrape()
+        of_t = (("topic", "t"),)
+        assert told[f"{topics}_messagesin_total", of_t] == 7
+        assert told[f"{topics}_bytesin_total", of_t] == len(data[0]) + len(data[1])
+        assert told[f"{topics}_bytesout_total", of_t] == len(data[1])
+        assert told[f"{topics}_bytesout_total", (("topic", "other"),)] == 0
+        assert told[f"{topics}_bytesin_total", ()] == len(data[0]) * 2 + len(data[1])
+        assert told[f"{topics}_bytesout_total", ()] == len(data[1])
+        assert told[f"{topics}_replicationbytesout_total", ()] == 0
+        gone = m.DeleteTopicsRequest(topic_names=["t"], timeout_ms=10_000)
+        assert running.raw.ask(gone, 3).responses[0].error_code == 0
+        left = running.scrape()
+        assert (f"{topics}_bytesin_total", of_t) not in left
+        assert left[f"{topics}_bytesin_total", ()] == told[f"{topics}_bytesin_total", ()]
 
 
 def test_the_broker_itself(broker: Watched) -> None:

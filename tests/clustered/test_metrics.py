@@ -80,6 +80,11 @@ def test_figures_of_a_cluster(tmp_path: Path, ensemble: ZooKeeper) -> None:
         assert total(seen, "kafka_server_replicamanager_leadercount") == PARTITIONS + 1
         assert total(seen, "kafka_server_replicamanager_partitioncount") == 3 * (PARTITIONS + 1)
         assert total(seen, "kafka_server_brokertopicmetrics_messagesin_total") == PARTITIONS * RECORDS
+        given = total(seen, "kafka_server_brokertopicmetrics_bytesin_total")
+        until(
+            list(ports.values()),
+            lambda seen: total(seen, "kafka_server_brokertopicmetrics_replicationbytesin_total") >= 2 * given > 0,
+        )
         lag_is_what_the_command_says(brokers, list(ports.values()))
 
         lost = next(broker_id for broker_id in ports if broker_id != brokers.coordinator(GROUP, 0))

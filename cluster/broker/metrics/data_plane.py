@@ -6,22 +6,50 @@ What stays true: a name of Kafka's is used where Kafka counts the same; what onl
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cluster.broker.metrics.snapshot import Snapshot
-from cluster.broker.metrics.text import GAUGE, Family, counter, gauge, labels
+from cluster.broker.metrics.text import COUNTER, GAUGE, Family, by_label, counter, gauge, labels
+from cluster.protocol.api_keys import ApiKey
 from pylog.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cluster.broker.replica_manager import Directory
-    from pylog._engine import EngineStats
+    from pylog._engine import EngineStats, TopicStats
 
 
-def kafka_families(stats: EngineStats) -> list[Family]:
+def kafka_families(stats: EngineStats, topics_now: Mapping[str, TopicStats]) -> list[Family]:
+    """Without a label: of all topics, also of those that are gone."""
     socket = "kafka_server_socket_server_metrics"
     topics = "kafka_server_brokertopicmetrics"
+    each = [(labels(("topic", name)), topic) for name, topic in sorted(topics_now.items())]
     return [
-        counter(f"{topics}_messagesin", "Records that clients produced.", stats.records_in),
+        Family(
+            f"{topics}_messagesin",
+            COUNTER,
+            "Records that clients produced.",
+            [("", stats.records_in), *((topic, told.records_in) for topic, told in each)],
+        ),
+        Family(
+            f"{topics}_bytesin",
+            COUNTER,
+            "Bytes of record batches that clients produced.",
+            [("", stats.produced_bytes), *((topic, told.bytes_in) for topic, told in each)],
+        ),
+        Family(
+            f"{topics}_bytesout",
+            COUNTER,
+            "Bytes of record batches that clients fetched.",
+            [("", stats.fetched_bytes), *((topic, told.bytes_out) for topic, told in each)],
+        ),
+        counter(
+            f"{topics}_replicationbytesin", "Bytes of record batches fetched from leaders.", stats.replicated_in_bytes
+        ),
+        counter(
+            f"{topics}_replicationbytesout",
+            "Bytes of record batches that followers fetched.",
+            stats.replicated_out_bytes,
+        ),
         counter(
             f"{topics}_failedproducerequests",
             "Produce requests answered with an error for a partition at least.",
@@ -44,11 +72,21 @@ def kafka_families(stats: EngineStats) -> list[Family]:
     ]
 
 
+def request_family(counts: Mapping[int, int]) -> Family:
+    """counts: by API key."""
+    names = {int(key): key.name.title().replace("_", "") for key in ApiKey}
+    return by_label(
+        "kafka_network_requestmetrics_requests",
+        COUNTER,
+        "Requests by what they ask for.",
+        "request",
+        {names[key]: count for key, count in counts.items() if key in names},
+    )
+
+
 def own_families(stats: EngineStats) -> list[Family]:
     return [
         counter("pylog_requests", "Requests of clients and brokers, of every kind.", stats.requests),
-        counter("pylog_produce_requests", "Produce requests.", stats.produce_requests),
-        counter("pylog_fetch_requests", "Fetch requests, of followers too.", stats.fetch_requests),
         counter("pylog_upcalls", "Requests handed to the control thread.", stats.upcalls),
         counter("pylog_cached_answers", "Requests answered with an answer that was kept.", stats.cached_answers),
         counter("pylog_heartbeats", "Heartbeats answered by the data plane.", stats.heartbeats),

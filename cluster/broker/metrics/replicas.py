@@ -15,7 +15,7 @@ from pylog.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cluster.broker.replica_manager import HostedPartition
-    from pylog._engine import EnginePartitionInfo
+    from pylog._engine import Engine, EnginePartitionInfo, TopicStats
 
 
 class Replica(NamedTuple):
@@ -44,6 +44,18 @@ def look_at(hosted: Iterable[HostedPartition]) -> list[Replica]:
         found.append(
             Replica(each, where, each.leads, count, len(state.isr), min(state.min_insync_replicas, count), info)
         )
+    return found
+
+
+def topics_of(engine: Engine, replicas: Iterable[Replica]) -> dict[str, TopicStats]:
+    """What went through each topic that has a partition here."""
+    found: dict[str, TopicStats] = {}
+    for each in replicas:
+        if each.hosted.topic not in found:
+            try:
+                found[each.hosted.topic] = engine.topic_stats(each.hosted.number)
+            except KafkaError:
+                continue  # it went meanwhile; another of the topic may not have
     return found
 
 

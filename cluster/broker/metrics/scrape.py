@@ -68,7 +68,8 @@ class Metrics:
         families = [
             data_plane.build_family(__version__, broker.broker_id, broker.admin.cluster_id),
             *process_families(),
-            *data_plane.kafka_families(stats),
+            *data_plane.kafka_families(stats, replicas.topics_of(broker.engine, hosted)),
+            data_plane.request_family(broker.engine.requests_of()),
             *data_plane.own_families(stats),
             *data_plane.control_families(seen),
             *data_plane.directory_families(seen.directories),
