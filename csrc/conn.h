@@ -97,6 +97,7 @@ struct plog_conn {
   int64_t next_slot;
   plog_out out;
   bool socket_full;
+  bool data; /* its last request was a Produce or a Fetch: it is served before others */
   /* why it is not read */
   bool paused;    /* its service ended before its bytes did: look again when one of these changes, or its load */
   bool blocked;   /* the next frame must wait until nothing waits before it */

@@ -67,7 +67,7 @@ static int32_t answer_at_once(plog_engine *e, plog_conn *conn, const plog_frame 
                               uint32_t answer_bytes) {
   if (!conn->first) {
     int32_t rc = write_ready(e, &conn->out, frame->correlation_id, answer, answer_bytes);
-    if (rc == 0 && plog_list_empty(&conn->flush)) plog_list_insert(&e->flush, &conn->flush);
+    if (rc == 0) plog__reactor_send_later(e, conn);
     return rc;
   }
   plog_answer *copy = plog__answer_open(conn->number, 0, answer, answer_bytes);

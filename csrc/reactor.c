@@ -4,6 +4,10 @@
  * Sockets are watched edge-triggered, for reading and writing at once, and never again touched: a connection remembers that it
  * is readable or that its socket is full, so back-pressure costs no system call. A connection that is to be looked at without
  * a new event is put into the list `ready`; the loop does not sleep while that list or `flush` holds something.
+ *
+ * Produce and Fetch go first. Connections that asked for something else are in lists of their own, `control_ready` and
+ * `control_flush`: what a turn does for them is bounded, so that no record waits while a hundred members of a group are told
+ * of a rebalance, and they get half of the reactor at least when there is no end of records.
  */
 #include "reactor.h"
 
@@ -25,18 +29,51 @@
 #define SETTLE_BYTES (1024 * 1024)           /* staged: settle before reading more */
 #define WARM_BUFFER_BYTES (24 * 1024 * 1024) /* kept when nothing uses them */
 #define IDLE_GRAIN_MAX_MS 1000
+#define CONTROL_SHARE_NS \
+  50000                 /* requests that are neither Produce nor Fetch have that long in each half of a turn at least */
+#define SLICE_NS 100000 /* of the processor, the shortest there is: who asks for it runs soon after it is woken */
 #define SLOT_BITS 32
 
 #define CONN_OF(node, member) PLOG_CONTAINER_OF(node, plog_conn, member)
 
 void plog__reactor_refresh_clock(plog_engine *e) {
-  e->now_ms = plog__sys_monotonic_ms(e->sys);
+  e->turn_ns = plog__sys_monotonic_ns(e->sys);
+  e->now_ms = e->turn_ns / 1000000;
   e->wall_ms = plog__sys_wall_ms(e->sys);
 }
 
 static void move_to(plog_link *list, plog_link *node) {
   plog_list_remove(node);
   plog_list_insert(list, node);
+}
+
+/* ------------------------------------------------------------------------------------------------ what goes first */
+
+static plog_link *ready_list(plog_engine *e, const plog_conn *conn) {
+  return conn->data ? &e->ready : &e->control_ready;
+}
+
+static plog_link *flush_list(plog_engine *e, const plog_conn *conn) {
+  return conn->data ? &e->flush : &e->control_flush;
+}
+
+/* What a connection asked last says how soon its next request is looked at and its answers are sent. */
+static void note_kind(plog_engine *e, plog_conn *conn, int16_t api_key) {
+  bool data = api_key == PLOG_API_PRODUCE || api_key == PLOG_API_FETCH;
+  if (conn->data == data) return;
+  conn->data = data;
+  if (!plog_list_empty(&conn->flush)) move_to(flush_list(e, conn), &conn->flush);
+}
+
+/* When control has had its share of this half of the turn: as long as the turn has taken so far. Nobody waits in a stop. */
+static int64_t control_until_ns(const plog_engine *e) {
+  if (e->stopping) return PLOG_NEVER;
+  int64_t now_ns = plog__sys_monotonic_ns(e->sys);
+  return now_ns + PLOG_MAX(now_ns - e->turn_ns, CONTROL_SHARE_NS);
+}
+
+static bool is_over(const plog_engine *e, int64_t until_ns) {
+  return until_ns != PLOG_NEVER && plog__sys_monotonic_ns(e->sys) >= until_ns;
 }
 
 /* ------------------------------------------------------------------------------------------------ connections */
@@ -124,7 +161,11 @@ void plog__reactor_disconnect(plog_engine *e, plog_conn *conn) {
 }
 
 void plog__reactor_serve_later(plog_engine *e, plog_conn *conn) {
-  if (!conn->closes) move_to(&e->ready, &conn->ready);
+  if (!conn->closes) move_to(ready_list(e, conn), &conn->ready);
+}
+
+void plog__reactor_send_later(plog_engine *e, plog_conn *conn) {
+  if (plog_list_empty(&conn->flush)) plog_list_insert(flush_list(e, conn), &conn->flush);
 }
 
 void plog__reactor_throttle(plog_engine *e, plog_conn *conn, int64_t ms) {
@@ -219,8 +260,7 @@ int32_t plog__reactor_commit(plog_engine *e, plog_partition *p) {
 
 void plog__reactor_complete(plog_engine *e, plog_request *request) {
   plog__conn_done(request);
-  plog_conn *conn = request->conn;
-  if (plog_list_empty(&conn->flush)) plog_list_insert(&e->flush, &conn->flush);
+  plog__reactor_send_later(e, request->conn);
 }
 
 /* May the connection's service go on? Says why not. */
@@ -246,22 +286,21 @@ static void send_answers(plog_engine *e, plog_conn *conn) {
     conn->socket_full = true;
     sent_rc = 0;
   } else if (sent_rc == 0 && (conn->out.pending_bytes > 0 || (conn->first && conn->first->done)) && rc == 0) {
-    plog_list_insert(&e->flush, &conn->flush); /* its share of this turn is used up */
+    plog__reactor_send_later(e, conn); /* its share of this turn is used up */
   }
   if (rc || sent_rc) plog__reactor_disconnect(e, conn);
   if (conn->paused && may_serve(e, conn)) plog__reactor_serve_later(e, conn);
 }
 
-static void flush_conns(plog_engine *e) {
-  plog_link last;
-  plog_list_init(&last);
-  plog_list_insert(&e->flush, &last); /* those that come back while we go are for the next turn */
-  while (e->flush.next != &last) {
-    plog_conn *conn = CONN_OF(e->flush.next, flush);
+static void flush_conns(plog_engine *e, plog_link *list, int64_t until_ns) {
+  plog_list_insert(list, &e->flush_end); /* those that come back while we go are for the next turn */
+  while (list->next != &e->flush_end) {
+    plog_conn *conn = CONN_OF(list->next, flush);
     plog_list_remove(&conn->flush);
     send_answers(e, conn);
+    if (is_over(e, until_ns)) break;
   }
-  plog_list_remove(&last);
+  plog_list_remove(&e->flush_end);
 }
 
 /* A disk whose room has run short, or is there again. */
@@ -290,7 +329,8 @@ void plog__reactor_settle(plog_engine *e) {
   e->staged_bytes = 0;
   plog__intake_settle(&e->intake);
   plog__sync_groups_start(e);
-  flush_conns(e);
+  flush_conns(e, &e->flush, PLOG_NEVER);
+  if (!plog_list_empty(&e->control_flush)) flush_conns(e, &e->control_flush, control_until_ns(e));
   tell_rooms(e);
   plog__upcalls_publish(&e->upcalls);
 }
@@ -305,6 +345,7 @@ static bool is_served(const plog_engine *e, const plog_frame *frame) {
 /* 0 | PLOG_E_AGAIN: it must wait for what is before it | anything else: close the connection */
 static int32_t dispatch(plog_engine *e, plog_conn *conn, const plog_frame *frame) {
   int16_t waits_for = conn->waiting ? conn->last->api_key : -1;
+  note_kind(e, conn, frame->api_key);
   if (frame->api_key == PLOG_API_PRODUCE) {
     if (!is_served(e, frame)) return PLOG_E_CLOSED;
     if (conn->waiting && waits_for != PLOG_API_PRODUCE) return PLOG_E_AGAIN;
@@ -390,16 +431,20 @@ static void serve(plog_engine *e, plog_conn *conn) {
 }
 
 /* Those that are ready now; one that is put back meanwhile is for the next turn. */
-static void serve_ready(plog_engine *e) {
-  plog_link last;
-  plog_list_init(&last);
-  plog_list_insert(&e->ready, &last);
-  while (e->ready.next != &last) {
-    plog_conn *conn = CONN_OF(e->ready.next, ready);
+static void serve_list(plog_engine *e, plog_link *list, int64_t until_ns) {
+  plog_list_insert(list, &e->serve_end);
+  while (list->next != &e->serve_end) {
+    plog_conn *conn = CONN_OF(list->next, ready);
     plog_list_remove(&conn->ready);
     serve(e, conn);
+    if (is_over(e, until_ns)) break;
   }
-  plog_list_remove(&last);
+  plog_list_remove(&e->serve_end);
+}
+
+static void serve_ready(plog_engine *e) {
+  serve_list(e, &e->ready, PLOG_NEVER);
+  if (!plog_list_empty(&e->control_ready)) serve_list(e, &e->control_ready, control_until_ns(e));
 }
 
 /* ------------------------------------------------------------------------------------------------ topics, here and elsewhere */
@@ -449,12 +494,13 @@ static void take_event(plog_engine *e, const struct epoll_event *event, bool *wo
   }
   if ((event->events & EPOLLOUT) && conn->socket_full) {
     conn->socket_full = false;
-    if (plog_list_empty(&conn->flush)) plog_list_insert(&e->flush, &conn->flush);
+    plog__reactor_send_later(e, conn);
   }
 }
 
 static int wait_timeout_ms(plog_engine *e) {
   if (!plog_list_empty(&e->ready) || !plog_list_empty(&e->flush) || !plog_list_empty(&e->fetchers.ready)) return 0;
+  if (!plog_list_empty(&e->control_ready) || !plog_list_empty(&e->control_flush)) return 0;
   int64_t next = plog__timers_next(&e->timers);
   if (e->stopping) next = PLOG_MIN(next, e->stop_by_ms);
   if (next == PLOG_NEVER) return -1;
@@ -483,6 +529,7 @@ static bool has_output(const plog_engine *e) {
 }
 
 void plog__reactor_run(plog_engine *e) {
+  (void)plog__sys_ask_slice(e->sys, SLICE_NS); /* refused: then as others */
   plog__reactor_refresh_clock(e);
   plog__sync_groups_start(e); /* of what was written before the reactor ran */
   while (!e->stopping || (e->now_ms < e->stop_by_ms && (has_output(e) || plog__sync_groups_busy(&e->sync_groups)))) {
@@ -555,6 +602,8 @@ int32_t plog__reactor_init(plog_engine *e) {
   plog_link *lists[] = {&e->listeners, &e->ready,   &e->stalled, &e->flush,  &e->closing,          &e->idle,
                         &e->dirty,     &e->lagging, &e->woken,   &e->checks, &e->commits.gathering};
   for (size_t i = 0; i < PLOG_COUNT_OF(lists); i++) plog_list_init(lists[i]);
+  plog_link *of_turns[] = {&e->control_ready, &e->control_flush, &e->serve_end, &e->flush_end};
+  for (size_t i = 0; i < PLOG_COUNT_OF(of_turns); i++) plog_list_init(of_turns[i]);
   e->accept_timer.fire = retry_accepting;
   e->idle_timer.fire = close_idle;
   e->lag_timer.fire = check_lag;

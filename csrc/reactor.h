@@ -75,6 +75,7 @@ struct plog_engine {
   int64_t stop_by_ms;
   int64_t now_ms;  /* monotonic, of this turn */
   int64_t wall_ms; /* of this turn */
+  int64_t turn_ns; /* when it began */
   plog_inbox inbox;
   plog_upcalls upcalls;
   plog_timers timers;
@@ -102,9 +103,13 @@ struct plog_engine {
   int32_t idle_grain_ms; /* activity is noted no finer than that */
   int64_t conn_serial;
   pthread_mutex_t conns_lock;
-  plog_link ready;
+  plog_link ready; /* connections to be looked at: those that produce or fetch, and all others */
+  plog_link control_ready;
   plog_link stalled; /* connections not read until Python has caught up */
-  plog_link flush;
+  plog_link flush;   /* … with answers to send, likewise */
+  plog_link control_flush;
+  plog_link serve_end; /* marks, while a list of those is gone through, what is for the next turn */
+  plog_link flush_end;
   plog_link closing;
   plog_link idle;
   plog_link dirty;   /* partitions with staged batches */
@@ -149,6 +154,8 @@ void plog__reactor_complete(plog_engine *e, plog_request *request);
 void plog__reactor_disconnect(plog_engine *e, plog_conn *conn);
 /* Look at conn again in this turn or the next. */
 void plog__reactor_serve_later(plog_engine *e, plog_conn *conn);
+/* Send what conn has to say when this turn settles, or in the next. */
+void plog__reactor_send_later(plog_engine *e, plog_conn *conn);
 plog_conn *plog__reactor_conn(const plog_engine *e, int64_t number);
 /* p has staged batches: it is committed when this turn settles. */
 void plog__reactor_mark_dirty(plog_engine *e, plog_partition *p);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,6 +212,22 @@ static int64_t kernel_write(void *context, int fd, const void *data, size_t size
   (void)context;
   KERNEL_RETRY(int64_t, write(fd, data, size_bytes));
 }
+/* libc has no names for these calls. What is asked of them is what holds already, but for the slice. */
+static int kernel_ask_slice(void *context, int64_t ns) {
+  (void)context;
+  struct {
+    uint32_t size_bytes, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t slice_ns, deadline, period;
+  } attributes;
+  if (syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0) < 0) return -errno;
+  if (attributes.policy != SCHED_OTHER) return -EINVAL; /* somebody has chosen: of other policies it is something else */
+  attributes.slice_ns = (uint64_t)ns;
+  KERNEL_ONCE(int, (int)syscall(SYS_sched_setattr, 0, &attributes, 0));
+}
+
 static int64_t kernel_clock(clockid_t clock) {
   struct timespec t;
   plog_assert(clock_gettime(clock, &t) == 0);
@@ -267,6 +284,7 @@ static const plog_sys_calls kernel_calls = {
     .eventfd = kernel_eventfd,
     .read = kernel_read,
     .write = kernel_write,
+    .ask_slice = kernel_ask_slice,
     .wall_ns = kernel_wall_ns,
     .monotonic_ns = kernel_monotonic_ns,
 };
@@ -579,6 +597,9 @@ int64_t plog__sys_write(plog_sys *sys, int fd, const void *data, size_t size_byt
 
 int64_t plog__sys_wall_ms(plog_sys *sys) {
   return sys->calls.wall_ns(sys->calls.context) / 1000000;
+}
+int plog__sys_ask_slice(plog_sys *sys, int64_t ns) {
+  return sys->calls.ask_slice(sys->calls.context, ns);
 }
 int64_t plog__sys_monotonic_ns(plog_sys *sys) {
   return sys->calls.monotonic_ns(sys->calls.context);

@@ -74,6 +74,9 @@ typedef struct {
   int64_t (*read)(void *context, int fd, void *data, size_t size_bytes);
   int64_t (*write)(void *context, int fd, const void *data, size_t size_bytes);
 
+  /* threads */
+  int (*ask_slice)(void *context, int64_t ns);
+
   /* clocks, in nanoseconds */
   int64_t (*wall_ns)(void *context);
   int64_t (*monotonic_ns)(void *context);
@@ -151,6 +154,10 @@ int plog__sys_epoll_wait(plog_sys *sys, int epoll, struct epoll_event *events, i
 int plog__sys_eventfd(plog_sys *sys, unsigned initial, int flags);
 int64_t plog__sys_read(plog_sys *sys, int fd, void *data, size_t size_bytes);
 int64_t plog__sys_write(plog_sys *sys, int fd, const void *data, size_t size_bytes);
+
+/* Have the calling thread scheduled in slices of so many ns: it runs the sooner when it is woken, its share stays what it
+ * is. Before Linux 6.12 that is without effect. Not counted: it transfers nothing. */
+int plog__sys_ask_slice(plog_sys *sys, int64_t ns);
 
 int64_t plog__sys_wall_ms(plog_sys *sys);
 int64_t plog__sys_monotonic_ms(plog_sys *sys);
