@@ -378,6 +378,7 @@ class Coordinators:
         hosted = self._broker.replicas.by_number(upcall.partition)
         if hosted is not None:
             taken = Taken(_key_values(upcall.body), upcall.offset, upcall.slot, upcall.b)
+            self.group_counts.offsets_committed += len(taken.records)
             self._broker.loop.apply(self.runtime.taken(hosted.topic, hosted.index, taken, self._broker.now_ms()))
 
     # ------------------------------------------------------------------------------------------------- time and topics

@@ -560,8 +560,6 @@ class GroupCoordinator:
         def done(error: ErrorCode, done_ms: int) -> list[Step]:
             for offsets, partition in held:
                 offsets.end([partition])
-            if not error:
-                self.counts.offsets_committed += len(held)
             return []
 
         return done

@@ -93,7 +93,8 @@ class Rebalance:
 
 class GroupCounts:
     """Of all groups of a coordinator since it started. Rebalances: `begun`, by the kind of the first cause; `ended`;
-    `took_ms`, what these took all together. `offsets_committed`: the offsets of commits that were answered so."""
+    `took_ms`, what these took all together. `offsets_committed`: answered so by the coordinator, or written by the data
+    plane."""
 
     __slots__ = ("begun", "ended", "offsets_committed", "took_ms")
 

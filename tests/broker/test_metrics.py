@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
@@ -220,6 +221,27 @@ def test_lag_is_what_the_command_says(broker: Watched) -> None:
             assert told["pylog_group_lag_seconds", which] == pytest.approx(lag.seconds, abs=TIMEOUT_S)
     behind = told["pylog_group_lag_seconds", (("group", GROUP), ("topic", "t"), ("partition", "0"))]
     assert 50 <= behind < 50 + TIMEOUT_S
+
+
+def test_a_group_with_a_member(tmp_path: Path) -> None:
+    """Whoever writes its commits, the data plane or the coordinator: each counts once."""
+    with watched(tmp_path, **{"group.initial.rebalance.delay.ms": "0"}) as running:
+        running.create("t", 1)
+        assert produce(running.raw, "t", 0, batch([(None, b"v")] * 5)) == 0
+        settings = {"bootstrap.servers": f"127.0.0.1:{running.port}", "group.id": "g", "enable.auto.commit": False}
+        consumer = Consumer(settings | {"auto.offset.reset": "earliest"})
+        consumer.subscribe(["t"])
+        for _ in range(5):
+            message = consumer.poll(TIMEOUT_S)
+            assert message is not None and message.error() is None
+            consumer.commit(message, asynchronous=False)
+        told = running.scrape()
+        assert told["pylog_group_offset_commits_total", ()] == 5
+        assert told["pylog_group_members", (("group", "g"),)] == 1
+        assert told["pylog_group_rebalances_total", (("cause", "joined"),)] == 1
+        assert told["kafka_coordinator_group_groupmetadatamanager_numgroupsstable", ()] == 1
+        assert told["pylog_group_lag_records", (("group", "g"), ("topic", "t"), ("partition", "0"))] == 0
+        consumer.close()
 
 
 def test_health_and_other_pages(broker: Watched) -> None:
