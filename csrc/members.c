@@ -133,6 +133,7 @@ static plog_member *make(uint64_t hash, const plog_heartbeat *as, int64_t offset
   plog_assert(as->group_id.size_bytes <= UINT16_MAX);
   plog_assert(as->member_id.size_bytes <= UINT16_MAX);
   plog_assert(as->instance_id.size_bytes <= UINT16_MAX);
+  plog_assert(as->instance_id.data || as->instance_id.size_bytes == 0);
   plog_member *member =
       malloc(sizeof *member + as->group_id.size_bytes + as->member_id.size_bytes + as->instance_id.size_bytes);
   if (!member) return NULL;

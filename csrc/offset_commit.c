@@ -201,6 +201,7 @@ static int32_t prepare_news(plog_offset_batch *b) {
 
 static void settle(plog_engine *e, plog_partition *p) {
   plog_offset_batch *b = p->offsets;
+  plog_assert(b); /* a partition that gathers has one */
   p->offsets = NULL;
   plog_list_remove(&p->gathering);
   const uint8_t *data;
