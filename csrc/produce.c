@@ -189,7 +189,8 @@ static bool verifies(const plog_engine *e, const plog_frame *frame) {
 
 /* May these records of a transaction be taken? Those that go on with it may; those that begin it, by the coordinator's word, unless
  * a marker has come since that was asked for. What nobody was asked about, because the partition was not led here then, is to be
- * sent again. */
+ * sent again; so is what came with the next epoch while the marker of the last transaction was on its way: a producer of version 12
+ * goes on when the end is decided, before it is written everywhere. */
 static int32_t check_transaction(const plog_produce_entry *entry, const plog_frame *frame, const plog_partition *p,
                                  plog_bytes records) {
   const plog_produce *produce = entry->produce;
@@ -201,7 +202,8 @@ static int32_t check_transaction(const plog_produce_entry *entry, const plog_fra
   int32_t epoch = plog_get_i16(records.data + PLOG_BATCH_AT_PRODUCER_EPOCH);
   if (plog__partition_in_transaction(p, producer_id, epoch)) return 0;
   if (!verdict) return PLOG_NOT_ENOUGH_REPLICAS;
-  return plog__guards_hold(&p->guards, producer_id, verdict->guard) ? 0 : PLOG_INVALID_TXN_STATE;
+  if (plog__guards_hold(&p->guards, producer_id, verdict->guard)) return 0;
+  return frame->api_version >= PLOG_PRODUCE_ADDS_VERSION ? PLOG_NOT_ENOUGH_REPLICAS : PLOG_INVALID_TXN_STATE;
 }
 
 /* Everything that refuses an entry before the partition looks at it. */

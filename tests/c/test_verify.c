@@ -38,6 +38,33 @@ static void send_records(int fd, int64_t producer, int32_t sequence) {
   client_send(fd, &w);
 }
 
+/* The same in a version that adds the partition to the transaction, and so goes on without asking first. */
+static void send_records_of_12(int fd, int64_t producer, int32_t sequence) {
+  plog_batch_builder *b = plog_batch_builder_open();
+  const uint8_t *batch;
+  size_t size = transactional_batch(b, producer, sequence, false, &batch);
+  plog_writer w;
+  client_begin(&w, 0, 12, 7);
+  plog_write_no_tags(&w);
+  plog_write_string(&w, true, "txn", 3);
+  plog_write_i16(&w, -1);
+  plog_write_i32(&w, 30000);
+  plog_write_array(&w, true, 1);
+  plog_write_string(&w, true, "t", 1);
+  plog_write_array(&w, true, 1);
+  plog_write_i32(&w, 0);
+  plog_write_bytes(&w, true, batch, size);
+  for (int i = 0; i < 3; i++) plog_write_no_tags(&w);
+  plog_batch_builder_close(b);
+  client_send(fd, &w);
+}
+
+static int32_t error_of_12(int fd) {
+  uint8_t answer[256];
+  CHECK(client_receive(fd, answer, sizeof answer) > 15);
+  return plog_get_i16(answer + 4 + 1 + 1 + 2 + 1 + 4);
+}
+
 static void write_marker(int64_t producer) {
   plog_batch_builder *b = plog_batch_builder_open();
   const uint8_t *batch;
@@ -110,6 +137,15 @@ static void not_after_a_marker(void) {
   write_marker(PRODUCER); /* the transaction that was asked about is over */
   answer(&question, 0);
   CHECK_EQ(client_produced(fd, &offset), PLOG_INVALID_TXN_STATE);
+  send_records_of_12(fd, PRODUCER, 1);
+  question = engine_await(&f, PLOG_UP_VERIFY);
+  write_marker(PRODUCER); /* of the transaction before, perhaps: the next question will tell */
+  answer(&question, 0);
+  CHECK_EQ(error_of_12(fd), PLOG_NOT_ENOUGH_REPLICAS);
+  send_records_of_12(fd, PRODUCER, 1);
+  question = engine_await(&f, PLOG_UP_VERIFY);
+  answer(&question, 0);
+  CHECK_EQ(error_of_12(fd), 0);
   (void)close(fd);
   engine_end(&f);
 }
