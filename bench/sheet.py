@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -33,6 +34,7 @@ class Sheet:
 
     def options(self) -> argparse.Namespace:
         options = self.parser.parse_args()
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no process is left, whoever ends it
         self._keeps = options.record
         self._about = {"date": time.strftime("%Y-%m-%d %H:%M"), "commit": machine.commit(), **machine.describe()}
         return options

@@ -8,7 +8,6 @@
 """
 
 import argparse
-import signal
 import sys
 import tempfile
 import time
@@ -159,7 +158,6 @@ def main() -> int:
     options = sheet.options()
     need_kafka()
     wanted = chosen(rows.ALL, options.rows)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # no process is left, whoever ends it
     with tempfile.TemporaryDirectory(prefix="pylog-bench-") as scratch, ExitStack() as stack:
         sides = [ClusterSide(name, Path(scratch) / name) for name in ("kafka", "pylog")]
         for side in sides:
