@@ -1,6 +1,7 @@
 """Members of classic groups, as bytes: join, sync, heartbeat, commit; versions with the classic header."""
 
 import itertools
+import os
 import struct
 import time
 from collections.abc import Callable
@@ -91,8 +92,8 @@ def settled(port: int) -> None:
 
 def form(swarm: Swarm, groups: int, each: int) -> list[Member]:
     """New groups, all members of which join at once and are in their first generation afterwards."""
-    number = next(_rounds)
-    members = [Member(line, f"g{number}-{line.number // each}") for line in swarm.lines[: groups * each]]
+    name = f"g{os.getpid()}-{next(_rounds)}"  # groups of an earlier process still have its members, until these expire
+    members = [Member(line, f"{name}-{line.number // each}") for line in swarm.lines[: groups * each]]
     for member in members:
         member.join()
     swarm.wait(member.line for member in members)
