@@ -36,6 +36,8 @@
 
 #define CONN_OF(node, member) PLOG_CONTAINER_OF(node, plog_conn, member)
 
+static void serve(plog_engine *e, plog_conn *conn);
+
 void plog__reactor_refresh_clock(plog_engine *e) {
   e->turn_ns = plog__sys_monotonic_ns(e->sys);
   e->now_ms = e->turn_ns / 1000000;
@@ -196,28 +198,41 @@ void plog__reactor_close_conns(plog_engine *e) {
   close_closing(e);
 }
 
-static void close_idle(plog_timer *timer, int64_t now_ms) {
-  plog_engine *e = PLOG_CONTAINER_OF(timer, plog_engine, idle_timer);
-  int64_t since = now_ms - e->config.connections_max_idle_ms;
-  for (plog_link *at = e->idle.next, *next; at != &e->idle; at = next) {
-    next = at->next;
-    plog_conn *conn = CONN_OF(at, idle);
-    if (conn->active_ms >= since) break;
-    if (!conn->first) {
-      plog__reactor_disconnect(e, conn);
-      plog_list_remove(&conn->idle);
-    } else { /* it waits for us, so it is not idle */
-      conn->active_ms = now_ms;
-      move_to(&e->idle, &conn->idle);
-    }
-  }
-  arm_idle_timer(e);
-}
-
 static void note_activity(plog_engine *e, plog_conn *conn) {
   if (e->now_ms - conn->active_ms < e->idle_grain_ms || conn->closes) return;
   conn->active_ms = e->now_ms;
   move_to(&e->idle, &conn->idle);
+}
+
+static bool waits_for_us(const plog_conn *conn) {
+  return conn->waiting > 0 || conn->reading || !plog_list_empty(&conn->flush);
+}
+
+/* In the middle of a large frame bytes come without an event, as long as they are few: they are fetched, which says that they came. */
+static void look_for_bytes(plog_engine *e, plog_conn *conn) {
+  plog_list_remove(&conn->ready);
+  conn->readable = true;
+  serve(e, conn);
+}
+
+/* Who has neither sent nor taken anything for so long goes, unless it waits for us. */
+static void close_idle(plog_timer *timer, int64_t now_ms) {
+  plog_engine *e = PLOG_CONTAINER_OF(timer, plog_engine, idle_timer);
+  int64_t since = now_ms - e->config.connections_max_idle_ms;
+  while (!plog_list_empty(&e->idle)) {
+    plog_conn *conn = CONN_OF(e->idle.next, idle);
+    if (conn->active_ms >= since) break;
+    if (conn->low_water > 1 && !conn->closes) look_for_bytes(e, conn);
+    if (conn->active_ms >= since) continue;
+    if (waits_for_us(conn)) {
+      conn->active_ms = now_ms;
+      move_to(&e->idle, &conn->idle);
+    } else {
+      plog__reactor_disconnect(e, conn);
+      plog_list_remove(&conn->idle);
+    }
+  }
+  arm_idle_timer(e);
 }
 
 /* ------------------------------------------------------------------------------------------------ settling */
@@ -278,7 +293,10 @@ static void send_answers(plog_engine *e, plog_conn *conn) {
   int32_t rc = plog__conn_write_answers(conn);
   int64_t sent = 0;
   int32_t sent_rc = plog__out_send(&conn->out, &e->sender, conn->fd, SEND_BUDGET_BYTES, &sent, &conn->cold);
-  if (sent) plog__count(&e->counters.bytes_out, sent);
+  if (sent) {
+    plog__count(&e->counters.bytes_out, sent);
+    note_activity(e, conn);
+  }
   if (sent_rc == PLOG_E_AGAIN) {
     plog__count(&e->counters.cold_reads, 1);
     sent_rc = plog__sound_cold(e, conn);
