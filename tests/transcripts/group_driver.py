@@ -1,81 +1,33 @@
-"""Drives the group coordinator as a broker would: carries out effects on a log, a clock and timers of its own.
-
-What stays true: every request and answer goes through its bytes; a second answer to one request is an error; what is
-appended is replayed from bytes when the shard is loaded again.
-"""
+"""Drives the group coordinator: a log with transactions in it, and what its clients ask."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Hashable
-from typing import TypeVar
 
-from cluster.coordinator.context import GroupConfig, RequestContext
+from cluster.coordinator.context import GroupConfig
 from cluster.coordinator.group_kind import GroupKind
-from cluster.coordinator.runtime import AskKey, Runtime, TimerKey
+from cluster.coordinator.runtime import AskKey
 from cluster.coordinator.shard import Marker
-from cluster.effects import Append, Ask, CancelAsk, CancelTimer, Effect, Note, Reply, SetTimer, Shard
+from cluster.effects import Append, Ask, CancelAsk, Shard
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
+from tests.transcripts.shard_driver import FewTopics, ShardDriver
 
 OFFSETS = "__consumer_offsets"
-Response = TypeVar("Response", bound=Message)
 
 
-class FewTopics:
-    """Topics by name and partition count; the id is the name, filled up."""
-
-    def __init__(self, counts: dict[str, int]) -> None:
-        self.counts = counts
-        self.changes = 1
-
-    def partition_count(self, topic: str) -> int:
-        return self.counts.get(topic, 0)
-
-    def topic_id(self, topic: str) -> bytes | None:
-        return topic.encode().ljust(16, b".")[:16] if topic in self.counts else None
-
-    def topic_name(self, topic_id: bytes) -> str | None:
-        return next((topic for topic in self.counts if self.topic_id(topic) == topic_id), None)
-
-    def version(self) -> int:
-        return self.changes
-
-    def partition_racks(self, topic: str) -> list[list[str]]:
-        return [[] for _ in range(self.counts[topic])]
-
-    def put(self, topic: str, count: int) -> None:
-        """A topic is made, or has more partitions."""
-        self.counts[topic] = count
-        self.changes += 1
-
-
-class Driver:
-    """`commits`: whether an append is committed at once. `write_error`: what the next appends fail with."""
+class Driver(ShardDriver):
+    """See ShardDriver. `host`: whether all shards are loaded at once."""
 
     def __init__(self, config: GroupConfig | None = None, *, partitions: int = 1, host: bool = True) -> None:
         self.config = config or GroupConfig(offsets_topic_partitions=partitions)
-        self.topics = FewTopics({OFFSETS: partitions, "t": 4, "u": 2})
         self.ids = 0
-        self.now_ms = 1_000_000
-        self.runtime = Runtime([GroupKind(self.config, self._new_id, self.topics)])
-        self.logs: dict[Shard, list[tuple[bytes, bytes | None]]] = {}
         self.owners: dict[tuple[Shard, int], int | Marker] = {}  # of records written in transactions; their ends
-        self.high: dict[Shard, int] = {}
-        self.timers: dict[Hashable, int] = {}
-        self.answers: dict[Hashable, Message] = {}
-        self.asked: dict[Hashable, RequestContext] = {}
-        self.seen: list[Effect] = []
-        self.seen_ms: list[int] = []
-        self.waiting: deque[Append] = deque()
         self.questions: list[Ask] = []
-        self.commits = True
-        self.appends = True
-        self.write_error: ErrorCode | None = None
+        super().__init__(OFFSETS, FewTopics({OFFSETS: partitions, "t": 4, "u": 2}))
         if host:
-            for partition in range(partitions):
-                self.load(partition)
+            self.load_all()
 
     def _new_id(self) -> str:
         self.ids += 1
@@ -83,77 +35,25 @@ class Driver:
 
     # What the broker does -----------------------------------------------------------------------------------------
 
-    def load(self, partition: int = 0, epoch: int = 0) -> None:
-        if self.runtime.load_start(OFFSETS, partition, epoch):
-            shard = Shard(OFFSETS, partition)
-            for offset, (key, value) in enumerate(self.logs.get(shard, [])):
-                owner = self.owners.get((shard, offset), -1)
-                if isinstance(owner, Marker):
-                    self.runtime.replay_marker(OFFSETS, partition, owner.producer_id, commit=owner.commit)
-                else:
-                    self.runtime.replay(OFFSETS, partition, key, value, offset, owner)
-            self.carry_out(self.runtime.load_done(OFFSETS, partition, self.now_ms))
-            self.commit(partition)
+    def kind(self) -> GroupKind:
+        return GroupKind(self.config, self._new_id, self.topics)
 
-    def unload(self, partition: int = 0) -> None:
-        self.carry_out(self.runtime.unload(OFFSETS, partition))
+    def replay(self, shard: Shard, offset: int, key: bytes, value: bytes | None) -> None:
+        owner = self.owners.get((shard, offset), -1)
+        if isinstance(owner, Marker):
+            self.runtime.replay_marker(OFFSETS, shard.partition, owner.producer_id, commit=owner.commit)
+        else:
+            self.runtime.replay(OFFSETS, shard.partition, key, value, offset, owner)
+
+    def written(self, append: Append, base_offset: int) -> None:
+        if append.producer is not None:
+            offsets = range(base_offset, base_offset + len(append.records))
+            self.owners |= {(append.shard, at): append.producer.producer_id for at in offsets}
 
     def restart(self, *, cut: bool = False) -> None:
-        """Another broker takes over the log as it stands. `cut`: it never got what is not committed."""
         if cut:
-            self.logs = {shard: log[: self.high.get(shard, 0)] for shard, log in self.logs.items()}
             self.owners = {at: who for at, who in self.owners.items() if at[1] < self.high.get(at[0], 0)}
-        for partition in range(self.topics.counts[OFFSETS]):
-            self.unload(partition)
-        self.waiting.clear()
-        self.runtime = Runtime([GroupKind(self.config, self._new_id, self.topics)])
-        self.timers.clear()
-        for partition in range(self.topics.counts[OFFSETS]):
-            self.load(partition)
-
-    def carry_out(self, effects: list[Effect]) -> None:
-        for effect in effects:
-            self.seen.append(effect)
-            self.seen_ms.append(self.now_ms)
-            if isinstance(effect, Reply):
-                assert effect.reply_to not in self.answers, f"second answer to {effect.reply_to}: {effect.message}"
-                ctx = self.asked[effect.reply_to]
-                assert isinstance(effect.message, Message)
-                self.answers[effect.reply_to] = _through_bytes(effect.message, ctx.api_version)
-            elif isinstance(effect, SetTimer):
-                self.timers[effect.key] = effect.deadline_ms
-            elif isinstance(effect, CancelTimer):
-                self.timers.pop(effect.key, None)
-            elif isinstance(effect, Append):
-                self.waiting.append(effect)
-            elif isinstance(effect, Ask):
-                self.questions.append(effect)
-            elif isinstance(effect, CancelAsk):
-                self.questions = [ask for ask in self.questions if ask.key != effect.key]
-            else:
-                assert isinstance(effect, Note)
-        if self.appends:
-            self.append_all()
-
-    def append_all(self) -> None:
-        while self.waiting:
-            append = self.waiting.popleft()
-            log = self.logs.setdefault(append.shard, [])
-            if self.write_error is not None:
-                self.carry_out(self.runtime.appended(append.token, self.write_error, -1, self.now_ms))
-                continue
-            base = len(log)
-            log += append.records
-            if append.producer is not None:
-                self.owners |= {(append.shard, at): append.producer.producer_id for at in range(base, len(log))}
-            self.carry_out(self.runtime.appended(append.token, base, len(log) - 1, self.now_ms))
-            if self.commits:
-                self.commit(append.shard.partition)
-
-    def commit(self, partition: int = 0) -> None:
-        shard = Shard(OFFSETS, partition)
-        high_watermark = self.high[shard] = len(self.logs.get(shard, []))
-        self.carry_out(self.runtime.committed(OFFSETS, partition, high_watermark, self.now_ms))
+        super().restart(cut=cut)
 
     def end_transaction(self, producer_id: int, *, commit: bool, partition: int = 0) -> None:
         """The coordinator of transactions writes its marker into the log of a shard."""
@@ -166,6 +66,15 @@ class Driver:
         if self.commits:
             self.commit(partition)
 
+    def ask_of(self, ask: Ask) -> None:
+        self.questions.append(ask)
+
+    def call_off(self, ask: CancelAsk) -> None:
+        self.questions = [each for each in self.questions if each.key != ask.key]
+
+    def answer_questions(self) -> None:
+        """Nobody does, but who takes them."""
+
     def take_questions(self) -> list[Ask]:
         """What is to be found out."""
         asked, self.questions = self.questions, []
@@ -175,40 +84,7 @@ class Driver:
         assert isinstance(ask.key, AskKey)
         self.carry_out(self.runtime.told(ask.key, answer, self.now_ms))
 
-    def advance(self, by_ms: int) -> None:
-        """Let time pass, timer after timer."""
-        until = self.now_ms + by_ms
-        while self.timers:
-            key = min(self.timers, key=lambda each: self.timers[each])
-            if self.timers[key] > until:
-                break
-            self.now_ms = max(self.now_ms, self.timers.pop(key))
-            assert isinstance(key, TimerKey)
-            self.carry_out(self.runtime.timer(key, self.now_ms))
-        self.now_ms = until
-
     # What clients do ----------------------------------------------------------------------------------------------
-
-    def send(self, who: Hashable, request: Message, version: int, client_id: str = "c") -> Hashable:
-        """Send a request; `who` names it for `answer`."""
-        assert who not in self.asked, f"{who} was used before"
-        api_key = type(request).api_key
-        ctx = RequestContext(who, api_key, version, client_id, "127.0.0.1", "User:ANONYMOUS")
-        self.asked[who] = ctx
-        self.carry_out(self.runtime.request(None, ctx, _through_bytes(request, version), self.now_ms))
-        return who
-
-    def ask(self, request: Message, version: int, kind: type[Response], client_id: str = "c") -> Response:
-        """Send a request that is answered at once."""
-        who = self.send(("ask", len(self.asked)), request, version, client_id)
-        answer = self.answers[who]
-        assert isinstance(answer, kind)
-        return answer
-
-    def answer(self, who: Hashable, kind: type[Response]) -> Response:
-        answer = self.answers[who]
-        assert isinstance(answer, kind)
-        return answer
 
     def join(
         self,
@@ -467,7 +343,3 @@ def subscription(*topics: str) -> bytes:
 def error(response: Message) -> ErrorCode:
     code: Callable[[], int] = lambda: getattr(response, "error_code")  # noqa: B009, E731
     return ErrorCode(code())
-
-
-def _through_bytes(message: Message, version: int) -> Message:
-    return type(message).decode(message.encode(version), version)
