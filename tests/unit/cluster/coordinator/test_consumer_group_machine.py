@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from cluster.coordinator.consumer_group import ConsumerGroup
 from cluster.coordinator.context import ConsumerConfig, GroupConfig
@@ -22,6 +22,7 @@ from cluster.effects import Shard
 from cluster.protocol import messages as m
 from pylog.errors import ErrorCode
 from tests.transcripts.group_driver import OFFSETS, Driver
+from tests.unit.cluster.coordinator.shard_machine import ShardMachine
 
 Partition = tuple[bytes, int]
 TOPICS = ("t", "u")
@@ -61,7 +62,9 @@ class Client:
         self.told.clear()
 
 
-class ConsumerGroupMachine(RuleBasedStateMachine):
+class ConsumerGroupMachine(ShardMachine):
+    driver: Driver
+
     def __init__(self) -> None:
         super().__init__()
         consumer = ConsumerConfig(assignment_interval_ms=1_000)
@@ -146,22 +149,9 @@ class ConsumerGroupMachine(RuleBasedStateMachine):
         if self.driver.topics.counts[topic] < 7:
             self.driver.topics.put(topic, self.driver.topics.counts[topic] + 1)
 
-    @rule(commits=st.booleans())
-    def replication(self, commits: bool) -> None:
-        self.driver.commits = commits
-        if commits:
-            self.driver.commit()
-
-    @rule(error=st.sampled_from([None, ErrorCode.NOT_ENOUGH_REPLICAS, ErrorCode.KAFKA_STORAGE_ERROR]))
-    def disk(self, error: ErrorCode | None) -> None:
-        self.driver.write_error = error
-
     @rule()
     def failover(self) -> None:
-        """The next coordinator finds what is committed, nothing else."""
-        self.driver.restart(cut=True)
-        waiting = self.driver.asked.keys() - self.driver.answers.keys()
-        assert not waiting, f"left waiting: {waiting}"
+        self.fail_over()
         self.epoch_seen = 0 if self.group is None else min(self.epoch_seen, self.group.epoch)
 
     # What was promised --------------------------------------------------------------------------------------------

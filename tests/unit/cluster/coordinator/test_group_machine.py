@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule
 
 from cluster.coordinator.context import GroupConfig
 from cluster.coordinator.group_records import GroupStored, decode
 from cluster.protocol import messages as m
 from pylog.errors import ErrorCode
 from tests.transcripts.group_driver import Driver, commit_errors, subscription
+from tests.unit.cluster.coordinator.shard_machine import ShardMachine
 
 PARTITIONS = 4
 
@@ -35,7 +36,9 @@ class Client:
         self.waits_for: tuple[str, int] | None = None
 
 
-class GroupMachine(RuleBasedStateMachine):
+class GroupMachine(ShardMachine):
+    driver: Driver
+
     def __init__(self) -> None:
         super().__init__()
         self.driver = Driver(GroupConfig(offsets_topic_partitions=1, initial_rebalance_delay_ms=1_000))
@@ -147,22 +150,10 @@ class GroupMachine(RuleBasedStateMachine):
     def time(self, ms: int) -> None:
         self.driver.advance(ms)
 
-    @rule(commits=st.booleans())
-    def replication(self, commits: bool) -> None:
-        self.driver.commits = commits
-        if commits:
-            self.driver.commit()
-
-    @rule(error=st.sampled_from([None, ErrorCode.NOT_ENOUGH_REPLICAS, ErrorCode.KAFKA_STORAGE_ERROR]))
-    def disk(self, error: ErrorCode | None) -> None:
-        self.driver.write_error = error
-
     @rule()
     def failover(self) -> None:
-        """The next coordinator finds what is committed, nothing else. A generation nobody stored is begun again."""
-        self.driver.restart(cut=True)
-        waiting = self.driver.asked.keys() - self.driver.answers.keys()
-        assert not waiting, f"left waiting: {waiting}"
+        """A generation nobody stored is begun again."""
+        self.fail_over()
         self.take_answers()
         stored = self.stored_generation()
         self.generation_seen = min(self.generation_seen, stored)

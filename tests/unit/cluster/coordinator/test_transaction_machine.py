@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from cluster.coordinator.questions import NewProducerId, WriteMarkers
 from cluster.coordinator.transaction_config import TransactionConfig
@@ -25,6 +25,7 @@ from cluster.effects import Shard
 from cluster.protocol import messages as m
 from pylog.errors import ErrorCode
 from tests.transcripts.transaction_driver import STATE, Driver, add_request, end_request, init_request
+from tests.unit.cluster.coordinator.shard_machine import ShardMachine
 
 IDS = ("a", "b")
 PARTITIONS = [("t", 0), ("t", 1), ("u", 0), ("__consumer_offsets", 3)]
@@ -43,7 +44,9 @@ class Producer:
         self.waits_for: tuple[str, int, int, bool] | None = None
 
 
-class TransactionMachine(RuleBasedStateMachine):
+class TransactionMachine(ShardMachine):
+    driver: Driver
+
     def __init__(self) -> None:
         super().__init__()
         self.producers: list[Producer] = []
@@ -160,16 +163,6 @@ class TransactionMachine(RuleBasedStateMachine):
     @rule(ms=st.sampled_from([1, 100, 1_000, 5_000, 10_000, 20_000]))
     def time(self, ms: int) -> None:
         self.driver.advance(ms)
-
-    @rule(commits=st.booleans())
-    def replication(self, commits: bool) -> None:
-        self.driver.commits = commits
-        if commits:
-            self.driver.commit()
-
-    @rule(error=st.sampled_from([None, ErrorCode.NOT_ENOUGH_REPLICAS, ErrorCode.KAFKA_STORAGE_ERROR]))
-    def disk(self, error: ErrorCode | None) -> None:
-        self.driver.write_error = error
 
     @rule(marks=st.booleans())
     def markers(self, marks: bool) -> None:
