@@ -8,85 +8,45 @@ says all about itself anew. Fenced, it drops everything and joins again, under i
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
-from cluster.coordinator.consumer_records import CurrentDeleted, CurrentStored, GroupEpoch, MemberDeleted
-from cluster.coordinator.context import GroupConfig
-from cluster.coordinator.group_records import Fact
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
-from tests.sim.group_caller import OF_A_MOVE, US_PER_MS, Answered, Caller
-from tests.sim.group_host import TOPIC, GroupHost, OneTopic
-from tests.sim.group_member import Books
+from tests.sim.consumer import HEARTBEAT_MS, Books, Consumer
+from tests.sim.consumer_host import ConsumerHost
+from tests.sim.group_caller import OF_A_MOVE, REBALANCE_MS, US_PER_MS, Answered
+from tests.sim.group_host import TOPIC, OneTopic
 from tests.sim.world import Violation, World
 
-SESSION_MS = 6_000
-REBALANCE_MS = 9_000
-_HEARTBEAT_MS = 1_500
-_FENCED = {ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.FENCED_MEMBER_EPOCH}
+_VERSION = 1
+_LEAVING, _LEAVING_FOR_A_WHILE = -1, -2
 
 
-class ConsumerHost(GroupHost):
-    """`owned`: what the committed log says that a member has, be it to give up. `epoch`: of the group. `members`: who
-    believe to be such, and whoever is in the log under their ids has all that they believe to have."""
+class ConsumerMember(Consumer):
+    """Its name is its member id. `fencing`: the errors after which it has nothing."""
 
-    def __init__(self, world: World, config: GroupConfig) -> None:
-        self.owned: dict[str, set[int]] = {}
-        self.epoch = 0
-        self.members: list[ConsumerMember] = []
-        super().__init__(world, config)
-
-    def noted(self, fact: Fact | None) -> None:
-        if isinstance(fact, CurrentStored):
-            held = (fact.assigned, fact.revoking)
-            self.owned[fact.member_id] = {index for owned in held for each in owned.values() for index in each}
-        elif isinstance(fact, CurrentDeleted | MemberDeleted):
-            self.owned.pop(fact.member_id, None)
-        elif isinstance(fact, GroupEpoch):
-            if fact.epoch < self.epoch:
-                raise Violation(f"the group's epoch went from {self.epoch} back to {fact.epoch}")
-            self.epoch = fact.epoch
-
-    def _check(self) -> None:
-        super()._check()
-        owners: dict[int, str] = {}
-        for member_id, partitions in self.owned.items():
-            for partition in partitions:
-                owner = owners.setdefault(partition, member_id)
-                if owner != member_id:
-                    raise Violation(f"{TOPIC}-{partition} is both {owner}'s and {member_id}'s in the log")
-        for member in self.members:
-            member.check_owned()
-
-
-class ConsumerMember(Caller):
-    """One life of a process; its name is its member id. `instance`: its group.instance.id. `positions`: by partition
-    that it owns."""
+    fetch_version = 9
+    commit_version = 9
+    fencing: ClassVar[frozenset[ErrorCode]] = frozenset({ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.FENCED_MEMBER_EPOCH})
 
     def __init__(
         self, name: str, world: World, host: ConsumerHost, books: Books, instance: str | None, loss: float
     ) -> None:
-        super().__init__(name, world, host, loss)
-        self.instance = instance
-        self.epoch = 0
-        self.positions: dict[int, int] = {}
+        super().__init__(name, world, host, books, instance, loss)
         self.target: set[int] = set()
-        self.is_fenced = False
         self._log = host
-        self._books = books
         self._says_all = True
         host.members.append(self)
         world.after(world.random.randrange(2_000 * US_PER_MS), self.process, self._beat)
 
     @property
+    def member_id(self) -> str:
+        return self.name
+
+    @property
     def is_settled(self) -> bool:
         return self.epoch > 0 and self.positions.keys() == self.target
-
-    def check_owned(self) -> None:
-        """Whoever is in the log has all that it believes to have."""
-        known = self._log.owned.get(self.name)
-        if known is not None and self.epoch > 0 and not self.positions.keys() <= known:
-            raise Violation(f"{self.name} reads {sorted(self.positions)}, and in the log it has {sorted(known)}")
 
     def _impatient(self, number: int, request: Message, version: int, then: Answered, patience_ms: int) -> None:
         """Whether it was heard is not known."""
@@ -97,6 +57,15 @@ class ConsumerMember(Caller):
             self._beat()
 
     # The group ----------------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """For good; a static one perhaps only for a while."""
+        epoch = _LEAVING if self.instance is None or self._world.chance(0.3) else _LEAVING_FOR_A_WHILE
+        request = m.ConsumerGroupHeartbeatRequest(
+            group_id="g", member_id=self.name, member_epoch=epoch, instance_id=self.instance, topic_partitions=[]
+        )
+        self._send(request, _VERSION, lambda _: None, 0)
+        self._stop()
 
     def _beat(self) -> None:
         says_all = self._says_all or self.epoch == 0
@@ -112,7 +81,7 @@ class ConsumerMember(Caller):
             subscribed_topic_names=[TOPIC] if says_all else None,
             topic_partitions=owned if self.positions else [],
         )
-        self._ask(request, 1, self._beaten)
+        self._ask(request, _VERSION, self._beaten)
 
     def _beaten(self, answer: Message) -> None:
         assert isinstance(answer, m.ConsumerGroupHeartbeatResponse)
@@ -125,7 +94,7 @@ class ConsumerMember(Caller):
         self.epoch = answer.member_epoch
         if answer.assignment is not None:
             self.target = {index for each in answer.assignment.topic_partitions for index in each.partitions}
-        self._books.owns(self.instance or self.name, self.epoch, [*self.positions])
+        self._owns([*self.positions])
         self._reconcile()
 
     def _reconcile(self) -> None:
@@ -134,9 +103,14 @@ class ConsumerMember(Caller):
         if gone:
             self._commit(gone, lambda: self._drop(gone))
         elif new:
-            self._fetch(new)
+            self._fetch(new, self._begun)
         else:
-            self._later(self._read, _HEARTBEAT_MS)
+            self._later(self._read, HEARTBEAT_MS)
+
+    def _begun(self) -> None:
+        self._owns([*self.positions])
+        self._log.check_owned(self)
+        self._beat()
 
     def _drop(self, gone: dict[int, int]) -> None:
         self._world.say(self.name, "gives up", sorted(gone))
@@ -148,7 +122,7 @@ class ConsumerMember(Caller):
         if code == ErrorCode.FENCED_INSTANCE_ID:
             self.positions.clear()
             self.is_fenced = True
-        elif code in _FENCED:
+        elif code in self.fencing:
             self.positions.clear()
             self.target.clear()
             self.epoch = 0
@@ -161,66 +135,16 @@ class ConsumerMember(Caller):
 
     # Offsets ------------------------------------------------------------------------------------------------------
 
-    def _fetch(self, partitions: list[int]) -> None:
-        asked = m.OffsetFetchRequest.OffsetFetchRequestTopics(name=TOPIC, partition_indexes=partitions)
-        group = m.OffsetFetchRequest.OffsetFetchRequestGroup(
-            group_id="g", member_id=self.name, member_epoch=self.epoch, topics=[asked]
-        )
-        before = dict(self._books.acknowledged)
+    def _asked_of(self, topics: list[m.OffsetFetchRequest.OffsetFetchRequestTopics]) -> m.OffsetFetchRequest:
+        request = super()._asked_of(topics)
+        request.groups[0].member_id, request.groups[0].member_epoch = self.name, self.epoch
+        return request
 
-        def fetched(answer: Message) -> None:
-            assert isinstance(answer, m.OffsetFetchResponse)
-            found = [each for topic in answer.groups[0].topics for each in topic.partitions]
-            codes = {answer.groups[0].error_code, *(each.error_code for each in found)} - {0}
-            if codes:
-                self._refused(codes.pop())
-                return
-            for each in found:
-                offset = max(each.committed_offset, 0)
-                told = before.get(each.partition_index, 0)
-                self._books.reads(self.name, each.partition_index, offset, "", told)
-                self.positions[each.partition_index] = offset
-            self._world.say(self.name, "owns", self.epoch, sorted(self.positions))
-            self._books.owns(self.instance or self.name, self.epoch, [*self.positions])
-            self.check_owned()
-            self._beat()
+    def _cannot_fetch(self, code: int, again: Callable[[], None]) -> None:
+        self._refused(code)
 
-        self._ask(m.OffsetFetchRequest(groups=[group], require_stable=True), 9, fetched)
-
-    def _read(self) -> None:
-        """Some records more of each partition; then they are committed."""
-        for partition in self.positions:
-            self.positions[partition] += self._world.between(0, 5)
-        if self.positions:
-            self._commit(dict(self.positions), self._beat)
-        else:
-            self._beat()
-
-    def _commit(self, offsets: dict[int, int], then: Callable[[], None]) -> None:
-        entry = m.OffsetCommitRequest.OffsetCommitRequestPartition
-        topic = m.OffsetCommitRequest.OffsetCommitRequestTopic(
-            name=TOPIC,
-            partitions=[entry(partition_index=each, committed_offset=offset) for each, offset in offsets.items()],
-        )
-        request = m.OffsetCommitRequest(
-            group_id="g",
-            generation_id_or_member_epoch=self.epoch,
-            member_id=self.name,
-            group_instance_id=self.instance,
-            topics=[topic],
-        )
-
-        def committed(answer: Message) -> None:
-            assert isinstance(answer, m.OffsetCommitResponse)
-            code = answer.topics[0].partitions[0].error_code
-            if code:
-                self._refused(code)
-                return
-            for partition, offset in offsets.items():
-                self._books.commits(partition, offset)
-            then()
-
-        self._ask(request, 9, committed)
+    def _cannot_commit(self, code: int, again: Callable[[], None], then: Callable[[], None]) -> None:
+        self._refused(code)
 
 
 _TRY_AGAIN = OF_A_MOVE | {

@@ -16,6 +16,8 @@ from tests.sim.group_host import GroupHost
 from tests.sim.world import Process, World
 
 US_PER_MS = 1_000
+SESSION_MS = 6_000
+REBALANCE_MS = 9_000
 PATIENCE_MS = 4_000
 _RETRY_MS = 100
 
@@ -31,10 +33,13 @@ Answered = Callable[[Message], None]
 
 
 class Caller:
+    """`life`: of the group, when what was heard last was said."""
+
     def __init__(self, name: str, world: World, host: GroupHost, loss: float) -> None:
         self.name = name
         self.process = Process(name)
         self.loss = loss
+        self.life = 0
         self._world = world
         self._host = host
         self._connection = 0
@@ -64,19 +69,21 @@ class Caller:
                 self._host.request(ctx, request, answer)
 
         def answer(response: Message) -> None:
+            life = self._host.life
             if world.chance(self.loss):
                 self._deaf = connection
             elif self._deaf != connection:
                 self._hears_us = max(self._hears_us, world.now_us + world.between(100, 3_000))
-                world.after(self._hears_us - world.now_us, self.process, self._answered, number, then, response)
+                world.after(self._hears_us - world.now_us, self.process, self._answered, number, then, response, life)
 
         for _ in range(2 if world.chance(self.loss) else 1):
             if not world.chance(self.loss):
                 self._arrives_us = max(self._arrives_us, world.now_us + world.between(100, 3_000))
                 world.after(self._arrives_us - world.now_us, None, arrive)
 
-    def _answered(self, number: int, then: Answered, response: Message) -> None:
+    def _answered(self, number: int, then: Answered, response: Message, life: int) -> None:
         if number == self._waiting:
+            self.life = life
             self._waiting += 1
             if self._world.traced:
                 self._world.say(self.name, "hears", response)

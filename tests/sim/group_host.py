@@ -79,6 +79,7 @@ class GroupHost:
         self.errors = 0.0
         self.commit_us = 8_000  # how long replication may take
         self.failovers = 0
+        self.life = 0  # of the group: it rises when one that was empty begins anew
         self.committed: dict[int, tuple[int, int]] = {}  # by partition the newest offset that counts, and where it is
         self.open: set[int] = set()  # transactions
         self._producers = 0

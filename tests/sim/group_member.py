@@ -1,76 +1,82 @@
-"""A consumer in the simulator: joins, syncs, heartbeats, reads from what is committed and commits what it has read.
+"""A consumer of the classic protocol in the simulator: joins, syncs, heartbeats, reads from what is committed and
+commits what it has read.
 
 What stays true: it does what Kafka's consumers do. One request at a time on a connection that keeps their order; what
-is not answered in time ends the connection, and with it whatever is still on its way there. It uses partitions only
-between the answer to a SyncGroup and the first word that another generation begins.
+is not answered in time ends the connection, and with it whatever is still on its way there. An eager one uses
+partitions only between the answer to a SyncGroup and the first word that another generation begins; a cooperative one
+keeps what it has until it is told what it has now, commits and drops what is not of it, and then joins once more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
-from tests.sim.group_caller import OF_A_MOVE, PATIENCE_MS, US_PER_MS, Caller
-from tests.sim.group_host import PARTITIONS, TOPIC, GroupHost
+from tests.sim.assignment import COOPERATIVE, EAGER, assigned, assignment, deal, subscription
+from tests.sim.consumer import HEARTBEAT_MS, Books, Consumer
+from tests.sim.group_caller import OF_A_MOVE, PATIENCE_MS, REBALANCE_MS, SESSION_MS, US_PER_MS
+from tests.sim.group_host import TOPIC, GroupHost
 from tests.sim.world import Violation, World
 
-SESSION_MS = 6_000
-REBALANCE_MS = 9_000
-_HEARTBEAT_MS = 1_500
 _JOIN_PATIENCE_MS = REBALANCE_MS + PATIENCE_MS
-_SUBSCRIPTION = b"\x00\x01" + m.ConsumerProtocolSubscription(topics=[TOPIC]).encode(1)
+_HANDFUL = {ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION}
 
 
-class Books:
-    """What all members were told. `owners`: by generation and partition; `acknowledged`: by partition, the newest
-    commit that was answered. `aborted`: transactions."""
+class Member(Consumer):
+    """`closed`: the errors of a group that does not take it in as it is now."""
 
-    def __init__(self) -> None:
-        self.owners: dict[tuple[int, int], str] = {}
-        self.acknowledged: dict[int, int] = {}
-        self.aborted: set[str] = set()
-
-    def owns(self, who: str, generation: int, partitions: list[int]) -> None:
-        for partition in partitions:
-            owner = self.owners.setdefault((generation, partition), who)
-            if owner != who:
-                raise Violation(f"{TOPIC}-{partition} in generation {generation} is both {owner}'s and {who}'s")
-
-    def commits(self, partition: int, offset: int) -> None:
-        self.acknowledged[partition] = max(self.acknowledged.get(partition, 0), offset)
-
-    def reads(self, who: str, partition: int, offset: int, transaction: str, acknowledged: int) -> None:
-        """`acknowledged`: when it asked. `transaction`: in which the offset says that it was committed."""
-        if transaction in self.aborted:
-            raise Violation(f"{who} is told {offset} of {TOPIC}-{partition}, of the aborted transaction {transaction}")
-        if offset < acknowledged:
-            raise Violation(f"{who} is told {offset} of {TOPIC}-{partition}, where {acknowledged} was acknowledged")
-
-
-class Member(Caller):
-    """One life of a process. `instance`: its group.instance.id; another life may have had it before."""
+    fetch_version = 8
+    commit_version = 7
+    closed: ClassVar[frozenset[ErrorCode]] = frozenset()
 
     def __init__(
-        self, name: str, world: World, host: GroupHost, books: Books, instance: str | None, loss: float
+        self,
+        name: str,
+        world: World,
+        host: GroupHost,
+        books: Books,
+        instance: str | None,
+        loss: float,
+        *,
+        cooperative: bool,
     ) -> None:
-        super().__init__(name, world, host, loss)
-        self.instance = instance
-        self.generation = -1
-        self.positions: dict[int, int] = {}
+        super().__init__(name, world, host, books, instance, loss)
+        self.epoch = -1
         self.is_stable = False
-        self.is_fenced = False
         self.is_transactional = world.chance(0.4)
         self.producer_id = -1  # of its open transaction
-        self._books = books
+        self._is_cooperative = cooperative
+        self._protocol = COOPERATIVE if cooperative else EAGER
         self._member_id = ""
-        self._lead: list[str] = []
+        self._joins_again = False
+        self._lead: dict[str, bytes] = {}
         world.after(world.random.randrange(2_000 * US_PER_MS), self.process, self._join)
+
+    @property
+    def member_id(self) -> str:
+        return self._member_id
+
+    @property
+    def is_settled(self) -> bool:
+        return self.is_stable
 
     # The group ----------------------------------------------------------------------------------------------------
 
+    def leave(self) -> None:
+        """A static one only stops."""
+        if self.instance is None and self._member_id:
+            who = m.LeaveGroupRequest.MemberIdentity(member_id=self._member_id)
+            self._send(m.LeaveGroupRequest(group_id="g", members=[who]), 5, lambda _: None, 0)
+        self._stop()
+
     def _join(self) -> None:
         self.is_stable = False
-        self.positions.clear()
+        if not self._is_cooperative:
+            self.positions.clear()
+        metadata = subscription(sorted(self.positions), self.epoch)
         request = m.JoinGroupRequest(
             group_id="g",
             session_timeout_ms=SESSION_MS,
@@ -78,7 +84,7 @@ class Member(Caller):
             member_id=self._member_id,
             group_instance_id=self.instance,
             protocol_type="consumer",
-            protocols=[m.JoinGroupRequest.JoinGroupRequestProtocol(name="range", metadata=_SUBSCRIPTION)],
+            protocols=[m.JoinGroupRequest.JoinGroupRequestProtocol(name=self._protocol, metadata=metadata)],
         )
         self._ask(request, 9, self._joined, _JOIN_PATIENCE_MS)
 
@@ -91,24 +97,23 @@ class Member(Caller):
             self._refused(answer.error_code)
         else:
             self._member_id = answer.member_id
-            self.generation = answer.generation_id
-            self._lead = [each.member_id for each in answer.members] if not answer.skip_assignment else []
+            self.epoch = answer.generation_id
+            known = {each.member_id: each.metadata for each in answer.members}
+            self._lead = known if not answer.skip_assignment else {}
             self._sync()
 
     def _sync(self) -> None:
         """The leader deals the partitions out."""
         entry = m.SyncGroupRequest.SyncGroupRequestAssignment
-        hands: dict[str, list[int]] = {each: [] for each in sorted(self._lead)}
-        for partition in range(PARTITIONS if hands else 0):
-            [*hands.values()][partition % len(hands)].append(partition)
+        hands = deal(self._lead, cooperative=self._is_cooperative)
         request = m.SyncGroupRequest(
             group_id="g",
-            generation_id=self.generation,
+            generation_id=self.epoch,
             member_id=self._member_id,
             group_instance_id=self.instance,
             protocol_type="consumer",
-            protocol_name="range",
-            assignments=[entry(member_id=each, assignment=bytes(hand)) for each, hand in hands.items()],
+            protocol_name=self._protocol,
+            assignments=[entry(member_id=each, assignment=assignment(hand)) for each, hand in hands.items()],
         )
         self._ask(request, 5, self._synced)
 
@@ -117,30 +122,53 @@ class Member(Caller):
         if answer.error_code:
             self._refused(answer.error_code)
             return
-        partitions = [*answer.assignment]
-        self._world.say(self.name, "owns", self.generation, partitions)
-        self._books.owns(self.instance or self.name, self.generation, partitions)
-        self._fetch(partitions)
+        partitions = assigned(answer.assignment)
+        gone = {each: offset for each, offset in self.positions.items() if each not in partitions}
+        self._owns(partitions)
+        self._joins_again = bool(gone)
+        if gone:
+            self._commit(gone, lambda: self._drop(gone, partitions))
+        else:
+            self._take(partitions)
+
+    def _drop(self, gone: dict[int, int], partitions: list[int]) -> None:
+        self._world.say(self.name, "gives up", sorted(gone))
+        for partition in gone:
+            del self.positions[partition]
+        self._take(partitions)
+
+    def _take(self, partitions: list[int]) -> None:
+        self._fetch([each for each in partitions if each not in self.positions], self._begun)
+
+    def _begun(self) -> None:
+        if self._joins_again:
+            self._joins_again = False
+            self._join()
+        else:
+            self._beat()
 
     def _refused(self, code: int) -> None:
-        """What an error means to a consumer. It gives its partitions up with the first word of another generation."""
+        """What an error means to a consumer. An eager one gives its partitions up with the first word of another
+        generation."""
         self.is_stable = False
-        self.positions.clear()
+        if code in _HANDFUL or not self._is_cooperative:
+            self.positions.clear()
         if code == ErrorCode.FENCED_INSTANCE_ID:
+            self.positions.clear()
             self.is_fenced = True
             return
-        if code in (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.ILLEGAL_GENERATION):
-            self.generation = -1
+        if code in _HANDFUL:
+            self.epoch = -1
             if code == ErrorCode.UNKNOWN_MEMBER_ID:
                 self._member_id = ""
-        elif code not in _TRY_AGAIN:
+        elif code not in _TRY_AGAIN and code not in self.closed:
             raise Violation(f"{self.name} hears {ErrorCode(code).name}")
         self._later(self._join)
 
     def _beat(self) -> None:
         request = m.HeartbeatRequest(
             group_id="g",
-            generation_id=self.generation,
+            generation_id=self.epoch,
             member_id=self._member_id,
             group_instance_id=self.instance,
         )
@@ -154,75 +182,31 @@ class Member(Caller):
             self._refused(answer.error_code)
         else:
             self.is_stable = True
-            self._later(self._read, _HEARTBEAT_MS)
+            self._later(self._read, HEARTBEAT_MS)
 
     # Offsets ------------------------------------------------------------------------------------------------------
 
-    def _fetch(self, partitions: list[int]) -> None:
-        asked = m.OffsetFetchRequest.OffsetFetchRequestTopics(name=TOPIC, partition_indexes=partitions)
-        group = m.OffsetFetchRequest.OffsetFetchRequestGroup(group_id="g", topics=[asked] if partitions else [])
-        before = dict(self._books.acknowledged)
+    def _cannot_fetch(self, code: int, again: Callable[[], None]) -> None:
+        if code not in OF_A_MOVE | {ErrorCode.UNSTABLE_OFFSET_COMMIT}:
+            raise Violation(f"{self.name} cannot fetch: {ErrorCode(code).name}")
+        self._later(again)
 
-        def fetched(answer: Message) -> None:
-            assert isinstance(answer, m.OffsetFetchResponse)
-            found = [each for topic in answer.groups[0].topics for each in topic.partitions]
-            codes = {answer.groups[0].error_code, *(each.error_code for each in found)} - {0}
-            if codes <= OF_A_MOVE | {ErrorCode.UNSTABLE_OFFSET_COMMIT} and codes:
-                self._later(partial_fetch)
-                return
-            if codes:
-                raise Violation(f"{self.name} cannot fetch: {codes}")
-            for each in found:
-                offset = max(each.committed_offset, 0)
-                told = before.get(each.partition_index, 0)
-                self._books.reads(self.name, each.partition_index, offset, each.metadata or "", told)
-                self.positions[each.partition_index] = offset
-            self._beat()
-
-        def partial_fetch() -> None:
-            self._fetch(partitions)
-
-        self._ask(m.OffsetFetchRequest(groups=[group], require_stable=True), 8, fetched)
+    def _cannot_commit(self, code: int, again: Callable[[], None], then: Callable[[], None]) -> None:
+        if code in OF_A_MOVE:
+            self._later(again)
+        elif code == ErrorCode.REBALANCE_IN_PROGRESS:
+            then()
+        else:
+            self._refused(code)
 
     def _read(self) -> None:
-        """Some records more of each partition; then they are committed."""
+        if not self.positions or not self.is_transactional:
+            super()._read()
+            return
         for partition in self.positions:
             self.positions[partition] += self._world.between(0, 5)
-        if not self.positions:
-            self._beat()
-        elif self.is_transactional:
-            self.producer_id = self._host.begin_transaction()
-            self._txn_commit(dict(self.positions))
-        else:
-            self._commit(dict(self.positions))
-
-    def _commit(self, offsets: dict[int, int]) -> None:
-        entry = m.OffsetCommitRequest.OffsetCommitRequestPartition
-        topic = m.OffsetCommitRequest.OffsetCommitRequestTopic(
-            name=TOPIC,
-            partitions=[entry(partition_index=each, committed_offset=offset) for each, offset in offsets.items()],
-        )
-        request = m.OffsetCommitRequest(
-            group_id="g",
-            generation_id_or_member_epoch=self.generation,
-            member_id=self._member_id,
-            group_instance_id=self.instance,
-            topics=[topic],
-        )
-
-        def committed(answer: Message) -> None:
-            assert isinstance(answer, m.OffsetCommitResponse)
-            code = answer.topics[0].partitions[0].error_code
-            if code in OF_A_MOVE:
-                self._later(lambda: self._commit(offsets))
-            elif code and code != ErrorCode.REBALANCE_IN_PROGRESS:
-                self._refused(code)
-            else:
-                for partition, offset in offsets.items() if not code else ():
-                    self._books.commits(partition, offset)
-                self._beat()
-
-        self._ask(request, 7, committed)
+        self.producer_id = self._host.begin_transaction()
+        self._txn_commit(dict(self.positions))
 
     def _txn_commit(self, offsets: dict[int, int]) -> None:
         entry = m.TxnOffsetCommitRequest.TxnOffsetCommitRequestPartition
@@ -238,7 +222,7 @@ class Member(Caller):
             transactional_id=self.name,
             group_id="g",
             producer_id=self.producer_id,
-            generation_id=self.generation,
+            generation_id=self.epoch,
             member_id=self._member_id,
             group_instance_id=self.instance,
             topics=[topic],
@@ -271,7 +255,7 @@ class Member(Caller):
             if commit:
                 self._beat()
             else:
-                self._fetch([*self.positions])
+                self._fetch([*self.positions], self._beat)
 
         producer_id, self.producer_id = self.producer_id, -1
         if not commit:

@@ -18,7 +18,7 @@ from tests.sim.group_story import run_seed
 from tests.sim.mistakes import find
 
 _SEEDS = 60
-_UNTIL_FOUND = 40
+_UNTIL_FOUND = 80
 
 
 @pytest.mark.parametrize("first", range(1, _SEEDS, 20))

@@ -11,9 +11,9 @@ transaction stays open, and each input up to the committed offset is in the outp
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
+from typing import ClassVar
 
 from cluster.coordinator.context import GroupConfig
 from cluster.coordinator.group_kind import GroupKind
@@ -27,6 +27,7 @@ from cluster.coordinator.transaction_records import TransactionStored, decode
 from cluster.coordinator.transaction_state import AT_REST
 from cluster.effects import Ask
 from pylog.errors import ErrorCode
+from tests.sim import story
 from tests.sim.group_host import OneTopic
 from tests.sim.transaction_host import BUMPING, DataPartition, ShardHost
 from tests.sim.transaction_worker import INPUT, OUTPUT, TIMEOUT_MS, Books, Worker
@@ -46,7 +47,9 @@ class Topics(OneTopic):
 
 
 class TransactionStory:
-    def __init__(self, seed: int, *, traced: bool = False) -> None:
+    kind: ClassVar[str] = "transaction"
+
+    def __init__(self, seed: int, traced: bool = False) -> None:
         self.world = world = World(seed, traced=traced)
         random = world.random
         self.version = (0, 2)[seed // 3 % 2]
@@ -250,31 +253,7 @@ class TransactionStory:
                 raise Violation(f"{offset} of input {number} were read, the output has {sorted(by_input[number])}")
 
 
-def run_seed(seed: int, *, traced: bool = False) -> TransactionStory:
-    """Raises what went wrong, with the last events before it."""
-    story = TransactionStory(seed, traced=traced)
-    try:
-        story.run()
-    except Exception as error:
-        error.add_note("\n".join([*story.world.trace, f"transaction seed {seed}"]))
-        raise
-    return story
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.sim.transaction_story", description=__doc__)
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--from", type=int, default=1, dest="first")
-    parser.add_argument("--seeds", type=int, default=100)
-    options = parser.parse_args()
-    if options.seed is not None:
-        print("\n".join(run_seed(options.seed, traced=True).world.trace))
-        return 0
-    print(f"transaction seeds from {options.first}, {options.seeds} of them")
-    for seed in range(options.first, options.first + options.seeds):
-        run_seed(seed)
-    return 0
-
+run_seed = story.runner(TransactionStory)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(story.main(run_seed, __doc__))
