@@ -22,7 +22,7 @@ from cluster.cli.offsets import (
     list_offsets,
 )
 from cluster.cli.output import RecordMeter, notice
-from cluster.cli.record_format import DEFAULT_FORMAT, TOKENS, render_json, text_renderer
+from cluster.cli.record_format import add_form, chosen_form
 from cluster.cli.start_position import Anchor, StartPosition, resolve, start_position
 
 _ISOLATION = {"read_uncommitted": READ_UNCOMMITTED, "read_committed": READ_COMMITTED}
@@ -57,16 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--isolation", choices=list(_ISOLATION), default="read_uncommitted", help="default: %(default)s"
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument(
-        "-F",
-        "--format",
-        type=text_renderer,
-        default=text_renderer(DEFAULT_FORMAT),
-        metavar="TEXT",
-        help=f"default: {DEFAULT_FORMAT}; {TOKENS}".replace("%", "%%"),
-    )
-    form.add_argument("-J", "--json", action="store_true", help="a line of JSON for each record")
+    add_form(parser)
     parser.set_defaults(run=_run)
     add_connection(parser)
     return parser
@@ -80,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     with connect(options) as cluster, RecordMeter("consumed", enabled=not sys.stdout.isatty()) as meter:
         delivery = Delivery(
             sys.stdout.buffer,
-            render_json if options.json else options.format,
+            chosen_form(options),
             meter,
             limit=options.max,
             idle_s=options.idle,

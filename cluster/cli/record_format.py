@@ -37,6 +37,26 @@ _PIECES: dict[str, _Piece] = {
 }
 
 
+def add_form(parser: argparse.ArgumentParser) -> None:
+    """The options of which one renders: see `chosen_form`."""
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "-F",
+        "--format",
+        type=text_renderer,
+        default=text_renderer(DEFAULT_FORMAT),
+        metavar="TEXT",
+        help=f"default: {DEFAULT_FORMAT}; {TOKENS}".replace("%", "%%"),
+    )
+    form.add_argument("-J", "--json", action="store_true", help="a line of JSON for each record")
+
+
+def chosen_form(options: argparse.Namespace) -> Renderer:
+    """Of options that `add_form` has added."""
+    renderer: Renderer = render_json if options.json else options.format
+    return renderer
+
+
 def text_renderer(text: str) -> Renderer:
     """The renderer for a format string. Raises argparse.ArgumentTypeError."""
     if text == DEFAULT_FORMAT:

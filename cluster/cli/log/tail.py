@@ -12,7 +12,7 @@ from cluster.cli.errors import CommandError
 from cluster.cli.log.target import add_target, target
 from cluster.cli.offsets import TopicPartition
 from cluster.cli.output import notice
-from cluster.cli.record_format import DEFAULT_FORMAT, TOKENS, render_json, text_renderer
+from cluster.cli.record_format import add_form, chosen_form
 
 if TYPE_CHECKING:
     from cluster.cli.record_format import Renderer
@@ -35,16 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--from-offset", type=non_negative_int, metavar="N", help="begin there instead")
     parser.add_argument("-e", "--exit-at-end", action="store_true", help="do not wait for more")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument(
-        "-F",
-        "--format",
-        type=text_renderer,
-        default=text_renderer(DEFAULT_FORMAT),
-        metavar="TEXT",
-        help=f"default: {DEFAULT_FORMAT}; {TOKENS}".replace("%", "%%"),
-    )
-    form.add_argument("-J", "--json", action="store_true", help="a line of JSON for each record")
+    add_form(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         followed.append((TopicPartition(*files.partition), LogFollower(files.path, begin)))
     if not followed:
         raise CommandError(f"{options.path} holds no partition to follow")
-    render = render_json if options.json else options.format
+    render = chosen_form(options)
     told = 0
     try:
         while True:
