@@ -99,7 +99,7 @@ class ServerProcess:
     def running(self) -> bool:
         return self._child.poll() is None
 
-    def stop(self, timeout_s: float = 30) -> int:
+    def stop(self, timeout_s: float = 60) -> int:
         """SIGTERM and wait. A process that does not end in time is killed, and that is an error."""
         if self.running():
             self._child.send_signal(signal.SIGTERM)
