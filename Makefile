@@ -30,7 +30,7 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := build/.stamp
-C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/SOURCES csrc/ffi_build.py)
+C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/SOURCES csrc/ffi_build.py) pylog/_rows.c
 CC ?= cc
 
 .PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro bench-cluster \
@@ -59,7 +59,7 @@ $(STAMP)/ext: $(C_FILES) pyproject.toml setup.py $(STAMP)/venv
 	@if [ $(STAMP)/package -nt pyproject.toml ] && [ $(STAMP)/package -nt setup.py ]; then \
 	  $(BIN)/python -W ignore setup.py -q build_ext --inplace --force; \
 	else \
-	  rm -rf pylog/_plog*.so build/temp.*; \
+	  rm -rf pylog/_*.so build/temp.*; \
 	  $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation --config-settings editable_mode=compat -e .; \
 	  touch $(STAMP)/package; \
 	fi
@@ -145,7 +145,7 @@ chaos: build $(STAMP)/test
 # ------------------------------------------------------------------------------------------------------------- lint
 
 PY_DIRS := pylog cluster tests bench setup.py csrc/ffi_build.py
-C_SOURCES = $(shell git ls-files 'csrc/*.c' 'csrc/*.h' 'tests/**/*.c' 'tests/**/*.h' 'bench/**/*.c')
+C_SOURCES = $(shell git ls-files 'csrc/*.c' 'csrc/*.h' 'pylog/*.c' 'tests/**/*.c' 'tests/**/*.h' 'bench/**/*.c')
 
 $(STAMP)/lint: $(STAMP)/test
 	@.ci/need lint "$(BIN)/python"
@@ -157,6 +157,8 @@ lint: build $(STAMP)/lint
 	$(BIN)/mypy --strict -p pylog -p cluster -p tests.support -p tests.sim -p bench
 	clang-format --dry-run --Werror $(C_SOURCES)
 	clang-tidy --quiet --warnings-as-errors='*' $(filter csrc/%.c,$(C_SOURCES)) -- -std=c11 -D_GNU_SOURCE -Icsrc
+	clang-tidy --quiet --warnings-as-errors='*' pylog/_rows.c -- -std=c11 -DPy_LIMITED_API=0x030b0000 -Icsrc \
+	  -isystem $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 
 fmt: $(STAMP)/lint
 	$(BIN)/ruff format $(PY_DIRS)
@@ -227,5 +229,5 @@ wheel: $(STAMP)/venv
 	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps -w dist .
 
 clean:
-	rm -rf build dist *.egg-info pylog/_plog*.so pylog/_plog.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf build dist *.egg-info pylog/_*.so pylog/_plog.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find pylog cluster tests bench csrc -name __pycache__ -type d -exec rm -rf {} +

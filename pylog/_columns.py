@@ -7,18 +7,13 @@ are looked at here or handed to `check`. Any thread may call an appender; a deco
 
 from __future__ import annotations
 
-import struct
-from array import array
-from bisect import bisect_right
-from collections.abc import Iterable
-from io import BytesIO
-from itertools import chain, islice, repeat
-from operator import sub
+from collections.abc import Callable, Iterator
 
 from pylog._native import INT32_MIN, INT64_MAX, Log, Sys, check, read_batch_header
 from pylog._plog import ffi, lib
+from pylog._rows import Rows
 from pylog.facts import NamedTuple
-from pylog.typed import Any
+from pylog.typed import Any, TypeVar
 
 NOW = lib.PLOG_NOW
 """A timestamp: the wall clock's, read by C."""
@@ -31,6 +26,8 @@ OLD_FORMAT = lib.PLOG_UNSUPPORTED_FOR_MESSAGE_FORMAT
 CLOSED = lib.PLOG_E_CLOSED
 
 FLUSH_WANTED = lib.PLOG_ATTENTION_FLUSH
+
+_Made = TypeVar("_Made")
 
 NO_BYTES = ffi.NULL
 _SPARE_MEMORIES = 3
@@ -56,17 +53,16 @@ class Decoded:
         self.needed_bytes: int = view.needed_bytes
         self.stopped: int = view.stopped
 
-    # Each of these can be iterated once, and makes its values as they are asked for: what is dropped at once costs no
-    # more than an allocation that is warm.
+    def rows(self, made: type[_Made], decode_headers: Callable[[bytes, int], object]) -> Iterator[_Made]:
+        """Each record, made when it is asked for: a `made`, which is tuple or a class below it, of its offset,
+        timestamp, key, value and what decode_headers gives for encoded headers and their count, () for none."""
+        return Rows(self, int(ffi.cast("uintptr_t", self._view)), made, decode_headers)  # type: ignore[no-any-return]
 
-    def offsets(self) -> Iterable[int]:
-        count, offsets = self.count, self._view.offsets
-        if count and offsets[count - 1] - offsets[0] == count - 1:
-            return range(offsets[0], offsets[0] + count)
-        return array("q", ffi.buffer(offsets, 8 * count)[:])
+    def offsets(self) -> list[int]:
+        return ffi.unpack(self._view.offsets, self.count)  # type: ignore[no-any-return]
 
-    def timestamps(self) -> Iterable[int]:
-        return _runs(array("q", ffi.buffer(self._view.timestamps, 8 * self.count)[:]))
+    def timestamps(self) -> list[int]:
+        return ffi.unpack(self._view.timestamps, self.count)  # type: ignore[no-any-return]
 
     def headers_counts(self) -> list[int]:
         return ffi.unpack(self._view.headers_counts, self.count)  # type: ignore[no-any-return]
@@ -74,32 +70,6 @@ class Decoded:
     @property
     def has_headers(self) -> bool:
         return bool(self._view.headers.size_bytes)
-
-    def keys(self) -> Iterable[bytes | None]:
-        return self._bytes(self._view.keys)
-
-    def values(self) -> Iterable[bytes | None]:
-        return self._bytes(self._view.values)
-
-    def headers(self) -> Iterable[bytes | None]:
-        """Encoded, after their count."""
-        return self._bytes(self._view.headers)
-
-    def _bytes(self, column: Any) -> Iterable[bytes | None]:
-        count = self.count
-        if column.nulls_count == count:
-            return repeat(None, count)
-        width, rest = divmod(column.size_bytes, count)
-        cut: Iterable[bytes | None]
-        if width and not rest and ffi.buffer(column.ends, 8 * (count + 1))[:] == _even_ends(width, count):
-            cut = _cut_evenly(self._show(column.data, column.size_bytes), width, count)
-        else:
-            data = ffi.buffer(column.data, column.size_bytes)[:]
-            cut = map(BytesIO(data).read, _sizes(ffi.unpack(column.ends, count + 1)))
-        if column.nulls_count:
-            nulls = ffi.unpack(column.nulls, count)
-            return [None if null else value for null, value in zip(nulls, cut, strict=True)]
-        return cut
 
     # What follows shows the memory itself, which lives as long as what it is shown through.
 
@@ -121,57 +91,6 @@ class Decoded:
         # The cast holds on to the memory as long as the buffer does.
         owner = ffi.gc(ffi.cast("uint8_t *", pointer), _Holder(self._memory))
         return memoryview(ffi.buffer(owner, size_bytes)).toreadonly()
-
-
-_EVEN_WIDTHS_KEPT = 16
-_even: dict[int, bytes] = {}
-
-
-def _even_ends(width: int, count: int) -> bytes:
-    """What the ends of a column are in memory when each of its values has this width."""
-    size_bytes = 8 * (count + 1)
-    known = _even.get(width, b"")
-    if len(known) < size_bytes:
-        if len(_even) >= _EVEN_WIDTHS_KEPT:
-            _even.clear()
-        known = _even[width] = array("q", range(0, 2 * width * (count + 1), width)).tobytes()
-    return known[:size_bytes]
-
-
-_SHORT_RUN = 64
-
-
-def _runs(numbers: array[int]) -> Iterable[int]:
-    """The numbers; where they rise, and many are equal, without making each anew: records appended at once have one
-    time."""
-    parts: list[Iterable[int]] = []
-    at, count = 0, len(numbers)
-    while at < count:
-        end = bisect_right(numbers, numbers[at], at)
-        if end - at < _SHORT_RUN or numbers[at:end] != numbers[at : at + 1] * (end - at):
-            parts.append(numbers[at:])
-            break
-        parts.append(repeat(numbers[at], end - at))
-        at = end
-    return parts[0] if len(parts) == 1 else chain.from_iterable(parts)
-
-
-_CUT_AT_ONCE = 64
-
-
-def _cut_evenly(data: memoryview, width: int, count: int) -> Iterable[bytes]:
-    """A third of what reading each by its size costs."""
-    field = f"{width}s"
-    runs = count // _CUT_AT_ONCE
-    at = runs * _CUT_AT_ONCE * width
-    last = struct.unpack_from(field * (count - runs * _CUT_AT_ONCE), data, at)
-    if not runs:
-        return last
-    return chain(chain.from_iterable(struct.iter_unpack(field * _CUT_AT_ONCE, data[:at])), last)
-
-
-def _sizes(ends: list[int]) -> Iterable[int]:
-    return map(sub, islice(ends, 1, None), ends)
 
 
 class _Holder:

@@ -111,7 +111,7 @@ class PartitionReader:
         timeout_ms: int | None = 0,
         isolation: Isolation = "read_committed",
     ) -> Iterator[Row]:
-        """Records as plain tuples (offset, timestamp_ms, key, value, headers), for half of what `read` costs."""
+        """Records as plain tuples (offset, timestamp_ms, key, value, headers)."""
         return chain.from_iterable(map(rows_of, self._chunks(start, timestamp_ms, end_offset, timeout_ms, isolation)))
 
     def read_columns(

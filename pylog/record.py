@@ -6,8 +6,7 @@ times are milliseconds since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import repeat
+from collections.abc import Iterable, Iterator
 
 from pylog._columns import Decoded
 from pylog.facts import NamedTuple
@@ -48,33 +47,11 @@ def as_headers(headers: HeadersLike) -> tuple[Header, ...]:
     return tuple(Header(name, value) for name, value in headers)
 
 
-def _reduced(record: Record) -> tuple[object, ...]:
-    return Record, tuple(record)
-
-
-def _record_maker() -> Callable[[Row], Record]:
-    """What makes a Record of its fields in a tuple, and runs no Python code and no wrapper of `__new__` for it.
-
-    It is a class below Record that has the constructor of tuple; C finds it there by the first base. What it makes is
-    a Record in everything but that constructor.
-    """
-    plain = type("plain", (tuple,), {"__slots__": ()})
-    body = {"__slots__": (), "__module__": __name__, "__new__": tuple.__new__, "__reduce__": _reduced}
-    return type.__new__(type(Record), Record.__name__, (plain, Record), body)  # type: ignore[return-value]
-
-
-_made_of = _record_maker()
-
-
 def rows_of(decoded: Decoded) -> Iterator[Row]:
     """The fields of the records of a decode, in order, each made when it is asked for."""
-    headers: Iterable[tuple[Header, ...]] = repeat(())
-    if decoded.has_headers:
-        counts = decoded.headers_counts()
-        headers = [decode_headers(data or b"", n) for data, n in zip(decoded.headers(), counts, strict=True)]
-    return zip(decoded.offsets(), decoded.timestamps(), decoded.keys(), decoded.values(), headers, strict=False)
+    return decoded.rows(tuple, decode_headers)
 
 
 def records_of(decoded: Decoded) -> Iterator[Record]:
     """The records of a decode, in order, each made when it is asked for."""
-    return map(_made_of, rows_of(decoded))
+    return decoded.rows(Record, decode_headers)

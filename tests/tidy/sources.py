@@ -9,7 +9,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("pylog", "cluster")
 PYTHON_FOLDERS = ("pylog", "cluster", "tests", "bench", "csrc")
-C_FOLDERS = ("csrc", "tests", "bench")
+C_FOLDERS = ("csrc", "pylog", "tests", "bench")
 GENERATED = {"pylog/_plog.c"}
 
 

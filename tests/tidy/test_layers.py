@@ -71,7 +71,7 @@ def test_the_c_module_has_few_importers() -> None:
         for path in python_files()
         if name(path) not in NATIVE_IMPORTERS and not name(path).startswith("csrc/")
         for line, imported in imports(path)
-        if inside(imported, "pylog._plog")
+        if inside(imported, "pylog._plog") or inside(imported, "pylog._rows")
     ]
     assert not wrong, "\n".join(wrong)
 

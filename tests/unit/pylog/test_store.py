@@ -2,11 +2,14 @@
 
 import copy
 import errno
+import gc
 import os
+import random
 import threading
 import time
 from array import array
 from collections.abc import Iterator
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -250,7 +253,7 @@ def test_a_record_that_was_read_is_like_one_that_was_made(orders: pylog.Partitio
     assert (read.offset, read.timestamp_ms, read.key, read.value, read.headers) == tuple(made)
     assert (read._fields, read._asdict()) == (made._fields, made._asdict())
     assert read._replace(offset=5) == made._replace(offset=5)
-    assert read.__reduce_ex__(2) == (pylog.Record, tuple(made))  # what a pickle of it says
+    assert read.__reduce_ex__(2) == made.__reduce_ex__(2)  # what a pickle of it says
     for again in (copy.copy(read), copy.deepcopy(read)):
         assert type(again) is pylog.Record
         assert again == made
@@ -279,6 +282,47 @@ def test_times_that_repeat(orders: pylog.Partition, timestamps: list[int]) -> No
     orders.append_columns([b"x"] * len(timestamps), timestamps_ms=timestamps)
     assert [record.timestamp_ms for record in orders.read()] == timestamps
     assert [row[1] for row in orders.read_rows(3)] == timestamps[3:]
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_record_that_is_held_never_changes(orders: pylog.Partition, rows: bool) -> None:
+    """The iterator fills tuples again that nobody holds, whatever somebody else does with their neighbours."""
+    kept_headers = (Header("h", b"x"), Header("none", None))
+    count = 2500
+    expected = [
+        pylog.Record(
+            offset=i,
+            timestamp_ms=10 + i // 7,
+            key=None if i % 3 else b"k%d" % i,
+            value=b"v%d" % i if i % 5 else None,
+            headers=() if i % 11 else kept_headers,
+        )
+        for i in range(count)
+    ]
+    orders.append_many([pylog.NewRecord(r.value, r.key, r.timestamp_ms, r.headers) for r in expected])
+
+    def reading() -> Iterator[tuple[object, ...]]:
+        return iter(orders.read_rows() if rows else orders.read())
+
+    assert list(reading()) == expected
+    assert list(zip(reading(), islice(reading(), 1, None), strict=False)) == list(pairwise(expected))
+    assert len(set(reading())) == count
+    chance = random.Random(7)
+    held: dict[int, tuple[object, ...]] = {}
+    for i, record in enumerate(reading()):
+        assert record == expected[i]
+        if chance.random() < 0.4:
+            held[i] = record
+        elif held and chance.random() < 0.3:
+            at, old = held.popitem()
+            assert old == expected[at]
+        if i % 500 == 0:
+            gc.collect()
+    assert held and all(record == expected[i] for i, record in held.items())
+    last: list[tuple[object, ...]] = []
+    for record in reading():
+        last = [record]
+    assert last == expected[-1:]
 
 
 def test_where_reading_begins_and_ends(orders: pylog.Partition) -> None:
