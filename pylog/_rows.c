@@ -15,6 +15,9 @@
 
 enum { OFFSET, TIMESTAMP, KEY, VALUE, HEADERS, FIELDS };
 
+/* From Python 3.14 on a tuple remembers its hash, and nothing public makes it forget: each record is a new one there. */
+#define HASHED_TUPLES_VERSION 0x030E0000UL
+
 typedef struct {
   PyObject_HEAD PyObject *owner; /* of what view points to */
   PyTypeObject *made;            /* tuple, or a class below it that adds no fields */
@@ -59,7 +62,7 @@ static PyObject *blank(rows *r) {
   PyObject *old = r->given[0];
   r->given[0] = r->given[1];
   r->given[1] = NULL;
-  if (old && Py_REFCNT(old) == 1) {
+  if (old && Py_REFCNT(old) == 1 && Py_Version < HASHED_TUPLES_VERSION) {
     if (!PyObject_GC_IsTracked(old)) PyObject_GC_Track(old); /* the collector lets go of plain tuples of plain things */
   } else {
     Py_XDECREF(old);
