@@ -1,7 +1,8 @@
 /*
  * Making a log durable. The recovery point is what a start after a crash trusts without looking, so it moves only after
  * everything below it is on disk: records, the sealed indexes of closed segments, and the names of the files.
- * A flush runs on any thread beside the owner: it works on references and on an end taken at its beginning. After a failed
+ * A flush runs on any thread beside the owner: it works on references and on an end taken at its beginning. Of many logs at once
+ * it is one sync of their file system, which takes neither descriptors nor a wait for each. After a failed
  * sync nothing is tried again and the recovery point stays: what was to be written may be lost (the kernel forgets).
  */
 #include <errno.h>
@@ -100,14 +101,19 @@ int32_t plog__flush_run(const plog_flush *f) {
   return rc;
 }
 
-void plog__log_flush_done(plog_log *log, const plog_flush *f) {
+/* The names of all segments up to newest_base, and everything below end, are on the disk; -1: nothing was done about that. */
+static void note_durable(plog_log *log, int64_t cuts_count, int64_t newest_base, int64_t end) {
   plog__log_lock(log);
-  if (log->cuts_count + log->zeros_cut_count ==
-      f->cuts_count) { /* after a cut, records above it are others than those that were flushed */
-    if (f->dir_fd >= 0) log->synced_dir_base = PLOG_MAX(log->synced_dir_base, f->newest_base);
-    if (f->whole && f->end > atomic_load(&log->recovery_point)) atomic_store(&log->recovery_point, f->end);
+  /* after a cut, records above it are others than those that were flushed */
+  if (log->cuts_count + log->zeros_cut_count == cuts_count) {
+    log->synced_dir_base = PLOG_MAX(log->synced_dir_base, newest_base);
+    if (end > atomic_load(&log->recovery_point)) atomic_store(&log->recovery_point, end);
   }
   plog__log_unlock(log);
+}
+
+void plog__log_flush_done(plog_log *log, const plog_flush *f) {
+  note_durable(log, f->cuts_count, f->dir_fd >= 0 ? f->newest_base : -1, f->whole ? f->end : -1);
 }
 
 void plog__flush_release(plog_flush *f) {
@@ -128,4 +134,27 @@ int32_t plog_log_flush(plog_log *log, int64_t *out_recovery_point) {
   }
   plog__flush_release(&flush);
   return rc;
+}
+
+/* ---------------------------------------------------------------------------------------------- all logs at once */
+
+void plog_log_sync_point(plog_log *log, plog_sync_point *out) {
+  plog__log_lock(log);
+  *out = (plog_sync_point){plog__log_end(log), plog__log_active(log)->base_offset, log->cuts_count + log->zeros_cut_count};
+  plog__log_unlock(log);
+}
+
+void plog_log_synced(plog_log *log, const plog_sync_point *durable) {
+  note_durable(log, durable->cuts_count, durable->newest_base, durable->end);
+}
+
+int32_t plog_sys_syncs_all(plog_sys *sys, int32_t fd) {
+  return plog__sys_syncfs_tells(sys, fd);
+}
+
+int32_t plog_sys_sync_all(plog_sys *sys, int32_t fd) {
+  int32_t rc = plog__sys_syncfs(sys, fd);
+  /* ext4 without a journal writes inodes after it had the disk empty its cache, XFS asks for that only with its log: a file's own
+     sync does in any case */
+  return rc == 0 ? plog__sys_fsync(sys, fd) : rc;
 }

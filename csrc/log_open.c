@@ -684,7 +684,19 @@ int32_t plog_log_open_directory(plog_sys *sys, const char *dir, const plog_log_c
 
 /* ---------------------------------------------------------------------------------------------- closing */
 
-static int32_t close_clean(plog_log *log) {
+/* Nothing that could be lost: a start that finds none of it makes it again. */
+static bool never_written(const plog_log *log) {
+  return log->pristine && log->cuts_count == 0;
+}
+
+int32_t plog_log_close_waits(plog_log *log) {
+  int64_t end = plog__log_end(log);
+  if (never_written(log)) return 0;
+  return end > log->snapshot_offset || end > atomic_load(&log->recovery_point) ||
+         plog__log_active(log)->base_offset > log->synced_dir_base;
+}
+
+static int32_t close_clean(plog_log *log, bool synced) {
   plog__log_abort(log);
   plog_segment *active = plog__log_active(log);
   int32_t rc = plog__log_settle_leftover(log);
@@ -695,17 +707,17 @@ static int32_t close_clean(plog_log *log) {
     plog__log_unlock(log);
   }
   int64_t end = plog__log_end(log), point;
-  if (rc == 0 && log->pristine && log->cuts_count == 0) return 0; /* without a sync: there is nothing that could be lost */
+  if (rc == 0 && never_written(log)) return 0;
   if (rc == 0 && end > log->snapshot_offset) {
     rc = plog__log_write_snapshot(log, end);
-    if (rc == 0) rc = plog__log_sync_ends(log);
+    if (rc == 0 && synced) rc = plog__log_sync_ends(log);
   }
-  if (rc == 0) rc = plog_log_flush(log, &point);
+  if (rc == 0 && synced) rc = plog_log_flush(log, &point);
   return rc;
 }
 
-int32_t plog_log_close(plog_log *log, int32_t clean) {
-  int32_t rc = clean ? close_clean(log) : 0;
+int32_t plog_log_close(plog_log *log, int32_t how) {
+  int32_t rc = how == PLOG_CLOSE_LET_GO ? 0 : close_clean(log, how == PLOG_CLOSE_CLEAN);
   free_log(log);
   return rc;
 }

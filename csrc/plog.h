@@ -103,7 +103,8 @@ typedef struct plog_sys plog_sys;
 #define PLOG_SYS_SEND 13
 #define PLOG_SYS_ACCEPT 14
 #define PLOG_SYS_CONNECT 15
-#define PLOG_SYS_CALL_COUNT 16
+#define PLOG_SYS_SYNCFS 16
+#define PLOG_SYS_CALL_COUNT 17
 
 /** A table bound to the kernel. any */
 plog_sys *plog_sys_open(void);
@@ -120,6 +121,16 @@ int64_t plog_sys_count(plog_sys *sys, int32_t call);
 int64_t plog_sys_use_descriptors(plog_sys *sys);
 /** Bytes of segments that openings checked so far: grows while one is under way. any */
 int64_t plog_sys_checked_bytes(plog_sys *sys);
+/**
+ * Does plog_sys_sync_all(fd) tell of every write that failed since fd was opened? 0: it does. -ENOSYS: not before Linux 5.17.
+ * -EOPNOTSUPP: not that we knew, of such a file system. -errno: it cannot be said. any
+ */
+int32_t plog_sys_syncs_all(plog_sys *sys, int32_t fd);
+/**
+ * Make durable what was written so far to any file of the file system of fd, a regular file, names included. -errno: some of it
+ * may be lost, now or since fd was opened, whoever wrote it, and no later call would tell. any; long
+ */
+int32_t plog_sys_sync_all(plog_sys *sys, int32_t fd);
 
 /* ------------------------------------------------------------------------------------------------ checksums, codecs */
 
@@ -326,11 +337,18 @@ typedef struct {
  */
 int32_t plog_log_open_directory(plog_sys *sys, const char *dir, const plog_log_config *config, int64_t log_start,
                                 int64_t recovery_point, int32_t clean, int64_t now_ms, plog_opened *out);
+/** How a log is closed: just let go; so that the next open reads nothing; the same, but that it is durable is left to the caller
+    (plog_sys_sync_all), who may not call it so before. */
+#define PLOG_CLOSE_LET_GO 0
+#define PLOG_CLOSE_CLEAN 1
+#define PLOG_CLOSE_UNSYNCED 2
 /**
- * Close it. clean != 0: flush, trim the indexes, append the last time index entry, write the producer snapshot at the end
- * offset, so that the next open reads nothing. clean == 0: just let go. The handle is gone in either case. owner
+ * Close it. Not PLOG_CLOSE_LET_GO: flush, trim the indexes, append the last time index entry, write the producer snapshot at the
+ * end offset. The handle is gone in any case. owner
  */
-int32_t plog_log_close(plog_log *log, int32_t clean);
+int32_t plog_log_close(plog_log *log, int32_t how);
+/** Would a clean close wait for the disk? owner */
+int32_t plog_log_close_waits(plog_log *log);
 int32_t plog_log_configure(plog_log *log, const plog_log_config *config); /* owner */
 void plog_log_info_read(plog_log *log, plog_log_info *out);               /* any */
 /** How many indexes of closed segments were found missing or wrong, and built anew, since the last call. any */
@@ -374,6 +392,14 @@ int32_t plog_log_set_start(plog_log *log, int64_t offset);
 int32_t plog_log_delete_segments(plog_log *log, int64_t upto, int32_t *count);
 /** Make everything below the present end durable, and the recovery point with it. any; long: never on the reactor */
 int32_t plog_log_flush(plog_log *log, int64_t *out_recovery_point);
+/** What a plog_sys_sync_all that begins now makes durable of a log. */
+typedef struct {
+  int64_t end;
+  int64_t newest_base; /* of the last segment */
+  int64_t cuts_count;
+} plog_sync_point;
+void plog_log_sync_point(plog_log *log, plog_sync_point *out);       /* any */
+void plog_log_synced(plog_log *log, const plog_sync_point *durable); /* that it is. any */
 
 /** One producer id known to a log, as DescribeProducers and .snapshot show it. */
 typedef struct {

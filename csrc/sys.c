@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,8 @@
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -96,6 +99,27 @@ static int kernel_fsync(void *context, int fd) {
 static int kernel_fdatasync(void *context, int fd) {
   (void)context;
   KERNEL_RETRY(int, fdatasync(fd));
+}
+static int kernel_syncfs(void *context, int fd) {
+  (void)context;
+  KERNEL_RETRY(int, syncfs(fd));
+}
+/*
+ * Writeback errors are told by syncfs since Linux 5.8, where each is noted in the superblock too, and what a file system says when
+ * it commits its journal since 5.17. A stacked file system (overlay) hears of neither, of others we do not know.
+ */
+static int kernel_syncfs_tells(void *context, int fd) {
+  (void)context;
+  enum { MAJOR = 5, MINOR = 17 };
+  struct utsname kernel;
+  struct statfs where;
+  if (uname(&kernel) < 0) return -errno;
+  char *end;
+  long major = strtol(kernel.release, &end, 10), minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
+  if (major < MAJOR || (major == MAJOR && minor < MINOR)) return -ENOSYS;
+  if (fstatfs(fd, &where) < 0) return -errno;
+  bool known = where.f_type == EXT4_SUPER_MAGIC || where.f_type == XFS_SUPER_MAGIC || where.f_type == BTRFS_SUPER_MAGIC;
+  return known ? 0 : -EOPNOTSUPP;
 }
 static int kernel_rename(void *context, const char *from, const char *to) {
   (void)context;
@@ -256,6 +280,8 @@ static const plog_sys_calls kernel_calls = {
     .set_modified = kernel_set_modified,
     .fsync = kernel_fsync,
     .fdatasync = kernel_fdatasync,
+    .syncfs = kernel_syncfs,
+    .syncfs_tells = kernel_syncfs_tells,
     .rename = kernel_rename,
     .unlink = kernel_unlink,
     .fstat = kernel_fstat,
@@ -452,6 +478,13 @@ int plog__sys_fsync(plog_sys *sys, int fd) {
 int plog__sys_fdatasync(plog_sys *sys, int fd) {
   int error = enter(sys, PLOG_SYS_FDATASYNC, NULL);
   return error ? error : sys->calls.fdatasync(sys->calls.context, fd);
+}
+int plog__sys_syncfs(plog_sys *sys, int fd) {
+  int error = enter(sys, PLOG_SYS_SYNCFS, NULL);
+  return error ? error : sys->calls.syncfs(sys->calls.context, fd);
+}
+int plog__sys_syncfs_tells(plog_sys *sys, int fd) {
+  return sys->calls.syncfs_tells(sys->calls.context, fd);
 }
 int plog__sys_rename(plog_sys *sys, const char *from, const char *to) {
   int error = enter(sys, PLOG_SYS_RENAME, NULL);

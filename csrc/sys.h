@@ -42,6 +42,8 @@ typedef struct {
   int (*fallocate)(void *context, int fd, int mode, int64_t position, int64_t size_bytes);
   int (*fsync)(void *context, int fd);
   int (*fdatasync)(void *context, int fd);
+  int (*syncfs)(void *context, int fd);
+  int (*syncfs_tells)(void *context, int fd);
   int (*rename)(void *context, const char *from, const char *to);
   int (*unlink)(void *context, const char *path);
   int (*fstat)(void *context, int fd, struct stat *out);
@@ -113,6 +115,10 @@ int plog__sys_ftruncate(plog_sys *sys, int fd, int64_t size_bytes);
 int plog__sys_fallocate(plog_sys *sys, int fd, int mode, int64_t position, int64_t size_bytes);
 int plog__sys_fsync(plog_sys *sys, int fd);
 int plog__sys_fdatasync(plog_sys *sys, int fd);
+int plog__sys_syncfs(plog_sys *sys, int fd);
+/* 0: syncfs tells of every write to the file system of fd that failed since fd was opened, of a file too that nobody has open any
+ * more. Else -ENOSYS, the kernel does not, or -EOPNOTSUPP, the file system. Not counted: it transfers nothing. */
+int plog__sys_syncfs_tells(plog_sys *sys, int fd);
 int plog__sys_rename(plog_sys *sys, const char *from, const char *to);
 int plog__sys_unlink(plog_sys *sys, const char *path);
 int plog__sys_fstat(plog_sys *sys, int fd, struct stat *out);

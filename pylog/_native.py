@@ -98,6 +98,16 @@ class Sys:
         """Bytes of segments that openings have checked so far, those under way included."""
         return int(lib.plog_sys_checked_bytes(self.pointer))
 
+    def syncs_all(self, fd: int) -> None:
+        """Raises OSError when `sync_all(fd)` would not tell of every write that failed since fd was opened: ENOSYS for
+        the kernel's sake, EOPNOTSUPP for the file system's."""
+        check(lib.plog_sys_syncs_all(self.pointer, fd))
+
+    def sync_all(self, fd: int) -> None:
+        """Make durable all that was written to the file system of fd, a regular file. Raises OSError; then what was
+        written may be lost, and it is not told again."""
+        check(lib.plog_sys_sync_all(self.pointer, fd))
+
     def close(self) -> None:
         if self._pointer:
             lib.plog_sys_close(self._pointer)
@@ -394,6 +404,14 @@ class SegmentInfo(NamedTuple):
 SCRUB_STEP_BYTES = 1 << 20
 
 
+class SyncPoint(NamedTuple):
+    """plog_sync_point: what one sync of a file system makes durable of a log."""
+
+    end: int
+    newest_base: int
+    cuts_count: int
+
+
 class ScrubResult(NamedTuple):
     """plog_scrub_result: a damaged batch ends a step; -1 and 0 where unknown."""
 
@@ -556,11 +574,17 @@ class Log:
         """The engine has closed it."""
         self._pointer = None
 
-    def close(self, clean: bool) -> None:
+    def close(self, clean: bool, synced: bool = True) -> None:
+        """synced False: what a clean close leaves is not durable before a `Sys.sync_all`."""
         pointer = self._pointer
         self._pointer = None
         if pointer:
-            check(lib.plog_log_close(pointer, clean), self.directory)
+            how = lib.PLOG_CLOSE_LET_GO if not clean else lib.PLOG_CLOSE_CLEAN if synced else lib.PLOG_CLOSE_UNSYNCED
+            check(lib.plog_log_close(pointer, how), self.directory)
+
+    def close_waits(self) -> bool:
+        """Whether a clean close would wait for the disk."""
+        return bool(lib.plog_log_close_waits(self.pointer))
 
     def configure(self, settings: LogSettings) -> None:
         check(lib.plog_log_configure(self.pointer, ffi.new("plog_log_config *", settings)), self.directory)
@@ -702,6 +726,16 @@ class Log:
         point = ffi.new("int64_t *")
         check(lib.plog_log_flush(self.pointer, point), self.directory)
         return int(point[0])
+
+    def sync_point(self) -> SyncPoint:
+        """What a `Sys.sync_all` that begins now makes durable of it."""
+        out = ffi.new("plog_sync_point *")
+        lib.plog_log_sync_point(self.pointer, out)
+        return SyncPoint(out.end, out.newest_base, out.cuts_count)
+
+    def synced(self, durable: SyncPoint) -> None:
+        """That is durable now, and the recovery point where it ends."""
+        lib.plog_log_synced(self.pointer, ffi.new("plog_sync_point *", durable))
 
     def producers(self) -> list[ProducerInfo]:
         capacity = 16

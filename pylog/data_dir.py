@@ -16,8 +16,12 @@ from collections.abc import Callable, Mapping
 
 from pylog.checkpoint import HIGH_WATERMARK_FILE, LOG_START_OFFSET_FILE, RECOVERY_POINT_FILE, OffsetCheckpoint
 from pylog.facts import NamedTuple
-from pylog.files import CorruptFileError, read_file, replace_file, sync_directory, unlink_if_there
+from pylog.files import CorruptFileError, FlushError, read_file, replace_file, sync_directory, unlink_if_there
+from pylog.typed import TYPE_CHECKING
 from pylog.types import TopicPartition, topic_partition
+
+if TYPE_CHECKING:
+    from pylog._native import Sys
 
 LOCK_FILE = ".lock"
 CLEAN_SHUTDOWN_FILE = ".kafka_cleanshutdown"
@@ -93,6 +97,11 @@ class DirectoryLock:
         answer = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
         pid = _FLOCK.unpack(answer)[4]
         return f"process {pid}" if pid > 0 else "another process"
+
+    @property
+    def fd(self) -> int:
+        """Of its file, which is open as long as the lock is held."""
+        return self._fd
 
     @classmethod
     def is_ours(cls, identity: tuple[int, int]) -> bool:
@@ -180,6 +189,24 @@ class DataDirectory:
         """Replace one of its checkpoints by what offsets() says once nobody else is writing. Raises OSError."""
         with self._checkpoint_guard:
             checkpoint.write(offsets())
+
+    # The sync of the file system tells of what failed since its descriptor was opened: the lock's, before any log.
+
+    def syncs_all(self, sys: Sys) -> None:
+        """Raises OSError when `sync_all` would not tell of every write to it that failed."""
+        sys.syncs_all(self._lock.fd)
+
+    def sync_all(self, sys: Sys) -> None:
+        """Make everything durable that was written to its file system. Raises FlushError: some of that may be lost,
+        whoever wrote it, now or since the directory was locked."""
+        try:
+            sys.sync_all(self._lock.fd)
+        except OSError as e:
+            raise FlushError(e.errno, e.strerror, self.path) from e
+
+    def shares_file_system(self, path: str) -> bool:
+        """Whether `sync_all` is of that path too: a partition's directory may be a link. Raises OSError."""
+        return os.stat(path).st_dev == os.fstat(self._lock.fd).st_dev
 
     def release(self) -> None:
         self._lock.release()

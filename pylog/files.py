@@ -55,15 +55,26 @@ def write_all(fd: int, data: bytes) -> None:
 def replace_file(path: str, data: bytes) -> None:
     """Give the file this content, durably. When it raises OSError the file is as it was, or has the new content, of
     which nobody can say whether a power cut would leave it."""
-    aside = path + TEMPORARY_SUFFIX
-    fd = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    write_aside(path, data, synced=True)
+    put_in_place(path)
+    sync_directory(os.path.dirname(path))
+
+
+def write_aside(path: str, data: bytes, synced: bool) -> None:
+    """Write what the file is to be replaced by. Not synced: it is the caller's to make it durable before
+    `put_in_place`."""
+    fd = os.open(path + TEMPORARY_SUFFIX, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         write_all(fd, data)
-        os.fsync(fd)
+        if synced:
+            os.fsync(fd)
     finally:
         os.close(fd)
-    os.rename(aside, path)
-    sync_directory(os.path.dirname(path))
+
+
+def put_in_place(path: str) -> None:
+    """Replace the file by what was written aside; the caller makes the name durable."""
+    os.rename(path + TEMPORARY_SUFFIX, path)
 
 
 def sync_file(path: str) -> None:

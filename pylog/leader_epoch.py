@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from pylog.checkpoint import read_numbered_lines, write_numbered_lines
 from pylog.facts import NamedTuple
-from pylog.files import CorruptFileError, read_file, replace_file
+from pylog.files import CorruptFileError, read_file, replace_file, write_aside
 
 LEADER_EPOCH_FILE = "leader-epoch-checkpoint"
 
@@ -62,3 +62,8 @@ def encode_leader_epochs(entries: Sequence[tuple[int, int]]) -> bytes:
 def write_leader_epochs(path: str, entries: Sequence[tuple[int, int]]) -> None:
     """Replace the file durably. Raises OSError."""
     replace_file(path, encode_leader_epochs(entries))
+
+
+def write_leader_epochs_aside(path: str, entries: Sequence[tuple[int, int]]) -> None:
+    """Write what replaces the file when the caller has synced it and put it in place. Raises OSError."""
+    write_aside(path, encode_leader_epochs(entries), synced=False)

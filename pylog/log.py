@@ -26,14 +26,30 @@ from pylog._native import (
     ProducerInfo,
     ScrubResult,
     SegmentInfo,
+    SyncPoint,
     Sys,
     TimestampedOffset,
 )
 from pylog.config import LogConfig
 from pylog.data_dir import DELETE_SUFFIX, FUTURE_SUFFIX, renamed_directory_name
 from pylog.errors import ErrorCode, KafkaError
-from pylog.files import NO_ROOM, CorruptFileError, FlushError, read_file, sync_directory, sync_file, unlink_if_there
-from pylog.leader_epoch import LEADER_EPOCH_FILE, EpochEntry, decode_leader_epochs, write_leader_epochs
+from pylog.files import (
+    NO_ROOM,
+    CorruptFileError,
+    FlushError,
+    put_in_place,
+    read_file,
+    sync_directory,
+    sync_file,
+    unlink_if_there,
+)
+from pylog.leader_epoch import (
+    LEADER_EPOCH_FILE,
+    EpochEntry,
+    decode_leader_epochs,
+    write_leader_epochs,
+    write_leader_epochs_aside,
+)
 from pylog.log_owner import HostedOwner, LocalOwner, LogOwner
 from pylog.logger import Logger
 from pylog.partition_metadata import (
@@ -72,6 +88,7 @@ class Log:
         "_closed",
         "_cut_bound",
         "_entry_synced",
+        "_epochs_aside",
         "_epochs_on_disk",
         "_guard",
         "_on_change",
@@ -117,6 +134,7 @@ class Log:
         self.open_report = open_report
         self.last_flush_ms = now_ms
         self._epochs_on_disk = None if epochs_on_disk is None else tuple(epochs_on_disk)
+        self._epochs_aside = False
         self._entry_synced = entry_synced
         self._rolled = False
         self._segment_count = max(segment_count - open_report.deleted_segments, 1)
@@ -157,9 +175,10 @@ class Log:
         begins = dict(known)
         return min((start for epoch, start in epochs if begins.get(epoch, FOREVER) > start), default=FOREVER)
 
-    def first_offset(self) -> int:
-        """The base offset of its first segment, at or below the log start offset."""
-        return self.native.info().first_base_offset
+    def is_behind(self) -> bool:
+        """Not all of it is durable."""
+        info = self.native.info()
+        return info.recovery_point < info.log_end_offset
 
     def end_offset(self) -> int | None:
         """Its log end offset, None when closed. For threads that cannot know whether it is."""
@@ -334,13 +353,29 @@ class Log:
                 raise FlushError(e.errno, e.strerror, self.path) from e
             self.last_flush_ms = now_ms
 
+    def before_shared_sync(self) -> SyncPoint | None:
+        """What a sync of its file system that begins now makes durable, as `flush` would; None when it is closed.
+        Raises OSError."""
+        with self._guard:
+            if self._closed:
+                return None
+            self.write_epochs()
+            return self.native.sync_point()
+
+    def after_shared_sync(self, durable: SyncPoint, now_ms: int) -> None:
+        """It is durable."""
+        with self._guard:
+            if not self._closed:
+                self.native.synced(durable)
+                self._entry_synced = True
+                self.last_flush_ms = now_ms
+
     def flush_if_due(self, now_ms: int) -> bool:
         """Flush when flush.ms has passed since the last one and something is not durable. Raises OSError."""
         with self._guard:
             if self._closed or now_ms - self.last_flush_ms < self.config.flush_ms:
                 return False
-            info = self.native.info()
-            if info.recovery_point >= info.log_end_offset:
+            if not self.is_behind():
                 return False
             self.flush(now_ms)
             return True
@@ -526,10 +561,15 @@ class Log:
 
     # ---------------------------------------------------------------------------------- the end of it
 
-    def close(self, clean: bool) -> None:
+    def close_waits(self) -> bool:
+        """Whether a clean close would wait for the disk. Not while hosted."""
+        return not self._closed and self.native.close_waits()
+
+    def close(self, clean: bool, synced: bool = True) -> None:
         """Let go. clean: flush and leave the files so that the next open reads nothing; raises OSError when that fails.
 
-        The entry in the data directory is the caller's to sync, once for all logs in it.
+        The entry in the data directory is the caller's to sync, once for all logs in it. synced False: so are all the
+        files, by a sync of their file system, then `put_epochs` and, if that says so, another one.
         The handle is gone in either case. Nobody reads or appends any more; not while hosted.
         """
         with self._guard:
@@ -538,14 +578,29 @@ class Log:
             if self.hosted:
                 raise RuntimeError(f"{self.path} is still hosted")
             try:
-                if clean:
+                if clean and not synced:
+                    self._write_epochs_aside()
+                elif clean:
                     self.write_epochs()
                     # of a log that never had a record nothing has to survive: the topic says its id again
                     if not self._entry_synced and self.native.info().log_end_offset:
                         sync_file(os.path.join(self.path, PARTITION_METADATA_FILE))
             finally:
                 self._closed = True
-                self.native.close(clean)
+                self.native.close(clean, synced)
+
+    def _write_epochs_aside(self) -> None:
+        epochs = tuple(self.native.epochs())
+        if epochs != self._epochs_on_disk:
+            write_leader_epochs_aside(os.path.join(self.path, LEADER_EPOCH_FILE), epochs)
+            self._epochs_aside = True
+
+    def put_epochs(self) -> bool:
+        """Let leader-epoch-checkpoint be what an unsynced close wrote, which is durable now. Says whether there was
+        anything. Raises OSError."""
+        if self._epochs_aside:
+            put_in_place(os.path.join(self.path, LEADER_EPOCH_FILE))
+        return self._epochs_aside
 
     def condemn(self) -> str:
         """Close it and rename its directory for deletion. Returns the new path, which the caller makes durable, once

@@ -3,8 +3,8 @@
 Keeps true:
 - A data directory is locked while it is used. It is either live or offline; an I/O error takes it offline for good (a
   failed fsync is never retried), its logs with it, and the others serve on.
-- A checkpoint says only what is durable already: data first, then recovery points; at a clean shutdown logs,
-  checkpoints, marker, in that order, and no marker in a directory where any of it failed.
+- A checkpoint says only what is durable already: data first, then recovery points; at a clean shutdown logs
+  (closing.py), checkpoints, marker, in that order, and no marker in a directory where any of it failed.
 - A partition has one log. Moving it to another directory builds a copy there (future_log.py) that then takes its place:
   first the copy gets the partition's name, then the old log is set aside for removal.
 - Nothing here waits or sleeps: the periodic work lies in `schedule`, run by one maintenance thread (maintenance.py).
@@ -75,6 +75,7 @@ class LogManager:
         "_directories",
         "_future",
         "_guard",
+        "_hurried",
         "_logs",
         "_move_config",
         "_offline",
@@ -116,6 +117,7 @@ class LogManager:
         self._config_of = config_of
         self._on_directory_failure = on_directory_failure
         self._guard = threading.Lock()
+        self._hurried = False
         self._logs: dict[TopicPartition, Log] = {}
         self._future: FutureLogs | None = None
         self._move_config = move_config
@@ -726,18 +728,27 @@ class LogManager:
     def flush_due(self) -> None:
         """Flush every log whose flush.ms has passed."""
         for log in (*self.logs(), *self.future_logs()):
+            if self._hurried:
+                return
             self._on_disk(log, lambda one: one.flush_if_due(self._clock.monotonic_ms()))
 
     def flush_all(self) -> None:
         """Make every log durable to its end, several at once: what a start after a crash found may be in memory
         alone."""
 
-        def flush(log: Log) -> None:
-            info = log.info()
-            if info.recovery_point < info.log_end_offset:
-                self.flush(log)
+        behind = [log for log in self.logs() if log.is_behind()]
+        if not behind:
+            return
+        from pylog.shared_sync import flush_together
 
-        run_parallel(deque(self.logs()), flush, self.config.num_recovery_threads_per_data_dir)
+        left = []
+        for path in self.live_directories():
+            logs = [log for log in behind if log.directory == path]
+            try:
+                left += flush_together(self._directories[path], logs, sys=self._sys, clock=self._clock)
+            except OSError as e:
+                self.disk_error(path, e)
+        run_parallel(deque(left), self.flush, self.config.num_recovery_threads_per_data_dir)
 
     def flush(self, log: Log) -> bool:
         """Flush one log now (flush.messages reached). Says whether it worked."""
@@ -823,9 +834,16 @@ class LogManager:
         with self._guard:
             logs, self._to_catch_up = self._to_catch_up, set()
         for log in logs:
+            if self._hurried:
+                return
             self._on_disk(log, lambda one: one.catch_up(self._clock.monotonic_ms()))
 
     # ---------------------------------------------------------------------------------- closing
+
+    def hurry(self) -> None:
+        """A shutdown comes: syncs that the background has not come to are left to it, which has to do them all. Any
+        thread."""
+        self._hurried = True
 
     def stop_cleaning(self) -> None:
         """End compaction and moves for good, before the engine that hosts the logs goes. Once is enough."""
@@ -852,8 +870,11 @@ class LogManager:
         self._release_directories()
 
     def _shut_down_cleanly(self, directory: DataDirectory) -> None:
+        from pylog.closing import close_logs  # not before the end
+
         try:
-            ends = self._close_logs_in(directory)
+            threads = self.config.num_recovery_threads_per_data_dir
+            ends = close_logs(directory, self._logs_in(directory), sys=self._sys, clock=self._clock, threads=threads)
             directory.write(directory.recovery_points, lambda: _recovery_points(ends))
             directory.write(directory.log_starts, lambda: _log_starts(ends))
             put_clean_shutdown_marker(directory.path)
@@ -861,20 +882,6 @@ class LogManager:
             _log.error(
                 "log directory not closed in order, the next start recovers it", directory=directory.path, error=e
             )
-
-    def _close_logs_in(self, directory: DataDirectory) -> dict[TopicPartition, tuple[int, int, int]]:
-        """Close its logs clean, several at once; returns their ends, all durable. Raises OSError."""
-        ends: dict[TopicPartition, tuple[int, int, int]] = {}
-
-        def close(log: Log) -> None:
-            info = log.info()
-            first = log.first_offset()
-            log.close(clean=True)
-            ends[log.partition] = (info.log_start_offset, first, info.log_end_offset)
-
-        logs = self._logs_in(directory)
-        run_parallel(deque(logs), close, self.config.num_recovery_threads_per_data_dir)
-        return {log.partition: ends[log.partition] for log in logs}
 
 
 def _duplicate(one: Log, other: Log) -> DuplicateLogError:

@@ -23,6 +23,7 @@ from pylog.facts import NamedTuple
 from pylog.files import CorruptFileError
 from pylog.log import Log, log_settings, open_log
 from pylog.logger import Logger
+from pylog.teller import TELL_EVERY_S, Teller
 from pylog.typed import TypeVar
 from pylog.types import TopicPartition
 
@@ -49,22 +50,21 @@ class _Job(NamedTuple):
 class Progress:
     """How far recoveries are, told every interval_s seconds while one runs."""
 
-    __slots__ = ("_guard", "_interval_s", "_left", "_stopped", "_sys", "_teller")
+    __slots__ = ("_checked_before", "_guard", "_left", "_sys", "_teller")
 
-    def __init__(self, sys: Sys, interval_s: float = 1.0) -> None:
+    def __init__(self, sys: Sys, interval_s: float = TELL_EVERY_S) -> None:
         self._sys = sys
-        self._interval_s = interval_s
         self._guard = threading.Lock()
         self._left = 0
-        self._stopped = threading.Event()
-        self._teller: threading.Thread | None = None
+        self._checked_before = 0
+        self._teller = Teller(self._tell, interval_s)
 
     def expect(self, logs: int) -> None:
         """So many logs are to be recovered, beside those that are."""
         with self._guard:
             self._left += logs
-            if self._teller is None and logs:
-                self._teller = threading.Thread(target=self._tell, args=(self._sys.checked_bytes(),), daemon=True)
+            if logs and not self._teller.telling:
+                self._checked_before = self._sys.checked_bytes()
                 self._teller.start()
 
     def done(self) -> None:
@@ -74,15 +74,11 @@ class Progress:
 
     def end(self) -> None:
         """No more lines from now on."""
-        self._stopped.set()
-        if self._teller is not None:
-            self._teller.join()
+        self._teller.end()
 
-    def _tell(self, before: int) -> None:
-        log = Logger("LogManager")
-        while not self._stopped.wait(self._interval_s):
-            checked = self._sys.checked_bytes()
-            log.info("recovery under way", logs_left=self._left, checked_mb=(checked - before) >> 20)
+    def _tell(self) -> None:
+        checked_mb = (self._sys.checked_bytes() - self._checked_before) >> 20
+        Logger("LogManager").info("recovery under way", logs_left=self._left, checked_mb=checked_mb)
 
 
 def load_directories(
@@ -190,7 +186,7 @@ def load_directory(
 _J = TypeVar("_J")
 
 
-def run_parallel(jobs: deque[_J], work: Callable[[_J], None], threads: int) -> None:
+def run_parallel(jobs: deque[_J], work: Callable[[_J], object], threads: int) -> None:
     """Take jobs from the left until none is left, on this thread and on threads - 1 others.
 
     The first exception ends it: no further job is begun, the ones under way are finished, then it is raised here.

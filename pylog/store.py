@@ -259,6 +259,7 @@ class Store:
             self._transactions.abort_all()
             self._state = "closed"
             self._release_partitions("")
+        self._manager.hurry()
         self._maintenance.stop()
         self._manager.shutdown(clean=True)
 

@@ -210,6 +210,7 @@ class Broker:
         if self._coordinators is not None:
             self._coordinators.stop()
         if self._started:
+            self.logs.hurry()
             self._maintenance.stop()
             self.logs.stop_cleaning()
             self.replicas.checkpoint_high_watermarks()

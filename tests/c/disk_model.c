@@ -34,6 +34,7 @@ typedef struct {
 typedef struct {
   bool used;
   bool reached; /* by a name or a descriptor, when looked for */
+  bool lost;    /* what was written was written back in vain; nothing more reaches the platters */
   image seen, durable;
   file_change *changes;
   int32_t changes_count, changes_capacity;
@@ -68,7 +69,9 @@ struct disk_model {
   directory seen, durable;
   name_change *changes;
   int32_t changes_count, changes_capacity;
-  int32_t fds[FDS_MAX]; /* a file, or one of FD_ */
+  int32_t fds[FDS_MAX];       /* a file, or one of FD_ */
+  int32_t fd_errors[FDS_MAX]; /* what errors was when it was opened, or its syncfs told of it */
+  int32_t errors;             /* of writing back, so far */
   mapping maps[MAPS_MAX];
   plog_sys_calls kernel; /* for memory that is of no file */
   int64_t made;          /* changes */
@@ -146,7 +149,7 @@ static void file_resize(file *f, int64_t size_bytes) {
 }
 
 static void file_sync(file *f) {
-  image_copy(&f->durable, &f->seen);
+  if (!f->lost) image_copy(&f->durable, &f->seen);
   forget_changes(f);
 }
 
@@ -266,6 +269,7 @@ static int new_fd(disk_model *d, int32_t what) {
   for (int i = 0; i < FDS_MAX; i++)
     if (d->fds[i] == FD_FREE) {
       d->fds[i] = what;
+      d->fd_errors[i] = d->errors;
       return FIRST_FD + i;
     }
   return -EMFILE;
@@ -384,6 +388,27 @@ static int disk_sys_fsync(void *context, int fd) {
   return 0;
 }
 
+static int disk_sys_syncfs(void *context, int fd) {
+  disk_model *d = context;
+  (void)fd_target(d, fd);
+  bool dies;
+  int rc = begin_change(d, &dies);
+  if (rc != 0) return rc;
+  if (dies) return -EIO;
+  int error = d->fd_errors[fd - FIRST_FD] == d->errors ? 0 : -EIO;
+  d->fd_errors[fd - FIRST_FD] = d->errors;
+  for (int32_t i = 0; i < FILES_MAX; i++)
+    if (d->files[i].used) file_sync(&d->files[i]);
+  d->durable = d->seen;
+  d->changes_count = 0;
+  return error;
+}
+
+static int disk_sys_syncfs_tells(void *context, int fd) {
+  (void)context, (void)fd;
+  return 0;
+}
+
 static int disk_sys_rename(void *context, const char *from, const char *to) {
   disk_model *d = context;
   const char *old = name_of(from), *fresh = name_of(to);
@@ -490,6 +515,8 @@ void disk_attach(disk_model *d, plog_sys *sys) {
   calls->fallocate = disk_sys_fallocate;
   calls->fsync = disk_sys_fsync;
   calls->fdatasync = disk_sys_fsync;
+  calls->syncfs = disk_sys_syncfs;
+  calls->syncfs_tells = disk_sys_syncfs_tells;
   calls->rename = disk_sys_rename;
   calls->unlink = disk_sys_unlink;
   calls->fstat = disk_sys_fstat;
@@ -514,6 +541,16 @@ void disk_close(disk_model *d) {
   for (int32_t i = 0; i < FILES_MAX; i++) file_free(&d->files[i]);
   free(d->changes);
   free(d);
+}
+
+void disk_fail_writeback(disk_model *d) {
+  absorb(d);
+  for (int32_t i = 0; i < FILES_MAX; i++)
+    if (d->files[i].used && d->files[i].changes_count > 0) {
+      forget_changes(&d->files[i]);
+      d->files[i].lost = true;
+    }
+  d->errors++;
 }
 
 void disk_cut_at(disk_model *d, int64_t nth) {
@@ -575,6 +612,7 @@ void disk_restart(disk_model *d, disk_survivors survivors, uint64_t seed) {
     if (f->used && f->changes_count > 0 && survivors != DISK_KEEP_NONE) choose_file(f, survivors, &seed);
     forget_changes(f);
     image_copy(&f->seen, &f->durable);
+    f->lost = false;
   }
   d->seen = d->durable;
   d->changes_count = 0;

@@ -9,7 +9,7 @@
  *   - a file's size is one that it had since then, whichever of its data survived;
  *   - creations, renames and removals since the last fsync of the directory are taken back from the last one on, as far as one
  *     likes: a journal keeps their order. A file's own fsync does not make its name durable.
- * What was synced survives. A file without a name is gone. What is stored into a mapping of a file counts as written when the
+ * What was synced survives; syncfs syncs every file and the names. A file without a name is gone. What is stored into a mapping of a file counts as written when the
  * next call is made. One thread at a time.
  */
 #ifndef PLOG_DISK_MODEL_H
@@ -34,6 +34,11 @@ disk_model *disk_open(void);
 void disk_close(disk_model *d);
 /* From now on the file calls of sys go to this disk; the rest still to the kernel. */
 void disk_attach(disk_model *d, plog_sys *sys);
+
+/* The kernel writes back all that was written to files, and fails: the data are not on the platters and never will be, though
+   programs see them. Only a syncfs tells, once to each descriptor that is open, as the kernel does when the files are open no
+   more. */
+void disk_fail_writeback(disk_model *d);
 
 /* The power goes during the nth change from now (1: the next). That call is done as far as programs could see, but not synced if
    it is a sync; it and all calls after it give -EIO. 0: never. */

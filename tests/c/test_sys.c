@@ -26,6 +26,9 @@ static void faults(void) {
   char out[16];
   CHECK_EQ(plog__sys_pread(sys, fd, out, 4, 0), -EIO);
   CHECK_EQ(plog__sys_fsync(sys, fd), -EIO);
+  CHECK_EQ(plog__sys_syncfs(sys, fd), -EIO);
+  int tells = plog__sys_syncfs_tells(sys, fd);
+  CHECK(tells == 0 || tells == -ENOSYS || tells == -EOPNOTSUPP);
   CHECK_EQ(plog_sys_fault(sys, -1, 1, 0, 0, 0), 0); /* disarmed */
 
   CHECK_EQ(plog_sys_fault(sys, PLOG_SYS_PREAD, 1, 0, 3, 1), 0);

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from pylog import data_dir, files, log, partition_metadata, removal, segment
+from pylog import data_dir, files, log, partition_metadata, removal, segment, shared_sync
 from pylog._native import Sys
 from pylog.checkpoint import RECOVERY_POINT_FILE, OffsetCheckpoint
 from pylog.clock import ManualClock
@@ -239,6 +239,29 @@ def root() -> Iterator[str]:
 
 
 FAULTS = [(errno.EIO, 1), (errno.ENOSPC, FOR_EVER), (errno.EIO, FOR_EVER), (errno.EINTR, 1)]
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop is one sync of the file system, of two logs too."""
+    monkeypatch.setattr(shared_sync, "SHARED_FROM", 1)
+    monkeypatch.setattr(data_dir.DataDirectory, "syncs_all", lambda directory, sys: None)
+
+
+@pytest.mark.usefixtures("together")
+def test_the_nth_call_of_python_fails_where_a_stop_is_one_sync(root: str) -> None:
+    nth = 1
+    while one_life(root, (nth, errno.EIO, 1), None)[0]:
+        nth += 1
+    assert nth > 30
+
+
+@pytest.mark.usefixtures("together")
+def test_the_nth_call_of_c_fails_where_a_stop_is_one_sync(root: str) -> None:
+    nth = 1
+    while one_life(root, None, (nth, errno.EIO, 1))[0]:
+        nth += 1 + nth // 25
+    assert nth > 100
 
 
 @pytest.mark.parametrize(("code", "times"), FAULTS)
