@@ -125,6 +125,7 @@ int32_t plog__authorize_end(plog_authorizer *a, const plog_frame *frame) {
   pause->engine = a->engine;
   pause->wait.fire = resume;
   plog__conn_enqueue(a->conn, &pause->request);
+  pause->request.kind = PLOG_KIND_NONE;
   plog__grants_wait(a->unknown, &pause->wait);
   return PLOG_E_AGAIN;
 }

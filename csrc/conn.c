@@ -98,6 +98,7 @@ void plog__conn_close(plog_conn *conn, plog_sys *sys, int epoll_fd, plog_buffers
   if (conn->in) plog__buffers_give(buffers, conn->in);
   plog__out_deinit(&conn->out, buffers);
   plog__sys_close_watched(sys, epoll_fd, conn->fd);
+  plog__times_drop(&conn->answers);
   free(conn->verdicts);
   free(conn);
 }
@@ -248,6 +249,8 @@ void plog__conn_enqueue(plog_conn *conn, plog_request *request) {
   request->next = NULL;
   request->conn = conn;
   request->slot = conn->next_slot++;
+  request->came_ns = conn->came_ns;
+  request->kind = request->api_key < PLOG_COUNTED_APIS ? request->api_key : PLOG_KIND_NONE;
   request->done = false;
   if (conn->last)
     conn->last->next = request;
@@ -273,8 +276,11 @@ plog_request *plog__conn_find(const plog_conn *conn, int64_t slot) {
 int32_t plog__conn_write_answers(plog_conn *conn) {
   while (conn->first && conn->first->done && conn->out.pending_bytes < PENDING_BYTES_MAX) {
     plog_request *request = conn->first;
+    int64_t before = conn->out.pending_bytes;
     int32_t rc = request->ops->write(request, &conn->out);
     if (rc) return rc;
+    int64_t pending = conn->out.pending_bytes;
+    plog__times_answered(&conn->answers, request->kind, request->came_ns, request->waits_ns, pending - before, pending);
     conn->first = request->next;
     if (!conn->first) conn->last = NULL;
     conn->requests_count--;

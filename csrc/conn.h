@@ -21,6 +21,7 @@
 #include "out.h"
 #include "plog.h"
 #include "range_check.h"
+#include "request_times.h"
 #include "sys.h"
 #include "timer.h"
 
@@ -41,9 +42,12 @@ struct plog_request {
   plog_conn *conn;
   const plog_request_ops *ops;
   int64_t slot;
+  int64_t came_ns;
+  int64_t waits_ns; /* since when it waits by intention, until it is done: then how long it did. 0: it does, or did, not */
   int32_t correlation_id;
   int16_t api_key;
   int16_t api_version;
+  int16_t kind; /* its times are told with (request_times.h) */
   bool done;
 };
 
@@ -87,6 +91,8 @@ struct plog_conn {
   uint32_t low_water;    /* fewer bytes than these make no event */
   uint32_t expect_bytes; /* size of the last frame when it was large: the next one gets a buffer of its own at once */
   bool readable;         /* the socket may have more */
+  int64_t noticed_ns;    /* when that was told, until its next service is over; 0: it was not */
+  int64_t came_ns;       /* the frame that comes next: when it was first taken up; 0: it was not */
   bool hung_up;          /* the other side has ended: read to the end, short reads included */
   bool reset;            /* … in both directions: nobody is left to answer */
   /* answering */
@@ -96,6 +102,7 @@ struct plog_conn {
   int32_t waiting; /* of them, not done */
   int64_t next_slot;
   plog_out out;
+  plog_answers answers; /* in out */
   bool socket_full;
   bool data; /* its last request was a Produce or a Fetch: it is served before others */
   /* why it is not read */
@@ -143,6 +150,7 @@ int32_t plog__conn_keep_rest(plog_conn *conn, plog_intake *intake);
  */
 int32_t plog__conn_await(plog_conn *conn, plog_intake *intake);
 
+#define PLOG_KIND_NONE (-1) /* nothing that a client sent: its times are not told */
 /* A request that will be answered; its slot is its number on the connection, from 0. */
 void plog__conn_enqueue(plog_conn *conn, plog_request *request);
 /* It can be answered now. */

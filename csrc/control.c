@@ -13,6 +13,8 @@
 #include "offset_commit.h"
 #include "wire.h"
 
+enum { JOIN_GROUP = 11, SYNC_GROUP = 14 };
+
 #define CACHED_BODY_BYTES_MAX 4096 /* requests above this are not remembered for the cache */
 
 typedef struct {
@@ -67,8 +69,10 @@ static int32_t answer_at_once(plog_engine *e, plog_conn *conn, const plog_frame 
                               uint32_t answer_bytes) {
   if (!conn->first) {
     int32_t rc = write_ready(e, &conn->out, frame->correlation_id, answer, answer_bytes);
-    if (rc == 0) plog__reactor_send_later(e, conn);
-    return rc;
+    if (rc) return rc;
+    plog__times_answered(&conn->answers, frame->api_key, conn->came_ns, 0, answer_bytes + 4, conn->out.pending_bytes);
+    plog__reactor_send_later(e, conn);
+    return 0;
   }
   plog_answer *copy = plog__answer_open(conn->number, 0, answer, answer_bytes);
   plog_control *control = copy ? open_control(e, frame, 0) : NULL;
@@ -114,6 +118,8 @@ static int32_t hand_over(plog_engine *e, plog_conn *conn, const plog_frame *fram
     control->with_python = 0;
     return rc;
   }
+  if (frame->api_key == JOIN_GROUP || frame->api_key == SYNC_GROUP)
+    plog__reactor_waits(e, &control->request); /* for the other members, as far as can be seen from here */
   conn->upcalled = true;
   plog__count(&e->counters.upcalls, 1);
   plog__reactor_upcall_bytes(e, control->with_python);

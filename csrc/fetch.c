@@ -607,6 +607,7 @@ static bool park(plog_fetch *fetch, const plog_fetch_pass *pass) {
   plog_engine *e = fetch->engine;
   if (plog__timers_arm(&e->timers, &fetch->timer, fetch->deadline_ms)) return false;
   fetch->parked = fetch->has_waited = true;
+  plog__reactor_waits(e, &fetch->request);
   plog__count(&e->counters.delayed_now, 1);
   fetch->bound_bytes = pass->total_bytes;
   plog_fetch_set *set = set_of(fetch);
@@ -823,6 +824,7 @@ int32_t plog__fetch_handle(plog_engine *e, plog_conn *conn, const plog_frame *fr
   }
   plog__count(&e->counters.fetch_requests, 1);
   plog__conn_enqueue(conn, &fetch->request);
+  if (fetch->replica_id >= 0) fetch->request.kind = PLOG_KIND_FOLLOWER_FETCH;
   rc = begin(fetch, &q);
   if (rc < 0) return rc; /* enqueued: freed with the connection */
   if (rc) {

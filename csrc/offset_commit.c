@@ -115,6 +115,8 @@ static void written(plog_offset_batch *b) {
     end(b, plog__partition_enough_replicas(p));
     return;
   }
+  for (plog_link *at = b->requests.next; at != &b->requests; at = at->next)
+    plog__reactor_waits(e, &PLOG_CONTAINER_OF(at, plog_commit, link)->request);
   plog__watch_offset(&p->offset_watches, &b->watch, b->watch.offset);
   if (plog__timers_arm(&e->timers, &b->timer, e->now_ms + e->commits.timeout_ms)) answer(b, PLOG_REQUEST_TIMED_OUT);
 }

@@ -1119,9 +1119,30 @@ typedef struct {
   int64_t fetched_bytes;   /* of record batches, given to clients */
   int64_t replicated_in_bytes;
   int64_t replicated_out_bytes;
-  int64_t requests_of[PLOG_COUNTED_APIS]; /* by API key */
+  int64_t requests_of[PLOG_COUNTED_APIS]; /* by API key; Fetch of clients and of followers */
 } plog_engine_stats;
 void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out); /* any */
+
+#define PLOG_KIND_FOLLOWER_FETCH 96 /* the other kinds of requests are API keys; Fetch is that of clients */
+#define PLOG_REQUEST_KINDS 97
+#define PLOG_TIME_BUCKETS 42
+
+/** Requests of one kind, from when they are noticed until the kernel has their answers. Times are those that have it, by how long
+    it took; of that they waited for what they asked to wait for, and the rest is ours. */
+typedef struct {
+  int64_t requests; /* that came */
+  int64_t bytes_in; /* with the size before them */
+  int64_t bytes_out;
+  int64_t total_ns;
+  int64_t waited_ns;
+  int64_t total[PLOG_TIME_BUCKETS];
+  int64_t ours[PLOG_TIME_BUCKETS];
+  int64_t waited; /* how many of them did */
+} plog_request_times;
+/** 0 | -EINVAL: there is no such kind. any */
+int32_t plog_engine_request_times(plog_engine *e, int32_t kind, plog_request_times *out);
+/** The longest time that a bucket counts and the one before does not; -1: the last one, which has no bound. any */
+int64_t plog_time_bound_us(int32_t bucket);
 
 /** What clients have put into the partitions of a topic that are here, and been given, since its first was hosted. */
 typedef struct {

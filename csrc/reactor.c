@@ -121,6 +121,7 @@ plog_conn *plog__reactor_add_conn(plog_engine *e, int fd, int32_t listener_id) {
     return NULL;
   }
   conn->engine = e;
+  conn->answers.times = &e->times;
   conn->throttle.fire = throttle_over;
   conn->active_ms = e->now_ms;
   plog_list_insert(&e->idle, &conn->idle);
@@ -275,6 +276,7 @@ int32_t plog__reactor_commit(plog_engine *e, plog_partition *p) {
 
 void plog__reactor_complete(plog_engine *e, plog_request *request) {
   plog__conn_done(request);
+  if (request->waits_ns) request->waits_ns = e->turn_ns - request->waits_ns;
   plog__reactor_send_later(e, request->conn);
 }
 
@@ -293,6 +295,7 @@ static void send_answers(plog_engine *e, plog_conn *conn) {
   int32_t rc = plog__conn_write_answers(conn);
   int64_t sent = 0;
   int32_t sent_rc = plog__out_send(&conn->out, &e->sender, conn->fd, SEND_BUDGET_BYTES, &sent, &conn->cold);
+  plog__times_sent(&conn->answers, sent);
   if (sent) {
     plog__count(&e->counters.bytes_out, sent);
     note_activity(e, conn);
@@ -360,6 +363,11 @@ static bool is_served(const plog_engine *e, const plog_frame *frame) {
          frame->api_version <= atomic_load_explicit(&e->served_max[frame->api_key], memory_order_relaxed);
 }
 
+/* Nothing is before the frame any more: from now on its time is ours, though it may be looked at again. */
+static void take_up(const plog_engine *e, plog_conn *conn) {
+  if (conn->came_ns == 0) conn->came_ns = conn->noticed_ns ? conn->noticed_ns : e->turn_ns;
+}
+
 /* 0 | PLOG_E_AGAIN: it must wait for what is before it | anything else: close the connection */
 static int32_t dispatch(plog_engine *e, plog_conn *conn, const plog_frame *frame) {
   int16_t waits_for = conn->waiting ? conn->last->api_key : -1;
@@ -367,14 +375,24 @@ static int32_t dispatch(plog_engine *e, plog_conn *conn, const plog_frame *frame
   if (frame->api_key == PLOG_API_PRODUCE) {
     if (!is_served(e, frame)) return PLOG_E_CLOSED;
     if (conn->waiting && waits_for != PLOG_API_PRODUCE) return PLOG_E_AGAIN;
+    take_up(e, conn);
     return plog__produce_handle(e, conn, frame);
   }
   if (frame->api_key == PLOG_API_FETCH) {
     if (!is_served(e, frame)) return PLOG_E_CLOSED;
-    return conn->waiting ? PLOG_E_AGAIN : plog__fetch_handle(e, conn, frame);
+    if (conn->waiting) return PLOG_E_AGAIN;
+    take_up(e, conn);
+    return plog__fetch_handle(e, conn, frame);
   }
   if (conn->waiting && (waits_for == PLOG_API_PRODUCE || waits_for == PLOG_API_FETCH)) return PLOG_E_AGAIN;
+  take_up(e, conn);
   return plog__control_handle(e, conn, frame);
+}
+
+/* What the times of a request that was taken are told with. */
+static int32_t kind_of(const plog_conn *conn, const plog_frame *frame) {
+  if (frame->api_key == PLOG_API_FETCH) return conn->last->kind;
+  return frame->api_key < PLOG_COUNTED_APIS ? frame->api_key : PLOG_KIND_NONE;
 }
 
 /* Hand out every whole frame of the view. */
@@ -394,7 +412,8 @@ static void serve_frames(plog_engine *e, plog_conn *conn) {
       return;
     }
     plog__count(&e->counters.requests, 1);
-    if (frame.api_key >= 0 && frame.api_key < PLOG_COUNTED_APIS) plog__count(&e->counters.requests_of[frame.api_key], 1);
+    plog__times_came(&e->times, kind_of(conn, &frame), frame.body + frame.body_bytes - conn->view);
+    conn->came_ns = 0;
     plog__conn_consume(conn);
   }
 }
@@ -445,6 +464,7 @@ static void serve(plog_engine *e, plog_conn *conn) {
     }
     if (!receive(e, conn, &budget_bytes)) break;
   }
+  conn->noticed_ns = 0;
   if (plog__conn_keep_rest(conn, &e->intake) || plog__conn_await(conn, &e->intake)) plog__reactor_disconnect(e, conn);
 }
 
@@ -508,7 +528,10 @@ static void take_event(plog_engine *e, const struct epoll_event *event, bool *wo
   }
   if (event->events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
     conn->readable = true;
-    if (!conn->paused) plog__reactor_serve_later(e, conn);
+    if (!conn->paused) {
+      if (conn->noticed_ns == 0) conn->noticed_ns = e->turn_ns;
+      plog__reactor_serve_later(e, conn);
+    }
   }
   if ((event->events & EPOLLOUT) && conn->socket_full) {
     conn->socket_full = false;
@@ -628,6 +651,7 @@ int32_t plog__reactor_init(plog_engine *e) {
   e->idle_grain_ms = (int32_t)PLOG_MAX(0, PLOG_MIN(IDLE_GRAIN_MAX_MS, e->config.connections_max_idle_ms / 8));
   e->accepting = true;
   plog__timers_init(&e->timers);
+  plog__times_init(&e->times, e->sys);
   plog__upcalls_init(&e->upcalls, e->sys);
   plog__buffers_init(&e->buffers, WARM_BUFFER_BYTES);
   plog__intake_init(&e->intake, e->sys, &e->buffers, e->config.max_request_bytes);
@@ -666,6 +690,7 @@ void plog__reactor_deinit(plog_engine *e) {
   plog_batch_builder_close(e->commits.builder);
   plog__upcalls_deinit(&e->upcalls);
   plog__timers_deinit(&e->timers);
+  plog__times_deinit(&e->times);
   plog__sync_groups_deinit(&e->sync_groups);
   plog__nodes_deinit(&e->nodes);
   plog__rooms_deinit(&e->rooms);

@@ -27,6 +27,7 @@
 #include "node.h"
 #include "partition.h"
 #include "plog.h"
+#include "request_times.h"
 #include "sys.h"
 #include "throttle.h"
 #include "timer.h"
@@ -45,7 +46,7 @@ typedef struct {
   _Atomic int64_t connections_now, connections, requests, produce_requests, fetch_requests, upcalls, cached_answers,
       heartbeats, offset_commits, bytes_in, bytes_out, records_in, batches_in, failed_produce, failed_fetch, malformed,
       delayed_now, cold_reads, turns, syncs, sync_us, checked_bytes, damaged_batches, produced_bytes, fetched_bytes,
-      replicated_in_bytes, replicated_out_bytes, requests_of[PLOG_COUNTED_APIS];
+      replicated_in_bytes, replicated_out_bytes;
 } plog_counters;
 
 static inline void plog__count(_Atomic int64_t *counter, int64_t more) {
@@ -129,6 +130,7 @@ struct plog_engine {
   _Atomic int32_t served_min[PLOG_SERVED_APIS];
   _Atomic int32_t served_max[PLOG_SERVED_APIS];
   plog_counters counters;
+  plog_times times;
 };
 
 int32_t plog__reactor_init(plog_engine *e);
@@ -148,6 +150,10 @@ plog_leader plog__reactor_leader(const plog_engine *e, const uint8_t *id, plog_b
 /* The name of the topic that has this id, hosted or elsewhere. data NULL: none has. */
 plog_bytes plog__reactor_topic_name(const plog_engine *e, const uint8_t *id);
 
+/* The request waits for what it asked to wait for. */
+static inline void plog__reactor_waits(const plog_engine *e, plog_request *request) {
+  if (request->waits_ns == 0) request->waits_ns = e->turn_ns;
+}
 /* The request is complete: its answer goes out when those before it have. */
 void plog__reactor_complete(plog_engine *e, plog_request *request);
 /* Close conn at the end of the turn. */
