@@ -22,10 +22,17 @@ static int32_t find(const plog_guards *g, int64_t producer_id) {
   return -1;
 }
 
-int64_t plog__guards_begin(plog_guards *g, int64_t producer_id, int64_t now_ms) {
+static void lower(plog_guard *guard, int32_t epoch, int32_t sequence) {
+  if (epoch > guard->epoch || (epoch == guard->epoch && sequence < guard->lowest_sequence))
+    guard->lowest_sequence = sequence;
+  guard->epoch = PLOG_MAX(guard->epoch, epoch);
+}
+
+int64_t plog__guards_begin(plog_guards *g, int64_t producer_id, int32_t epoch, int32_t sequence, int64_t now_ms) {
   int32_t at = find(g, producer_id);
   if (at >= 0) {
     g->items[at].begun_ms = now_ms;
+    lower(&g->items[at], epoch, sequence);
     return g->items[at].number;
   }
   if (g->count == g->capacity) forget_old(g, now_ms);
@@ -36,13 +43,18 @@ int64_t plog__guards_begin(plog_guards *g, int64_t producer_id, int64_t now_ms) 
     g->items = items;
     g->capacity = capacity;
   }
-  g->items[g->count++] = (plog_guard){producer_id, ++g->last_number, now_ms};
+  g->items[g->count++] = (plog_guard){producer_id, ++g->last_number, now_ms, epoch, sequence};
   return g->last_number;
 }
 
 bool plog__guards_hold(const plog_guards *g, int64_t producer_id, int64_t number) {
   int32_t at = find(g, producer_id);
   return at >= 0 && g->items[at].number == number;
+}
+
+bool plog__guards_is_ahead(const plog_guards *g, int64_t producer_id, int32_t sequence) {
+  int32_t at = find(g, producer_id);
+  return at >= 0 && sequence > g->items[at].lowest_sequence;
 }
 
 void plog__guards_end(plog_guards *g, int64_t producer_id) {

@@ -410,6 +410,10 @@ int32_t plog__log_stage(plog_log *log, const uint8_t *data, const plog_batch_hea
                out_duplicate);
 }
 
+int32_t plog__log_producer_epoch(const plog_log *log, int64_t producer_id) {
+  return plog__producers_epoch(log->producers, producer_id);
+}
+
 bool plog__log_in_transaction(const plog_log *log, int64_t producer_id, int32_t producer_epoch) {
   return plog__producers_in_transaction(log->producers, producer_id, producer_epoch);
 }

@@ -48,6 +48,8 @@ int32_t plog__log_stage(plog_log *log, const uint8_t *data, const plog_batch_hea
                         bool from_client, int64_t now_ms, plog_duplicate *out_duplicate);
 /* Has this producer an open transaction of this epoch, with what is staged? owner */
 bool plog__log_in_transaction(const plog_log *log, int64_t producer_id, int32_t producer_epoch);
+/* The last epoch of a producer here, with what is staged; -1: it has none. owner */
+int32_t plog__log_producer_epoch(const plog_log *log, int64_t producer_id);
 /* From now on small batches are written through a mapping of the file's end, after so many in a row that are not;
    PLOG_MAPPED_TAIL_NEVER. owner */
 void plog__log_map_tail(plog_log *log, int32_t run);

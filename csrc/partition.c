@@ -203,6 +203,12 @@ bool plog__partition_in_transaction(const plog_partition *p, int64_t producer_id
   return plog__log_in_transaction(p->log, producer_id, producer_epoch);
 }
 
+/* Records of a transaction that come before those with which it is to begin here. A fenced producer is told that first. */
+static bool is_ahead(const plog_partition *p, const plog_batch_header *header) {
+  return plog__guards_is_ahead(&p->guards, header->producer_id, header->base_sequence) &&
+         header->producer_epoch >= plog__log_producer_epoch(p->log, header->producer_id);
+}
+
 int32_t plog__partition_append(plog_partition *p, uint8_t *data, size_t size_bytes, int32_t acks, bool from_client,
                                int64_t wall_ms, plog_append *out) {
   *out = (plog_append){.base_offset = -1, .last_offset = -1, .append_ms = -1, .log_start = -1, .record_error = -1};
@@ -221,6 +227,10 @@ int32_t plog__partition_append(plog_partition *p, uint8_t *data, size_t size_byt
   if (rc) {
     out->record_error = accepted.record_error_index;
     return refuse(p, out, rc);
+  }
+  if (from_client && is_ahead(p, &accepted.header)) {
+    free(accepted.rewritten);
+    return refuse(p, out, PLOG_OUT_OF_ORDER_SEQUENCE_NUMBER);
   }
   plog_duplicate duplicate;
   rc = plog__log_stage(p->log, accepted.data, &accepted.header, accepted.max_timestamp_offset, from_client, wall_ms,

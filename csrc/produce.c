@@ -37,6 +37,7 @@ typedef struct {
   plog_partition *partition; /* while it waits */
   uint8_t *rewritten;        /* a recompressed batch, until it is written */
   bool staged;
+  bool is_unverified; /* refused by the coordinator of its transaction */
   int16_t error;
   int32_t index;
   int32_t record_error;
@@ -192,13 +193,14 @@ static bool verifies(const plog_engine *e, const plog_frame *frame) {
  * a marker has come since that was asked for. What nobody was asked about, because the partition was not led here then, is to be
  * sent again; so is what came with the next epoch while the marker of the last transaction was on its way: a producer of version 12
  * goes on when the end is decided, before it is written everywhere. */
-static int32_t check_transaction(const plog_produce_entry *entry, const plog_frame *frame, const plog_partition *p,
+static int32_t check_transaction(plog_produce_entry *entry, const plog_frame *frame, const plog_partition *p,
                                  plog_bytes records) {
   const plog_produce *produce = entry->produce;
   if (!verifies(produce->engine, frame) || plog__partition_role(p) != PLOG_ROLE_LEADER) return 0;
   const plog_verdict_item *verdict =
       plog__verdicts_find(produce->request.conn->verdicts, (int32_t)(entry - produce->entries));
-  if (verdict && verdict->error) return verdict->error;
+  entry->is_unverified = verdict && verdict->error;
+  if (entry->is_unverified) return verdict->error;
   int64_t producer_id = plog_get_i64(records.data + PLOG_BATCH_AT_PRODUCER_ID);
   int32_t epoch = plog_get_i16(records.data + PLOG_BATCH_AT_PRODUCER_EPOCH);
   if (plog__partition_in_transaction(p, producer_id, epoch)) return 0;
@@ -208,7 +210,7 @@ static int32_t check_transaction(const plog_produce_entry *entry, const plog_fra
 }
 
 /* Everything that refuses an entry before the partition looks at it. */
-static int32_t check_entry(const plog_produce_entry *entry, const plog_frame *frame, const plog_partition *p,
+static int32_t check_entry(plog_produce_entry *entry, const plog_frame *frame, const plog_partition *p,
                            plog_bytes records) {
   int32_t rc = check_anywhere(entry->produce, frame, p->internal, records);
   if (rc) return rc;
@@ -469,7 +471,7 @@ static int32_t look_at_entry(plog_engine *e, plog_partition *p, int32_t ordinal,
   if (producer->producer_id != producer_id || producer->producer_epoch != epoch) return PLOG_INVALID_PRODUCER_ID_MAPPING;
   bool is_led = p && p->log && plog__partition_role(p) == PLOG_ROLE_LEADER;
   if (!is_led || p->internal || plog__partition_in_transaction(p, producer_id, epoch)) return 0;
-  return plog__verify_add(verdicts, ordinal, p, producer_id, e->now_ms);
+  return plog__verify_add(verdicts, ordinal, p, records.data, e->now_ms);
 }
 
 /* The walk over all entries; r is behind the timeout. 0 | as look_at_entry says */
@@ -544,6 +546,7 @@ int32_t plog__produce_handle(plog_engine *e, plog_conn *conn, const plog_frame *
 static const char *message_of(const plog_produce_entry *entry) {
   if (entry->error == PLOG_INVALID_TIMESTAMP) return "One or more records have been rejected due to invalid timestamp";
   if (entry->error == PLOG_INVALID_RECORD && entry->record_error >= 0) return "a record breaks the rules of its topic";
+  if (entry->error == PLOG_INVALID_TXN_STATE && entry->is_unverified) return "the partition is not part of the transaction";
   return NULL; /* of a batch that is wrong as a whole Kafka says no more than the code */
 }
 

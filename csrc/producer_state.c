@@ -390,6 +390,11 @@ bool plog__producers_in_transaction(const plog_producers *p, int64_t producer_id
   return it && it->txn_first_offset >= 0 && it->epoch == producer_epoch;
 }
 
+int32_t plog__producers_epoch(const plog_producers *p, int64_t producer_id) {
+  const producer *it = find(p, producer_id);
+  return it ? it->epoch : NO_EPOCH;
+}
+
 int32_t plog__producers_count(const plog_producers *p) {
   return p->count;
 }

@@ -68,6 +68,8 @@ int64_t plog__producers_first_unstable(plog_producers *p, int64_t high_watermark
 
 /* Has this producer an open transaction, of this epoch? */
 bool plog__producers_in_transaction(const plog_producers *p, int64_t producer_id, int32_t producer_epoch);
+/* Its last epoch; -1: it has none. */
+int32_t plog__producers_epoch(const plog_producers *p, int64_t producer_id);
 
 int32_t plog__producers_count(const plog_producers *p);
 /* Up to capacity producers, in the order of a Kafka snapshot; returns how many there are. */

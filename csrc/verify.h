@@ -32,8 +32,9 @@ typedef struct {
   int32_t producer_epoch;
 } plog_txn_producer;
 
-/* One entry more to be asked about; *verdicts NULL at first. 0 | -ENOMEM */
-int32_t plog__verify_add(plog_verdicts **verdicts, int32_t ordinal, plog_partition *p, int64_t producer_id, int64_t now_ms);
+/* One entry more to be asked about, by the header of its batch; *verdicts NULL at first. 0 | -ENOMEM */
+int32_t plog__verify_add(plog_verdicts **verdicts, int32_t ordinal, plog_partition *p, const uint8_t *batch,
+                         int64_t now_ms);
 /* Ask, taking verdicts. PLOG_E_AGAIN: the connection waits, look again | -ENOMEM: close it */
 int32_t plog__verify_ask(plog_engine *e, plog_conn *conn, const plog_frame *frame, const plog_txn_producer *producer,
                          plog_verdicts *verdicts);

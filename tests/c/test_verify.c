@@ -178,30 +178,76 @@ static void nobody_is_asked(void) {
 
 static void guards_of_producers(void) {
   plog_guards g = {0};
-  int64_t first = plog__guards_begin(&g, 1, 0);
+  int64_t first = plog__guards_begin(&g, 1, 0, 0, 0);
   CHECK(first > 0);
-  CHECK_EQ(plog__guards_begin(&g, 1, 5), first); /* as long as it is not used */
-  for (int64_t i = 2; i < 20; i++) CHECK(plog__guards_begin(&g, i, 0) > first);
+  CHECK_EQ(plog__guards_begin(&g, 1, 0, 0, 5), first); /* as long as it is not used */
+  for (int64_t i = 2; i < 20; i++) CHECK(plog__guards_begin(&g, i, 0, 0, 0) > first);
   CHECK(plog__guards_hold(&g, 1, first));
   CHECK(!plog__guards_hold(&g, 2, first));
   plog__guards_end(&g, 1);
   plog__guards_end(&g, 1);
   CHECK(!plog__guards_hold(&g, 1, first));
-  CHECK(plog__guards_begin(&g, 1, 0) > first);
+  CHECK(plog__guards_begin(&g, 1, 0, 0, 0) > first);
   int32_t held = g.capacity;
-  for (int64_t i = 0; i < 1000; i++) CHECK(plog__guards_begin(&g, 100 + i, i * 1000000) > 0);
+  for (int64_t i = 0; i < 1000; i++) CHECK(plog__guards_begin(&g, 100 + i, 0, 0, i * 1000000) > 0);
   CHECK_EQ(g.capacity, held); /* those that are old have made room */
   int64_t last = g.last_number;
   plog__guards_clear(&g);
   CHECK(!plog__guards_hold(&g, 1099, last));
-  CHECK(plog__guards_begin(&g, 1, 0) > last);
+  CHECK(plog__guards_begin(&g, 1, 0, 0, 0) > last);
   plog__guards_clear(&g);
+}
+
+static void guards_know_what_comes_first(void) {
+  plog_guards g = {0};
+  CHECK(!plog__guards_is_ahead(&g, 1, 5));
+  (void)plog__guards_begin(&g, 1, 3, 5, 0);
+  (void)plog__guards_begin(&g, 1, 3, 7, 0);
+  CHECK(!plog__guards_is_ahead(&g, 1, 5));
+  CHECK(plog__guards_is_ahead(&g, 1, 6));
+  CHECK(!plog__guards_is_ahead(&g, 2, 6));
+  (void)plog__guards_begin(&g, 1, 3, 4, 0);
+  CHECK(plog__guards_is_ahead(&g, 1, 5));
+  (void)plog__guards_begin(&g, 1, 2, 0, 0); /* an epoch that is over says nothing */
+  CHECK(!plog__guards_is_ahead(&g, 1, 4));
+  (void)plog__guards_begin(&g, 1, 4, 9, 0); /* the next begins anew */
+  CHECK(!plog__guards_is_ahead(&g, 1, 9));
+  CHECK(plog__guards_is_ahead(&g, 1, 10));
+  plog__guards_clear(&g);
+}
+
+/* Two batches are on their way. The first is refused and comes again: the second must not have been taken meanwhile. */
+static void not_before_what_was_refused(void) {
+  begin(true);
+  int fd = client_open(&f);
+  int64_t offset;
+  send_records(fd, PRODUCER, 0);
+  plog_upcall question = engine_await(&f, PLOG_UP_VERIFY);
+  answer(&question, PLOG_NOT_ENOUGH_REPLICAS);
+  CHECK_EQ(client_produced(fd, &offset), PLOG_NOT_ENOUGH_REPLICAS);
+  send_records(fd, PRODUCER, 1);
+  question = engine_await(&f, PLOG_UP_VERIFY);
+  answer(&question, 0);
+  CHECK_EQ(client_produced(fd, &offset), PLOG_OUT_OF_ORDER_SEQUENCE_NUMBER);
+  for (int32_t sequence = 0; sequence < 2; sequence++) {
+    send_records(fd, PRODUCER, sequence);
+    if (sequence == 0) {
+      question = engine_await(&f, PLOG_UP_VERIFY);
+      answer(&question, 0);
+    }
+    CHECK_EQ(client_produced(fd, &offset), 0);
+    CHECK_EQ(offset, sequence);
+  }
+  (void)close(fd);
+  engine_end(&f);
 }
 
 int main(void) {
   RUN(guards_of_producers);
   RUN(by_the_coordinators_word);
+  RUN(guards_know_what_comes_first);
   RUN(not_after_a_marker);
+  RUN(not_before_what_was_refused);
   RUN(whoever_goes_away);
   RUN(nobody_is_asked);
   return 0;
