@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
+from pylog.errors import ErrorCode
 from pylog.facts import NamedTuple
 from pylog.typed import Protocol, TypeAlias
 
@@ -12,7 +13,8 @@ NewId: TypeAlias = Callable[[], str]
 
 
 class RequestContext(NamedTuple):
-    """One request. `reply_to`: comes back in the `Reply`, never looked at. `client_host`: the bare address."""
+    """One request. `reply_to`: comes back in the `Reply`, never looked at. `client_host`: the bare address. `verified`:
+    what the coordinator of its transaction has said of it."""
 
     reply_to: Hashable
     api_key: int
@@ -20,6 +22,7 @@ class RequestContext(NamedTuple):
     client_id: str = ""
     client_host: str = ""
     principal: str = ""
+    verified: ErrorCode = ErrorCode.NONE
 
 
 class ConsumerConfig(NamedTuple):

@@ -251,13 +251,13 @@ class GroupCoordinator:
         return steps
 
     def _txn_offset_commit(self, ctx: RequestContext, request: m.TxnOffsetCommitRequest, now_ms: int) -> list[Step]:
-        """TxnOffsetCommit: the offsets count when the producer's transaction is committed. That the transaction is
-        open was verified by who hands the request over. It is no sign of life of the consumer."""
+        """TxnOffsetCommit: the offsets count when the producer's transaction is committed. Whether the transaction is
+        open was asked by who hands the request over. It is no sign of life of the consumer."""
         commit = TxnOffsetCommit(ctx, request, self._topics, self._config, now_ms)
         if not commit.is_open():
             return [commit.finish(ErrorCode.NONE)]
         group = self._groups.get(request.group_id) or self._create(request.group_id, now_ms)
-        error = self._check_commit(ctx, group, request.generation_id, request, commit)
+        error = ctx.verified or self._check_commit(ctx, group, request.generation_id, request, commit)
         if error:
             return [commit.refuse(error)]
         return [_write_offsets(group, commit, self.counts) if commit.facts else commit.finish(ErrorCode.NONE)]

@@ -59,6 +59,7 @@ from pylog.errors import ErrorCode
 from pylog.transaction_log import TransactionState
 
 OFFSETS_TOPIC = "__consumer_offsets"
+_INTERNAL_TOPICS = frozenset({OFFSETS_TOPIC, "__transaction_state"})
 
 COMPLETE_RETRY_MS = 100
 """How long after a record that completes a transaction could not be written it is tried again."""
@@ -70,6 +71,7 @@ _MARKERS = "markers"
 _COMPLETE = "complete"
 
 _EXPIRED_PER_BATCH = 200
+_BATCHED_SINCE = 4  # as brokers ask; clients ask as before
 _TRANSACTIONS_V2_ADD_SINCE = 4
 _TRANSACTIONS_V2_END_SINCE = 5
 
@@ -183,7 +185,7 @@ class TransactionCoordinator:
         transactional_id, producer_id, epoch, verify_only, partitions = wanted
         if verify_only:
             return [answers.added_each(ctx, wanted, self.verify(transactional_id, producer_id, epoch, partitions))]
-        errors = self._not_there(partitions)
+        errors = self._not_there(partitions, of_a_client=ctx.api_version < _BATCHED_SINCE)
         if errors is not None:
             return [answers.added_each(ctx, wanted, errors)]
         reply = partial(answers.added, ctx, wanted)
@@ -193,13 +195,18 @@ class TransactionCoordinator:
         transaction = self._transactions.get(transactional_id)
         return self._add(transaction, producer_id, epoch, partitions, version, reply, now_ms)
 
-    def _not_there(self, partitions: tuple[TopicPartition, ...]) -> dict[TopicPartition, ErrorCode] | None:
-        """What is said of partitions of which some do not exist; None: they all do."""
+    def _not_there(
+        self, partitions: tuple[TopicPartition, ...], *, of_a_client: bool = False
+    ) -> dict[TopicPartition, ErrorCode] | None:
+        """What is said of partitions of which some do not exist; None: they all do. No client writes to internal topics
+        itself, whatever it may do elsewhere."""
         count = self._topics.partition_count
-        unknown = [each for each in partitions if not 0 <= each[1] < count(each[0])]
-        if not unknown:
+        internal = [each for each in partitions if of_a_client and each[0] in _INTERNAL_TOPICS]
+        unknown = [each for each in partitions if each not in internal and not 0 <= each[1] < count(each[0])]
+        if not internal and not unknown:
             return None
         errors = dict.fromkeys(partitions, ErrorCode.OPERATION_NOT_ATTEMPTED)
+        errors |= dict.fromkeys(internal, ErrorCode.TOPIC_AUTHORIZATION_FAILED)
         return errors | dict.fromkeys(unknown, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)
 
     def _add_offsets(self, ctx: RequestContext, request: m.AddOffsetsToTxnRequest, now_ms: int) -> list[Step]:

@@ -67,6 +67,7 @@ class ShardDriver(ABC):
         self.seen: list[Effect] = []
         self.seen_ms: list[int] = []
         self.waiting: deque[Append] = deque()
+        self.verified = ErrorCode.NONE  # what a transaction's coordinator says of its offsets
         self.commits = True
         self.appends = True
         self.write_error: ErrorCode | None = None
@@ -188,7 +189,9 @@ class ShardDriver(ABC):
     def send(self, who: Hashable, request: Message, version: int, client_id: str = "c") -> Hashable:
         """Send a request; `who` names it for `answer`."""
         assert who not in self.asked, f"{who} was used before"
-        ctx = RequestContext(who, type(request).api_key, version, client_id, "127.0.0.1", "User:ANONYMOUS")
+        ctx = RequestContext(
+            who, type(request).api_key, version, client_id, "127.0.0.1", "User:ANONYMOUS", self.verified
+        )
         self.asked[who] = ctx
         self.carry_out(self.runtime.request(None, ctx, _through_bytes(request, version), self.now_ms))
         return who

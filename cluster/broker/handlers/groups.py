@@ -34,8 +34,13 @@ def _serve(broker: Broker, request: Request) -> None:
     broker.loop.apply(broker.groups.request(None, _context(request, host), request.message, broker.now_ms()))
 
 
+def _serve_verified(broker: Broker, request: Request, error: ErrorCode) -> None:
+    context = _context(request)._replace(verified=error)
+    broker.loop.apply(broker.groups.request(None, context, request.message, broker.now_ms()))
+
+
 def _serve_in_transaction(broker: Broker, request: Request) -> None:
-    """Offsets within a transaction, once its coordinator has said that there is one."""
+    """Offsets within a transaction, once its coordinator has said whether there is one."""
     message: m.TxnOffsetCommitRequest = request.message
     index = broker.groups.partition_for(message.group_id)
     if not message.group_id or not broker.groups.is_serving(GROUP_METADATA_TOPIC, index):
@@ -43,10 +48,7 @@ def _serve_in_transaction(broker: Broker, request: Request) -> None:
         return
 
     def go_on(error: ErrorCode) -> None:
-        if error is ErrorCode.NONE:
-            broker.apis.ending(request.reply_to.conn, lambda: _serve(broker, request))
-        else:
-            broker.apis.reply(request.reply_to, _refuse(request, error))
+        broker.apis.ending(request.reply_to.conn, lambda: _serve_verified(broker, request, error))
 
     broker.coordinators.transactions.verifier.offsets(message, request.api_version, index, go_on)
 

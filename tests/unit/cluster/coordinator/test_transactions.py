@@ -72,6 +72,15 @@ def test_a_batch_waits_for_the_slowest() -> None:
     assert added(driver.answer("both", m.AddPartitionsToTxnResponse)) == [ErrorCode.NONE, ErrorCode.NONE]
 
 
+def test_no_client_adds_partitions_of_internal_topics() -> None:
+    driver = Driver()
+    producer = driver.begun()
+    internal = ("__consumer_offsets", 0), ("__transaction_state", 99)
+    refused, others = ErrorCode.TOPIC_AUTHORIZATION_FAILED, ErrorCode.OPERATION_NOT_ATTEMPTED
+    assert driver.add(producer, ("t", 0), *internal) == [others, refused, refused]
+    assert driver.add(producer, internal[0], verify=True, version=4) != [refused], "a broker may ask"
+
+
 def test_ids_are_described_in_the_order_asked() -> None:
     driver = Driver(partitions=4)
     names = [on_partition(3), "", on_partition(0), on_partition(1)]

@@ -107,6 +107,17 @@ def test_partitions_that_are_not_there_and_metadata_that_is_too_long(driver: Dri
     assert driver.fetch() == {T0: 2}
 
 
+def test_what_its_coordinator_does_not_know_of(driver: Driver) -> None:
+    """The group is there from now on, and partitions that are not there are said to be so all the same."""
+    driver.verified = ErrorCode.INVALID_TXN_STATE
+    refused, unknown = ErrorCode.INVALID_TXN_STATE, ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    assert driver.commit_offsets({T0: 1}, generation=3) == [ErrorCode.ILLEGAL_GENERATION]
+    assert driver.txn_commit({T0: 1, ("nope", 0): 1, T1: 2, ("t", 4): 1}) == [refused, refused, unknown, unknown]
+    assert driver.state() == "Empty"
+    assert driver.commit_offsets({T0: 1}, generation=3) == [ErrorCode.UNKNOWN_MEMBER_ID]
+    assert not appends(driver)
+
+
 @pytest.mark.parametrize("version", range(6))
 def test_while_the_shard_is_away(driver: Driver, version: int) -> None:
     driver.unload()
