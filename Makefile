@@ -7,7 +7,8 @@
 #   make tidy fault fuzz clients kill    one folder of tests/
 #   make chaos                  a cluster under load, struck by faults at random: MINUTES=10 SEED=7 (root, for the cuts)
 #   make sim                    simulated clusters from seeds: SEEDS=1000 FROM=1; the story of one: SEED=7
-#   make differential           the same odd requests to ours and to Apache Kafka: SEED=7 SESSIONS=100 ORACLE=kafka4 GROUPS=1
+#   make differential           the same odd requests to ours and to Apache Kafka: SEED=7 SESSIONS=100 ORACLE=kafka4
+#                               LIVES=groups, or offsets, or transactions
 #   make lint fmt fix           check; format; repair what a tool can
 #   make bench bench-record     compare with Apache Kafka; the same, and keep the figures in bench/history
 #   make bench-cluster          three brokers against three of Kafka's: BENCH_ARGS='--partitions 10000 --record'
@@ -220,8 +221,9 @@ peers: $(STAMP)/test
 SEED ?= 1
 SESSIONS ?= 100
 ORACLE ?= kafka39
+LIVES ?= $(if $(GROUPS),groups,any)
 differential: build $(STAMP)/test
-	$(BIN)/python -m tests.differential --seed $(SEED) --sessions $(SESSIONS) --oracle $(ORACLE) $(if $(GROUPS),--groups)
+	$(BIN)/python -m tests.differential --seed $(SEED) --sessions $(SESSIONS) --oracle $(ORACLE) --lives $(LIVES)
 
 # ------------------------------------------------------------------------------------------------------------- rest
 

@@ -11,10 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.differential.compare import Difference, comparable, differences, faults
-from tests.differential.groups import GroupScript
 from tests.differential.known import reason
+from tests.differential.lives import LIVES, Life
 from tests.differential.oracle import KAFKA_SETTLES_S, SETTINGS, common_ranges, player, served_ranges
-from tests.differential.scripts import Script
 from tests.differential.session import Step, Tree
 from tests.differential.written import dumped_by_kafka, written
 from tests.support import peers
@@ -26,8 +25,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sessions", type=int, default=50)
     parser.add_argument("--oracle", choices=[kind for kind in KINDS if kind != "pylog"], default="kafka39")
-    parser.add_argument("--groups", action="store_true", help="only lives of groups with several members")
-    parser.add_argument("--verbose", action="store_true", help="every difference with its request")
+    parser.add_argument("--lives", choices=LIVES, default="any", help="what the sessions are about")
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="every difference, also those after the first step of a session that differs",
+    )
     options = parser.parse_args()
     why = peers.unavailable(options.oracle)
     if why is not None:
@@ -37,8 +40,8 @@ def main() -> int:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="differential-")))
         ours = _started(stack, "pylog", directory)
         theirs = _started(stack, options.oracle, directory)
-        print(f"seed {options.seed}, {options.sessions} sessions, against {options.oracle}")
-        run = Run(ours, theirs, GroupScript if options.groups else Script, verbose=options.verbose)
+        print(f"seed {options.seed}, {options.sessions} sessions of {options.lives}, against {options.oracle}")
+        run = Run(ours, theirs, LIVES[options.lives], verbose=options.verbose)
         for number in range(options.sessions):
             run.play(number, options.seed * 1_000_003 + number)
         ours.stop()
@@ -57,9 +60,7 @@ def _started(stack: ExitStack, kind: str, directory: Path) -> Broker:
 class Run:
     """Plays sessions to both. `steps`: how many there were; `compared`: of these could be compared."""
 
-    def __init__(
-        self, ours: Broker, theirs: Broker, script: type[Script] | type[GroupScript], *, verbose: bool
-    ) -> None:
+    def __init__(self, ours: Broker, theirs: Broker, script: type[Life], *, verbose: bool) -> None:
         self.brokers = ours, theirs
         self.script = script
         self.ranges = common_ranges(served_ranges(), theirs.port)
@@ -85,7 +86,11 @@ class Run:
         self.compared += compared
         if compared == len(session):
             self._whole.append(prefix)
+        began = None
         for at, difference in faults(session, first, second):
+            began = at if began is None else began
+            if at > began and not self.verbose:  # what comes later may follow from it
+                break
             self._tell(f"session {prefix} step {at}", difference, session[at], first[at], second[at])
 
     def compare_written(self) -> None:

@@ -36,17 +36,23 @@ def faults(session: Session, ours: list[Tree], theirs: list[Tree]) -> Iterator[t
 
 
 def comparable(session: Session, ours: list[Tree], theirs: list[Tree]) -> int:
-    """How many steps can be compared: until two groups are led by different members, which is chance."""
-    polls = (at for at, step in enumerate(session) if "poll" in step)
-    return next((at for at in polls if _leaders(ours[at]) != _leaders(theirs[at])), len(session))
+    """How many steps can be compared: until two groups are led by different members, which is chance, or one of two
+    producers has begun anew, which known.py excuses."""
+    for at, step in enumerate(session):
+        if "poll" in step and _leaders(ours[at]) != _leaders(theirs[at]):
+            return at
+        if step.get("api") == "InitProducerId" and (_code(ours[at]) == 0) != (_code(theirs[at]) == 0):
+            return at + 1
+    return len(session)
 
 
 def differences(step: Step, ours: Tree, theirs: Tree) -> list[Difference]:
-    api, version = (
-        step.get("api", "(poll)" if "poll" in step else "(stable)" if "stable" in step else "(receive)"),
-        step.get("version", -1),
-    )
-    return list(_walk(api, version, "", ours, theirs, ()))
+    kind = next((f"({kind})" for kind in ("poll", "stable", "ended", "receive") if kind in step), "")
+    return list(_walk(step.get("api", kind), step.get("version", -1), "", ours, theirs, ()))
+
+
+def _code(outcome: Tree) -> Tree:
+    return outcome.get("error_code") if isinstance(outcome, dict) else outcome
 
 
 def _leaders(found: Tree) -> set[Tree]:

@@ -60,6 +60,10 @@ def of_one_node(difference: Difference) -> bool:
     return name.startswith(("offsets.topic.", "transaction.state.log."))
 
 
+def started_before(difference: Difference) -> bool:
+    return bool(difference.context[-1][0].get("transaction_state") == "Empty" and difference.ours == -1)
+
+
 def asks_for_a_group(difference: Difference) -> bool:
     """Among others perhaps: 3.9 refuses them all."""
     theirs = difference.context[0][1]["results"]
@@ -120,6 +124,19 @@ KNOWN: list[Known] = [
     ),
     Known(
         "DescribeGroups", "groups.authorized_operations", says_settings, "4.x: a group's settings may be seen and set"
+    ),
+    Known(
+        "*",
+        "transaction_states.transaction_start_time_ms",
+        started_before,
+        "3.9 shows when the last transaction began to who has begun none since, until its coordinator is loaded anew",
+    ),
+    Known(
+        "InitProducerId",
+        "*",
+        code(0, 90),
+        "one node has the feature transaction.version: as in Kafka 4, a producer may go on from the abort of another"
+        " that came for its transactional id and has got no epoch yet",
     ),
     Known("ApiVersions", "api_keys*", always, "other APIs and versions are served"),
     Known("ApiVersions", "*_features*", always, "one node has the feature transaction.version, as Kafka 4"),

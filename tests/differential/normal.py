@@ -33,7 +33,7 @@ _OF_THE_MACHINE = {
 _BROKER = 4
 #: Settings that say where a broker is, or that only one kind of broker has, or sets differently.
 _OWN_SETTINGS = ("pylog.", "listeners", "log.dirs", "socket.", "zookeeper.")
-_NAMING = ("name", "topic", "group_id")
+_NAMING = ("name", "topic", "group_id", "transactional_id")
 #: Lists in no order that means anything: Kafka fills them from hash tables and sets. By field, with what sorts them.
 _SETS = {
     "configs": ("name",),
@@ -49,7 +49,13 @@ _SETS = {
     "brokers": ("node_id", "broker_id"),
     "replica_election_results": ("topic",),
     "partition_result": ("partition_id",),
+    "transaction_states": ("transactional_id",),
+    "results_by_transaction": ("transactional_id",),
+    "topic_results": ("name",),
+    "results_by_topic_v3_and_below": ("name",),
+    "results_by_partition": ("partition_index",),
 }
+_SETS_OF_NUMBERS = {("DescribeTransactions", "partitions")}
 
 
 class Names:
@@ -78,7 +84,7 @@ class Names:
         """Whether it belongs to another session. Damaged requests make groups of any name."""
         if not isinstance(name, str) or name.startswith(self._prefix):
             return False
-        return api == "ListGroups" or _PREFIX.match(name) is not None
+        return api in ("ListGroups", "ListTransactions") or _PREFIX.match(name) is not None
 
     def text(self, value: str) -> str:
         value = _UUID.sub(lambda found: self.name("uuid", found[0]), value)
@@ -118,6 +124,8 @@ def _field(api: str, field: Field, value: Any, version: int, names: Names) -> Tr
     if field.is_array:
         inner = field.struct
         if inner is None:
+            if (api, field.name) in _SETS_OF_NUMBERS:
+                value = sorted(value)
             return [_scalar(field, each, names) for each in value]
         own = [each for each in value if not any(names.foreign(api, getattr(each, key, None)) for key in _NAMING)]
         if api == "DescribeLogDirs":  # the coordinator's log grows with every session's groups
@@ -136,6 +144,8 @@ def _sorted(name: str, items: list[Any], names: Names) -> list[Any]:
         return items
     for key in _SETS.get(name, ()):
         if hasattr(items[0], key) and any(getattr(each, key) for each in items):
+            if key == "producer_id":  # given in the order in which they were asked for
+                return sorted(items, key=lambda each: int(each.producer_id))
             return sorted(items, key=lambda each: names.known(getattr(each, key)))
     return items
 

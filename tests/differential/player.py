@@ -58,6 +58,9 @@ class Player:
             if "stable" in step:
                 outcomes.append(self._until_stable(step["stable"], step["topics"]))
                 continue
+            if "ended" in step:
+                outcomes.append(self._until_ended(step["ended"]))
+                continue
             outcomes.append(self.outcome(step))
             if outcomes[-1] == "sent" and not step.get("park"):
                 self._until_taken(step)
@@ -113,6 +116,17 @@ class Player:
             codes = {each.error_code for topic in answer.groups[0].topics for each in topic.partitions}
             if UNSTABLE not in codes or time.monotonic() > deadline:
                 return normalised("OffsetFetch", answer, read_table("OffsetFetchResponse").struct, 8, self._names)
+
+    def _until_ended(self, transactional_id: str) -> Tree:
+        """What is said of a transactional id once no end of its is on its way."""
+        request = messages.DescribeTransactionsRequest(transactional_ids=[transactional_id])
+        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            answer = messages.DescribeTransactionsResponse.decode(self._aside(request, 0), 0, 5)
+            (found,) = answer.transaction_states
+            if not found.transaction_state.startswith("Prepare") or time.monotonic() > deadline:
+                table = read_table("DescribeTransactionsResponse").struct
+                return normalised("DescribeTransactions", answer, table, 0, self._names)
 
     def _readable(self, wait_s: float) -> set[int]:
         waiting = {self._sockets[conn]: conn for conn in self._waiting}
@@ -197,6 +211,8 @@ class Player:
         if not isinstance(value, dict):
             return value
         kind, of = value["$"], value.get("of", "")
+        if kind == "text":
+            return str(of) * int(value["times"])
         if kind == "hex":
             return bytes.fromhex(of)
         if kind == "now":
@@ -206,9 +222,9 @@ class Player:
         if kind == "topic_id":
             return self._topic_id(of)
         found = self._saved.get(of, {})
-        return found.get(
-            kind, {"member": "nobody", "generation": 77, "producer": 4_000_000, "epoch": 0, "session": 4711}[kind]
-        )
+        unknown = {"member": "nobody", "generation": 77, "producer": 4_000_000, "epoch": 0, "session": 4711}
+        known = found.get(kind, unknown[kind])
+        return known + value["add"] if "add" in value else known
 
     def _batch(self, spec: dict[str, Any]) -> bytes:
         """A batch from plain data: keys and values are text, producer is [label or id, epoch, sequence]."""
@@ -221,7 +237,7 @@ class Player:
             owner, epoch, sequence = wanted["producer"]
             if isinstance(owner, str):
                 owner = self._value({"$": "producer", "of": owner})
-            wanted["producer"] = (owner, epoch, sequence)
+            wanted["producer"] = (owner, self._value(epoch), sequence)
         if isinstance(wanted.get("timestamp"), dict):
             wanted["timestamp"] = self._value(wanted["timestamp"])
         return batch(**wanted)[:cut]

@@ -10,7 +10,10 @@ A body is a tree of dicts, lists and scalars, named as in the message tables. A 
     {"$": "session", "of": LABEL}
     {"$": "batches", "list": [SPEC, …]}    record batches, see tests.broker.batches; SPEC may name a producer's label
     {"$": "hex", "of": TEXT}               bytes
+    {"$": "text", "of": TEXT, "times": N}  a long one
     {"$": "now", "add": MS}                the wall clock
+
+A number that an answer gave may have "add": N beside it.
 """
 
 from __future__ import annotations
