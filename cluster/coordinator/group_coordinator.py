@@ -358,10 +358,13 @@ class GroupCoordinator:
         doomed: list[TopicPartition] = []
         doomed_entries = []
         known = set(group.offsets.known())
+        is_asked = False  # about anything that could go: a group that is then finished goes too
         for partition, entry in asked_of.items():
             if group.state is not GroupState.EMPTY and group.reads(partition[0]):
                 entry.error_code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
-            elif partition in known:
+                continue
+            is_asked = True
+            if partition in known:
                 doomed.append(partition)
                 doomed_entries.append(entry)
 
@@ -370,7 +373,7 @@ class GroupCoordinator:
                 entry.error_code = answers.offset_write_error(error)
             return [Reply(ctx.reply_to, response)]
 
-        return self._remove(group, doomed, now_ms, done)
+        return self._remove(group, doomed, now_ms, done) if is_asked else done(ErrorCode.NONE, now_ms)
 
     def _offset_delete_entries(
         self, request: m.OffsetDeleteRequest

@@ -190,6 +190,15 @@ class TestOffsetDelete:
         driver.restart()
         assert driver.fetch() == {}
 
+    def test_a_finished_group_goes_only_when_something_was_asked_for(self, driver: Driver) -> None:
+        (member,) = driver.stable_group("a")
+        driver.leave((member, None))
+        assert self.delete(driver) == []
+        assert self.delete(driver, ("nope", 0), ("t", 9)) == [ErrorCode.UNKNOWN_TOPIC_OR_PARTITION] * 2
+        assert driver.state() == "Empty"
+        assert self.delete(driver, T0) == [ErrorCode.NONE]
+        assert driver.state() == "Dead"
+
     def test_a_live_consumer_group_keeps_what_it_reads(self, driver: Driver) -> None:
         (member,) = driver.stable_group("a")
         driver.commit_offsets({T0: 1, U0: 2}, member=member, generation=1)
