@@ -11,7 +11,6 @@
 #include "authorize.h"
 #include "command.h"
 #include "control.h"
-#include "fetch.h"
 #include "listener.h"
 #include "log_move.h"
 #include "purgatory.h"
@@ -830,9 +829,6 @@ void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out) {
   READ(replicated_in_bytes);
   READ(replicated_out_bytes);
 #undef READ
-  const plog_kind_times *kinds = e->times.kinds;
-  for (int32_t key = 0; key < PLOG_COUNTED_APIS; key++) out->requests_of[key] = plog__counted(&kinds[key].requests);
-  out->requests_of[PLOG_API_FETCH] += plog__counted(&kinds[PLOG_KIND_FOLLOWER_FETCH].requests);
   out->fetch_sessions_now = atomic_load_explicit(&e->sessions.count, memory_order_relaxed);
   out->buffer_bytes_now = atomic_load_explicit(&e->buffers.held_bytes, memory_order_relaxed);
 }

@@ -1086,8 +1086,6 @@ int64_t plog_engine_member_heard(plog_engine *e, const uint8_t *group_id, size_t
 /** Which versions C answers itself for Produce (0) and Fetch (1); outside, the connection is closed as Kafka does. any */
 int32_t plog_engine_serve(plog_engine *e, int32_t api_key, int32_t min_version, int32_t max_version);
 
-#define PLOG_COUNTED_APIS 96
-
 /** Counters since start; all monotonic but the ones marked now. */
 typedef struct {
   int64_t connections_now;
@@ -1119,10 +1117,10 @@ typedef struct {
   int64_t fetched_bytes;   /* of record batches, given to clients */
   int64_t replicated_in_bytes;
   int64_t replicated_out_bytes;
-  int64_t requests_of[PLOG_COUNTED_APIS]; /* by API key; Fetch of clients and of followers */
 } plog_engine_stats;
 void plog_engine_stats_read(plog_engine *e, plog_engine_stats *out); /* any */
 
+#define PLOG_COUNTED_APIS 96
 #define PLOG_KIND_FOLLOWER_FETCH 96 /* the other kinds of requests are API keys; Fetch is that of clients */
 #define PLOG_REQUEST_KINDS 97
 #define PLOG_TIME_BUCKETS 42

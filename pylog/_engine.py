@@ -20,7 +20,7 @@ from pylog._native import INT64_MAX, Log, LogSettings, NativeError, Sys, check
 from pylog._plog import ffi, lib
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
-from pylog.typed import TYPE_CHECKING, Any
+from pylog.typed import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pylog._cleaning import NativeCleaning
@@ -251,6 +251,31 @@ class EngineStats(NamedTuple):
     fetched_bytes: int
     replicated_in_bytes: int
     replicated_out_bytes: int
+
+
+#: The kinds of requests are API keys, for Fetch of clients; and one more.
+FOLLOWER_FETCH: Final = 96
+
+
+class RequestTimes(NamedTuple):
+    """Requests of one kind since start: those that came, and the answers that the kernel has by how long they took.
+
+    `total`, `ours`: how many took up to each of `time_bounds_us`, and longer than all, and not up to the one before.
+    `ours`: without what they waited for by intention, `waited_ns` in all.
+    """
+
+    requests: int
+    bytes_in: int
+    bytes_out: int
+    total_ns: int
+    waited_ns: int
+    waited: int
+    total: list[int]
+    ours: list[int]
+
+
+def time_bounds_us() -> list[int]:
+    return [lib.plog_time_bound_us(bucket) for bucket in range(lib.PLOG_TIME_BUCKETS - 1)]
 
 
 class TopicStats(NamedTuple):
@@ -747,11 +772,24 @@ class Engine:
         lib.plog_engine_stats_read(self.pointer, out)
         return EngineStats(*(getattr(out, field) for field in EngineStats._fields))
 
-    def requests_of(self) -> dict[int, int]:
-        """How many requests came since start, by API key; those that came."""
-        out = ffi.new("plog_engine_stats *")
-        lib.plog_engine_stats_read(self.pointer, out)
-        return {key: count for key, count in enumerate(out.requests_of) if count}
+    def request_times(self) -> dict[int, RequestTimes]:
+        """By kind; those of which some came."""
+        found = {}
+        out = ffi.new("plog_request_times *")
+        for kind in range(lib.PLOG_REQUEST_KINDS):
+            check(lib.plog_engine_request_times(self.pointer, kind, out))
+            if out.requests:
+                found[kind] = RequestTimes(
+                    out.requests,
+                    out.bytes_in,
+                    out.bytes_out,
+                    out.total_ns,
+                    out.waited_ns,
+                    out.waited,
+                    list(out.total),
+                    list(out.ours),
+                )
+        return found
 
     def topic_stats(self, partition: int) -> TopicStats:
         """Of the topic of a partition."""

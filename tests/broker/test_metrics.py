@@ -123,7 +123,7 @@ def test_both_formats_are_what_they_say(broker: Watched) -> None:
     families = list(parse_open(text))
     assert [family.name for family in families] == list(plain)
     for family in families:
-        assert family.type in ("counter", "gauge") and family.documentation.endswith(".")
+        assert family.type in ("counter", "gauge", "histogram") and family.documentation.endswith(".")
         assert plain[family.name].type == family.type
 
 
@@ -173,6 +173,55 @@ def test_what_went_through_a_topic(tmp_path: Path) -> None:
         left = running.scrape()
         assert (f"{topics}_bytesin_total", of_t) not in left
         assert left[f"{topics}_bytesin_total", ()] == told[f"{topics}_bytesin_total", ()]
+
+
+def fetch(raw: Raw, topic: str, offset: int, max_wait_ms: int) -> int:
+    """How many bytes of records there are."""
+    part = m.FetchRequest.FetchPartition(partition=0, fetch_offset=offset, partition_max_bytes=1 << 20)
+    request = m.FetchRequest(
+        max_wait_ms=max_wait_ms, min_bytes=1, topics=[m.FetchRequest.FetchTopic(topic=topic, partitions=[part])]
+    )
+    return len(raw.ask(request, 11).responses[0].partitions[0].records or b"")
+
+
+def test_how_long_requests_took(tmp_path: Path) -> None:
+    """What was sent is what is told, as Prometheus and as dashboards for Kafka ask for it."""
+    with watched(tmp_path) as running:
+        running.create("t", 1)
+        for _ in range(3):
+            assert produce(running.raw, "t", 0, batch([(None, b"v")])) == 0
+        assert fetch(running.raw, "t", 0, 0) > 0
+        assert fetch(running.raw, "t", 3, 100) == 0
+        last = ("pylog_request_seconds_count", (("request", "FetchConsumer"),))
+        deadline = time.monotonic() + TIMEOUT_S
+        told = running.scrape()
+        while told[last] < 2 and time.monotonic() < deadline:
+            told = running.scrape()  # the client may have an answer before it is counted
+
+    def of(name: str, request: str, **labels: str) -> float:
+        return told[name, (("request", request), *labels.items())]
+
+    for request, count in {"Produce": 3, "FetchConsumer": 2, "CreateTopics": 1}.items():
+        assert of("kafka_network_requestmetrics_requests_total", request) == count
+        assert of("pylog_request_seconds_count", request) == of("pylog_request_seconds_bucket", request, le="+Inf")
+        assert of("pylog_request_seconds_count", request) == count
+        assert 0 < of("kafka_network_requestmetrics_totaltimems", request, quantile="0.50") < TIMEOUT_S * 1000
+    assert of("kafka_network_requestmetrics_requests_total", "Fetch") == 2
+    waited = of("pylog_request_wait_seconds_total", "FetchConsumer")
+    assert 0.09 < waited < of("pylog_request_seconds_sum", "FetchConsumer") < TIMEOUT_S
+    assert of("pylog_requests_waited_total", "FetchConsumer") == 1
+    assert of("pylog_request_own_seconds_count", "FetchConsumer") == 2
+    assert of("pylog_request_own_seconds_sum", "FetchConsumer") == pytest.approx(
+        of("pylog_request_seconds_sum", "FetchConsumer") - waited
+    )
+    socket = "kafka_server_socket_server_metrics"
+    kinds = {labels[0][1] for name, labels in told if name == "pylog_request_bytes_total"}
+    assert sum(of("pylog_request_bytes_total", kind) for kind in kinds) == told[f"{socket}_incoming_byte_total", ()]
+    assert sum(of("pylog_response_bytes_total", kind) for kind in kinds) == told[f"{socket}_outgoing_byte_total", ()]
+    assert (
+        sum(of("kafka_network_requestmetrics_requests_total", kind) for kind in kinds)
+        == told["pylog_requests_total", ()]
+    )
 
 
 def test_the_broker_itself(broker: Watched) -> None:

@@ -9,8 +9,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from cluster.broker.metrics.snapshot import Snapshot
-from cluster.broker.metrics.text import COUNTER, GAUGE, Family, by_label, counter, gauge, labels
-from cluster.protocol.api_keys import ApiKey
+from cluster.broker.metrics.text import COUNTER, GAUGE, Family, counter, gauge, labels
 from pylog.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,18 +69,6 @@ def kafka_families(stats: EngineStats, topics_now: Mapping[str, TopicStats]) -> 
             stats.fetch_sessions_now,
         ),
     ]
-
-
-def request_family(counts: Mapping[int, int]) -> Family:
-    """counts: by API key."""
-    names = {int(key): key.name.title().replace("_", "") for key in ApiKey}
-    return by_label(
-        "kafka_network_requestmetrics_requests",
-        COUNTER,
-        "Requests by what they ask for.",
-        "request",
-        {names[key]: count for key, count in counts.items() if key in names},
-    )
 
 
 def own_families(stats: EngineStats) -> list[Family]:

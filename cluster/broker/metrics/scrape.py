@@ -7,6 +7,7 @@ endpoint's thread. When the control thread does not come to it in time the answe
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 from cluster.broker.metrics import coordination, data_plane, replicas, snapshot
@@ -15,6 +16,7 @@ from cluster.broker.metrics.lag import Lag, Lags
 from cluster.broker.metrics.leaders import Elsewhere, Here, Leader, Partition
 from cluster.broker.metrics.process import process_families
 from cluster.broker.metrics.replicas import Replica
+from cluster.broker.metrics.requests import Recent, request_families
 from cluster.broker.metrics.text import OPEN_METRICS_TYPE, PLAIN_TYPE, Family, write
 from pylog import __version__
 from pylog.typed import TYPE_CHECKING, Final
@@ -33,6 +35,7 @@ class Metrics:
         """Listen. Raises OSError."""
         self._broker = broker
         self._lags = Lags()
+        self._recent = Recent()
         self._endpoint = Endpoint(host, port, self._page)
         self.port = self._endpoint.port
         self.start = self._endpoint.start
@@ -64,12 +67,14 @@ class Metrics:
     def _families(self, seen: snapshot.Snapshot) -> list[Family]:
         broker = self._broker
         stats = broker.engine.stats()
+        times = broker.engine.request_times()
         hosted = replicas.look_at(seen.hosted)
         families = [
             data_plane.build_family(__version__, broker.broker_id, broker.admin.cluster_id),
             *process_families(),
             *data_plane.kafka_families(stats, replicas.topics_of(broker.engine, hosted)),
-            data_plane.request_family(broker.engine.requests_of()),
+            *request_families(times),
+            self._recent.family(times, time.monotonic()),
             *data_plane.own_families(stats),
             *data_plane.control_families(seen),
             *data_plane.directory_families(seen.directories),

@@ -13,13 +13,15 @@ from pylog.typed import Final
 
 COUNTER: Final = "counter"
 GAUGE: Final = "gauge"
+HISTOGRAM: Final = "histogram"
 
 PLAIN_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPEN_METRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 class Family(NamedTuple):
-    """`name`: without `_total`. `samples`: labels as `labels` writes them, and the figure."""
+    """`name`: without `_total`. `samples`: labels as `labels` writes them, of a histogram behind `_bucket`, `_sum` or
+    `_count`; and the figure."""
 
     name: str
     kind: str
