@@ -111,6 +111,21 @@ def test_many_logs_are_one_sync(store: Store) -> None:
     assert store.stop() == (0, 0), "nobody appended"
 
 
+def test_the_files_are_those_of_a_stop_that_syncs_every_log(
+    tmp_path: Path, system: Sys, make_batch: MakeBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for number, shared_from in enumerate((3, 1000)):
+        monkeypatch.setattr(shared_sync, "SHARED_FROM", shared_from)
+        store = Store(str(tmp_path / str(number)), system, make_batch)
+        store.fill(8)
+        file_systems = store.stop()[1]
+        assert file_systems == (2 if shared_from == 3 else 0)
+        root = Path(store.path)
+        found.append({path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()})
+    assert found[0] == found[1] and len(found[0]) > 8 * 5
+
+
 def test_few_logs_are_synced_by_themselves(store: Store) -> None:
     for partition in PARTITIONS:
         store.manager.create(partition, TOPIC_ID)
