@@ -61,6 +61,8 @@ def join(
         return m.JoinGroupResponse(error_code=ErrorCode.MEMBER_ID_REQUIRED, member_id=member_id, leader="")
     subscription = _subscription(protocols)
     replaced = group.static_member(instance_id)
+    if _is_astray(group, member_id, instance_id, subscription):
+        raise unknown_member(group, member_id)
     before = _joining(group, member_id, instance_id, change, is_unknown=is_unknown)
     after = before._replace(
         instance_id=before.instance_id if instance_id is None else instance_id,
@@ -82,8 +84,9 @@ def join(
         if not is_bumped:
             target = group.target(after)
             after = step(env, group, after, group.assignment_epoch, target, reported, False, change)
+        others = [each for each in group.members.values() if each is not replaced]
+        change.is_rebalance = is_bumped or not all(each.is_reconciled_to(group.epoch) for each in (*others, after))
         to_classic(env, group, [], after, change)
-        change.is_rebalance = is_bumped
     else:
         target_epoch, target = target_of(env, group, before, after, epoch, uniform, now_ms, change)
         after = step(env, group, after, target_epoch, target, reported, is_bumped, change)
@@ -107,6 +110,14 @@ def _subscription(protocols: tuple[tuple[str, bytes], ...]) -> m.ConsumerProtoco
         raise KafkaError(
             ErrorCode.UNKNOWN_SERVER_ERROR, "Malformed embedded consumer protocol in subscription deserialization."
         ) from error
+
+
+def _is_astray(
+    group: ConsumerGroup, member_id: str, instance_id: str | None, subscription: m.ConsumerProtocolSubscription
+) -> bool:
+    """Whether it was a member, is none any more, and does not know: what it believes to have may be somebody's by now,
+    and it is to drop that before it joins. Nobody who has just been given his id has anything."""
+    return instance_id is None and member_id not in group.members and bool(subscription.owned_partitions)
 
 
 def _joining(

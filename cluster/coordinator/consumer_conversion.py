@@ -2,7 +2,8 @@
 
 What stays true: both ways are one write, the records of the one group going and those of the other coming together, so
 that a new coordinator finds the one or the other. A group that is upgraded keeps generation and assignments as epoch
-and targets; one that is downgraded keeps them too, and rebalances.
+and targets, and begins another epoch: a rebalance that was under way goes on in that. One that is downgraded keeps its
+epoch as generation and what its members have as assignments, and rebalances; after a failover too, if it has not yet.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from cluster.coordinator.consumer_records import (
     topics_in_order,
 )
 from cluster.coordinator.group import Group
-from cluster.coordinator.group_records import GroupDeleted, GroupStored, MemberStored
+from cluster.coordinator.group_records import OVERTAKEN, GroupDeleted, GroupStored, MemberStored
 from cluster.coordinator.subscription import CONSUMER_PROTOCOL_TYPE
 from cluster.protocol.errors import DecodeError
 from cluster.protocol.records import read_version
@@ -67,6 +68,7 @@ def to_consumer(env: ConsumerEnv, classic: Group, change: Change) -> ConsumerGro
     group.metadata_hash = env.metadata_hash(group.topic_readers)
     change.facts.append(GroupDeleted(group_id))
     change.facts += group.records()
+    change.is_upgrade = True
     return group
 
 
@@ -124,12 +126,13 @@ def to_classic(
         members.append(joining)
     protocol = _vote(members)
     try:
-        stored = tuple(_classic_member(env, member, group.target(member), protocol) for member in members)
+        stored = tuple(_classic_member(env, member, protocol) for member in members)
     except DecodeError as error:
         text = f"Cannot downgrade the classic group {group_id}: {error}."
         raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, text) from error
+    since_ms = OVERTAKEN if change.is_rebalance else change.now_ms
     change.facts.append(
-        GroupStored(group_id, CONSUMER_PROTOCOL_TYPE, group.epoch, protocol, stored[0].member_id, change.now_ms, stored)
+        GroupStored(group_id, CONSUMER_PROTOCOL_TYPE, group.epoch, protocol, stored[0].member_id, since_ms, stored)
     )
     change.is_downgrade = True
 
@@ -159,8 +162,10 @@ def _vote(members: list[ConsumerMember]) -> str:
     return max(votes, key=votes.__getitem__)
 
 
-def _classic_member(env: ConsumerEnv, member: ConsumerMember, target: Target, protocol: str) -> MemberStored:
+def _classic_member(env: ConsumerEnv, member: ConsumerMember, protocol: str) -> MemberStored:
+    """Its assignment is what it has now: what it is to have may still be another's."""
     assert member.classic is not None
+    owned = {topic_id: frozenset(partitions) for topic_id, partitions in member.owned().items()}
     metadata = dict(member.classic.protocols)[protocol]
     return MemberStored(
         member.member_id,
@@ -170,5 +175,5 @@ def _classic_member(env: ConsumerEnv, member: ConsumerMember, target: Target, pr
         member.rebalance_timeout_ms,
         member.classic.session_timeout_ms,
         metadata,
-        write_assignment(target, env.topics, read_version(metadata)),
+        write_assignment(owned, env.topics, read_version(metadata)),
     )

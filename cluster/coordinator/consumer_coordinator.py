@@ -302,8 +302,6 @@ class ConsumerCoordinator:
             steps += self._lane(group_id).timers.clear()
             steps.append(Note(f"Group {group_id}", "Converted to the classic protocol"))
             steps += group.loaded(now_ms)
-            if change.is_rebalance:
-                steps += group.downgraded(now_ms)
         steps += self._keep_journal(group_id, change, now_ms)
         self._tidy(group_id)
         return steps

@@ -35,16 +35,27 @@ class Wait(NamedTuple):
 
 
 class Change:
-    """`is_downgrade`: the group is classic once it is committed; `is_rebalance`: and is to rebalance at once.
-    `regexes`: to be resolved. `late_with`: what the members were late with that are to go; "": they went themselves.
-    `causes`: of the rebalance that it begins or prolongs, for the journal."""
+    """`is_upgrade`: the group was classic until now. `is_downgrade`: it is so once this is committed; `is_rebalance`:
+    and is to rebalance at once. `regexes`: to be resolved. `late_with`: what the members were late with that are to go;
+    "": they went themselves. `causes`: of the rebalance that it begins or prolongs, for the journal."""
 
-    __slots__ = ("causes", "facts", "is_downgrade", "is_rebalance", "late_with", "now_ms", "regexes", "waits")
+    __slots__ = (
+        "causes",
+        "facts",
+        "is_downgrade",
+        "is_rebalance",
+        "is_upgrade",
+        "late_with",
+        "now_ms",
+        "regexes",
+        "waits",
+    )
 
     def __init__(self, now_ms: int) -> None:
         self.now_ms = now_ms
         self.facts: list[AnyFact] = []
         self.waits: list[Wait] = []
+        self.is_upgrade = False
         self.is_downgrade = False
         self.is_rebalance = False
         self.regexes: tuple[str, ...] = ()

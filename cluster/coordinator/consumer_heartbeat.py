@@ -113,7 +113,7 @@ def heartbeat(
     has_new_topics = store_member(group, before, after, change)
     regex = follow_regex(env, group, regexes, before, after, now_ms, change)
     epoch, uniform = group.epoch, None
-    must_bump = has_new_topics or regex.is_resolved
+    must_bump = has_new_topics or regex.is_resolved or change.is_upgrade
     if must_bump or not is_verified(env, group):
         epoch, uniform = bump(env, group, before, after, change, must_bump=must_bump)
     target_epoch, target = target_of(env, group, before, after, epoch, uniform, now_ms, change)
@@ -394,8 +394,8 @@ def fence(env: ConsumerEnv, group: ConsumerGroup, members: list[ConsumerMember],
     if not members:
         return
     if may_downgrade_without(env, group, members):
-        to_classic(env, group, members, None, change)
         change.is_rebalance = True
+        to_classic(env, group, members, None, change)
         return
     readers, regex_readers = dict(group.topic_readers), dict(group.regex_readers)
     for member in members:

@@ -22,7 +22,7 @@ from functools import partial
 from cluster.coordinator import answers, journal
 from cluster.coordinator.answers import NO_MEMBER_ID
 from cluster.coordinator.context import GroupConfig, Heard, NewId, RequestContext
-from cluster.coordinator.group_records import GroupStored, MemberStored
+from cluster.coordinator.group_records import OVERTAKEN, GroupStored, MemberStored
 from cluster.coordinator.group_state import GroupState, may_follow
 from cluster.coordinator.journal import Cause, Journal
 from cluster.coordinator.members import Attempt, Member, Members
@@ -57,6 +57,7 @@ class Group:
         "_config",
         "_initial_left_ms",
         "_initial_wait_ms",
+        "_is_overtaken",
         "_joining_deadline_ms",
         "_members_came",
         "_new_id",
@@ -102,6 +103,7 @@ class Group:
         self._members_came = False  # since the initial delay began or was last extended
         self._initial_wait_ms = -1  # the part of the initial delay that runs now; -1: this is no initial rebalance
         self._initial_left_ms = 0
+        self._is_overtaken = False  # what was loaded is not what the members have
 
     # Requests -----------------------------------------------------------------------------------------------------
 
@@ -260,7 +262,8 @@ class Group:
         self.generation = stored.generation
         self.protocol_type = stored.protocol_type or None
         self.protocol = stored.protocol
-        self.state_ms = None if stored.state_ms == -1 else stored.state_ms
+        self.state_ms = None if stored.state_ms < 0 else stored.state_ms
+        self._is_overtaken = stored.state_ms == OVERTAKEN
         self.state = GroupState.STABLE if stored.members else GroupState.EMPTY
         for each in stored.members:
             self.members.add(
@@ -289,12 +292,16 @@ class Group:
             self._go(GroupState.STABLE, now_ms)
 
     def loaded(self, now_ms: int) -> list[Step]:
-        """The shard is loaded: sessions begin anew, and a group that has become too large sheds members."""
+        """The shard is loaded: sessions begin anew, and a group that has become too large sheds members. One that was
+        of the consumer protocol rebalances if it has not since: whoever left took partitions along, and perhaps not
+        everybody had got his."""
         out: list[Step] = []
         for member in self.members:
             self._sessions.touch(member, member.session_timeout_ms, now_ms, out)
         if len(self.members) > self._config.max_size:
             self._prepare(Cause(journal.TOO_LARGE, "The loaded group is larger than group.max.size"), now_ms, out)
+        elif self.state is GroupState.STABLE and self._is_overtaken:
+            self._prepare(Cause(journal.LEFT, "the last member of the consumer protocol left"), now_ms, out)
         elif self.state is GroupState.STABLE:
             self._sessions.open(self.members, self.generation, out)
         return out
@@ -317,13 +324,6 @@ class Group:
         for member in self.members:
             error = ErrorCode.REBALANCE_IN_PROGRESS
             self._answer_parked(member, error, out, join_member_id=member.member_id)
-        return out
-
-    def downgraded(self, now_ms: int) -> list[Step]:
-        """The group was one of the consumer protocol, and whoever left took partitions along: all are to join again."""
-        out: list[Step] = []
-        cause = Cause(journal.LEFT, "the last member of the consumer protocol left")
-        self._maybe_prepare(cause, now_ms, out)
         return out
 
     def mark_deleted(self, now_ms: int) -> None:
@@ -647,8 +647,8 @@ class Group:
         return out
 
     def _answer_syncs(self, error: ErrorCode, now_ms: int, out: list[Step]) -> None:
+        """What was assigned before stays known: cooperative members have it until they hear of something else."""
         for member in self.members:
-            member.assignment = b""
             if member.syncing is not None:
                 ctx, member.syncing = member.syncing, None
                 out.append(answers.sync_failed(ctx, error))

@@ -64,8 +64,13 @@ class MemberStored(NamedTuple):
     assignment: bytes
 
 
+#: In place of a time: whoever finds the group in its last record so is to rebalance it. To Kafka it is a time long ago.
+OVERTAKEN = -2
+
+
 class GroupStored(NamedTuple):
-    """A generation. `protocol` and `leader` are None when it has no members. `state_ms`: -1 in records of old."""
+    """A generation. `protocol` and `leader` are None when it has no members. `state_ms`: -1 in records of old,
+    OVERTAKEN in that of a generation whose members are to join again at once."""
 
     group_id: str
     protocol_type: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster.coordinator.context import RequestContext
+from cluster.protocol import messages as m
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
 from tests.sim.group_host import GroupHost
@@ -57,16 +58,17 @@ class Caller:
         )
 
     def _send(self, request: Message, version: int, then: Answered, number: int) -> None:
-        """Lost, late, or there twice: the second copy comes right behind the first."""
+        """Lost, late, or there twice: the second copy comes right behind the first, whose answer nobody hears. Whoever
+        heartbeats in the consumer protocol does not send the same again, but all about himself."""
         world = self._world
         ctx = RequestContext(None, type(request).api_key, version, self.name, "127.0.0.1")
         connection = self._connection
 
-        def arrive() -> None:
+        def arrive(heard: Callable[[Message], None]) -> None:
             if connection == self._connection:
                 if world.traced:
                     world.say(self.name, "asks", request)
-                self._host.request(ctx, request, answer)
+                self._host.request(ctx, request, heard)
 
         def answer(response: Message) -> None:
             life = self._host.life
@@ -76,10 +78,11 @@ class Caller:
                 self._hears_us = max(self._hears_us, world.now_us + world.between(100, 3_000))
                 world.after(self._hears_us - world.now_us, self.process, self._answered, number, then, response, life)
 
-        for _ in range(2 if world.chance(self.loss) else 1):
+        is_twice = world.chance(self.loss) and not isinstance(request, m.ConsumerGroupHeartbeatRequest)
+        for heard in [_unheard, answer] if is_twice else [answer]:
             if not world.chance(self.loss):
                 self._arrives_us = max(self._arrives_us, world.now_us + world.between(100, 3_000))
-                world.after(self._arrives_us - world.now_us, None, arrive)
+                world.after(self._arrives_us - world.now_us, None, arrive, heard)
 
     def _answered(self, number: int, then: Answered, response: Message, life: int) -> None:
         if number == self._waiting:
@@ -96,3 +99,7 @@ class Caller:
 
     def _later(self, what: Callable[[], None], ms: int = _RETRY_MS) -> None:
         self._world.after(ms * US_PER_MS, self.process, what)
+
+
+def _unheard(_: Message) -> None:
+    """The answer to the first of two copies."""

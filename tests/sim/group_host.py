@@ -82,6 +82,7 @@ class GroupHost:
         self.life = 0  # of the group: it rises when one that was empty begins anew
         self.committed: dict[int, tuple[int, int]] = {}  # by partition the newest offset that counts, and where it is
         self.open: set[int] = set()  # transactions
+        self._ends: list[int] = []  # of batches that may be lost: each as a whole
         self._producers = 0
         self._ended: set[int] = set()  # whose marker is committed
         self._held: dict[int, list[tuple[OffsetCommitted, int]]] = {}
@@ -124,12 +125,14 @@ class GroupHost:
     def fail_over(self) -> None:
         """Another takes over. Who waits here hears of it, or of nothing."""
         random = self.world.random
-        kept = random.choice([self.high_watermark, len(self.log), random.randint(self.high_watermark, len(self.log))])
+        ends = [self.high_watermark, *(end for end in self._ends if end > self.high_watermark)]
+        kept = random.choice([ends[0], ends[-1], random.choice(ends)])
         self.world.say(self.process.name, "is gone", f"{len(self.log) - kept} records lost")
         if random.random() < 0.5:
             self.carry_out(self.runtime.unload(OFFSETS, 0))
         self.process.alive = False
         del self.log[kept:]
+        self._ends = [end for end in self._ends if self.high_watermark < end <= kept]
         self.failovers += 1
         self._begin()
 
@@ -165,6 +168,7 @@ class GroupHost:
         if self.runtime.is_serving(OFFSETS, 0):
             marker = Marker(producer_id, commit)
             self.log.append(Record(b"", None, producer_id, marker))
+            self._ends.append(len(self.log))
             self.carry_out(self.runtime.marker(OFFSETS, 0, marker, len(self.log) - 1, self.world.now_ms))
             self.world.after(self.world.random.randrange(self.commit_us), self.process, self._commit, len(self.log))
         self.world.after(_MARKER_RETRY_US, None, lambda: self.end_transaction(producer_id, ended, commit=commit))
@@ -218,6 +222,7 @@ class GroupHost:
         base = len(self.log)
         producer_id = -1 if append.producer is None else append.producer.producer_id
         self.log += [Record(key, value, producer_id) for key, value in append.records]
+        self._ends.append(len(self.log))
         self.world.after(0, self.process, self._appended, append.token, base, len(self.log) - 1)
         self.world.after(random.randrange(self.commit_us), self.process, self._commit, len(self.log))
 

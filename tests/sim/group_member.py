@@ -4,7 +4,8 @@ commits what it has read.
 What stays true: it does what Kafka's consumers do. One request at a time on a connection that keeps their order; what
 is not answered in time ends the connection, and with it whatever is still on its way there. An eager one uses
 partitions only between the answer to a SyncGroup and the first word that another generation begins; a cooperative one
-keeps what it has until it is told what it has now, commits and drops what is not of it, and then joins once more.
+may commit what it has before it joins, keeps it until it is told what it has now, drops what is not of it, and then
+joins once more.
 """
 
 from __future__ import annotations
@@ -123,21 +124,12 @@ class Member(Consumer):
             self._refused(answer.error_code)
             return
         partitions = assigned(answer.assignment)
-        gone = {each: offset for each, offset in self.positions.items() if each not in partitions}
+        gone = self.positions.keys() - set(partitions)
         self._owns(partitions)
-        self._joins_again = bool(gone)
-        if gone:
-            self._commit(gone, lambda: self._drop(gone, partitions))
-        else:
-            self._take(partitions)
-
-    def _drop(self, gone: dict[int, int], partitions: list[int]) -> None:
         self._world.say(self.name, "gives up", sorted(gone))
         for partition in gone:
             del self.positions[partition]
-        self._take(partitions)
-
-    def _take(self, partitions: list[int]) -> None:
+        self._joins_again = bool(gone)
         self._fetch([each for each in partitions if each not in self.positions], self._begun)
 
     def _begun(self) -> None:
@@ -178,6 +170,10 @@ class Member(Consumer):
         assert isinstance(answer, m.HeartbeatResponse)
         if answer.error_code in OF_A_MOVE:
             self._later(self._beat)  # whoever takes over knows the generation
+        elif answer.error_code == ErrorCode.REBALANCE_IN_PROGRESS and self.positions and self._is_cooperative:
+            self.is_stable = False
+            commits = self._world.chance(0.5)
+            self._later((lambda: self._commit(dict(self.positions), self._join)) if commits else self._join)
         elif answer.error_code:
             self._refused(answer.error_code)
         else:

@@ -3,7 +3,8 @@
     join WHO [topics=t,u regex= instance= assignor=]   at epoch 0, with nothing
     beat WHO [topics= owned=t:0,1/u:0 regex= epoch=]   at the epoch WHO was told; owned: what it says it has
     leave WHO [for-a-while]
-    classic WHO [owned=t:0,1]    JoinGroup of the classic protocol, and SyncGroup behind it
+    classic WHO [owned=t:0,1 instance=]    JoinGroup of the classic protocol, and SyncGroup behind it
+    rejoin WHO [owned= instance=]          the same without the SyncGroup
     alive WHO                    its Heartbeat
     describe | topic NAME COUNT | found | advance MS | failover
     replication off|on | disk CODE|ok
@@ -13,10 +14,11 @@
 
 from __future__ import annotations
 
+from cluster.coordinator.consumer_protocol import read_assignment
 from cluster.coordinator.consumer_records import CurrentStored, GroupEpoch, MemberStored, TargetStored
 from cluster.coordinator.consumer_regex import Resolved, matching
 from cluster.coordinator.context import ConsumerConfig, GroupConfig
-from cluster.coordinator.group_records import GroupStored, decode
+from cluster.coordinator.group_records import OVERTAKEN, GroupStored, decode
 from cluster.effects import Append, Effect, Note, Reply
 from cluster.protocol import messages as m
 from pylog.errors import ErrorCode
@@ -57,22 +59,38 @@ class ConsumerGroupScript:
     def do_leave(self, who: str, how: str = "") -> None:
         self.send(who, -2 if how == "for-a-while" else -1, None, {})
 
+    def do_rejoin(self, who: str, *words: str) -> None:
+        asked = dict(word.split("=", 1) for word in words)
+        self.join_classic(who, asked)
+
     def do_classic(self, who: str, *words: str) -> None:
         asked = dict(word.split("=", 1) for word in words)
-        held = m.ConsumerProtocolSubscription.TopicPartition
-        owned = [held(topic=topic, partitions=of) for topic, of in partitions(asked.get("owned", "")).items()]
-        name = self.name(who)
-        metadata = subscription("t") if not owned else subscription_with(owned)
-        self.driver.join(name, member=self.ids.get(who, ""), session_ms=45_000, protocols=[("range", metadata)])
-        answer = self.driver.answers.get(name)
+        answer = self.join_classic(who, asked)
         if isinstance(answer, m.JoinGroupResponse) and not answer.error_code:
-            self.ids[who], self.epochs[who] = answer.member_id, answer.generation_id
             mine = {
                 answer.member_id: b"\0\1\0\0\0\1\0\1t\0\0\0\4"
                 + bytes.fromhex("00000000000000010000000200000003ffffffff")
             }
             assign = mine if answer.members else {}
             self.driver.sync(self.name(who), member=answer.member_id, generation=answer.generation_id, assign=assign)
+
+    def join_classic(self, who: str, asked: dict[str, str]) -> object:
+        held = m.ConsumerProtocolSubscription.TopicPartition
+        owned = [held(topic=topic, partitions=of) for topic, of in partitions(asked.get("owned", "")).items()]
+        name = self.name(who)
+        metadata = subscription("t") if not owned else subscription_with(owned)
+        self.driver.join(
+            name,
+            member=self.ids.get(who, ""),
+            session_ms=45_000,
+            protocols=[("range", metadata)],
+            instance=asked.get("instance"),
+            version=5 if "instance" in asked else 3,
+        )
+        answer = self.driver.answers.get(name)
+        if isinstance(answer, m.JoinGroupResponse) and not answer.error_code:
+            self.ids[who], self.epochs[who] = answer.member_id, answer.generation_id
+        return answer
 
     def do_alive(self, who: str) -> None:
         request = m.HeartbeatRequest(group_id="g", member_id=self.ids[who], generation_id=self.epochs[who])
@@ -172,6 +190,10 @@ class ConsumerGroupScript:
         ]
         return "/".join(sorted(named)) or "-"
 
+    def assigned(self, data: bytes) -> str:
+        found = read_assignment(data).assigned_partitions if data else []
+        return "/".join(f"{each.topic}:{','.join(map(str, each.partitions))}" for each in found) or "-"
+
     def fact(self, fact: object) -> str:
         name = type(fact).__name__
         if isinstance(fact, GroupEpoch):
@@ -186,7 +208,9 @@ class ConsumerGroupScript:
             has = self.places(dict(fact.assigned))
             return f"{name} {fact.member_id} epoch={fact.epoch} {fact.state.name} has={has}{gives}"
         if isinstance(fact, GroupStored):
-            return f"{name} classic generation={fact.generation} members={len(fact.members)}"
+            overtaken = " overtaken" if fact.state_ms == OVERTAKEN else ""
+            has = " ".join(f"{each.member_id}={self.assigned(each.assignment)}" for each in fact.members)
+            return f"{name} classic generation={fact.generation}{overtaken} {has}".rstrip()
         return f"{name} {getattr(fact, 'member_id', getattr(fact, 'epoch', getattr(fact, 'regex', '')))}".rstrip()
 
 

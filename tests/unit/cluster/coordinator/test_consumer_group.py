@@ -7,6 +7,7 @@ from collections.abc import Hashable
 import pytest
 
 from cluster.coordinator.consumer_group import ConsumerGroup
+from cluster.coordinator.consumer_protocol import write_assignment
 from cluster.coordinator.consumer_records import PartitionsKnown, PartitionsKnownDeleted
 from cluster.coordinator.consumer_regex import Resolved, check_regex, matching
 from cluster.coordinator.context import ConsumerConfig, GroupConfig
@@ -326,6 +327,26 @@ def test_whoever_waits_to_join_a_classic_group_is_asked_to_join_its_successor() 
     assert member in group(it).members
     it.advance(10_000)
     assert set(group(it).members) == {"m1"}, "the classic members were not heard of within their sessions"
+
+
+def test_what_was_assigned_before_an_unfinished_rebalance_is_still_somebodys() -> None:
+    it = driver()
+    protocols = [("cooperative-sticky", subscription("t"))]
+    it.join("a", protocols=protocols)
+    a = it.joined("a").member_id
+    t = it.topics.topic_id("t")
+    assert t is not None
+    assign = {a: write_assignment({t: frozenset({0, 1})}, it.topics, 1)}
+    it.sync("a syncs", member=a, generation=1, assign=assign)
+    it.join("b", protocols=protocols)
+    it.join("a again", member=a, protocols=protocols)
+    b = it.joined("b").member_id
+    it.sync("b syncs", member=b, generation=2)
+    it.join("c", protocols=protocols)  # so the second generation is never assigned
+    assert error(it.answer("b syncs", m.SyncGroupResponse)) == ErrorCode.REBALANCE_IN_PROGRESS
+    assert beat(it, "m1", 0).error_code == 0
+    assert set(group(it).members[a].assigned[t]) == {0, 1}, "nobody has told it to give them up"
+    assert {0, 1}.isdisjoint(*group(it).members["m1"].assigned.values())
 
 
 def test_a_group_that_may_not_be_upgraded_is_not() -> None:
