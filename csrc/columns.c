@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alike.h"
 #include "base.h"
 #include "batch.h"
 #include "record.h"
@@ -21,14 +22,19 @@
 
 enum { KEYS, VALUES, HEADERS, BYTES_COLUMNS };
 
-/* One column of bytes: record i has data[ends[i]..ends[i + 1]). */
+/*
+ * One column of bytes: record i has data[ends[i]..ends[i + 1]). What nearly all records have, no key, a value, no headers, is
+ * written down when one comes that has not: `told` records have it in the arrays. Until then a column has what all that are
+ * like it share (plog_columns).
+ */
 typedef struct {
   uint8_t *data;
   size_t size_bytes;
   size_t capacity_bytes;
   int64_t *ends;
-  uint8_t *nulls;
+  uint8_t *nulls; /* of headers: none */
   int64_t nulls_count;
+  int64_t told; /* keys: ends and nulls; values: nulls; headers: ends and counts */
 } bytes_column;
 
 struct plog_columns {
@@ -38,6 +44,8 @@ struct plog_columns {
   int64_t *timestamps;
   int32_t *headers_counts;
   bytes_column bytes[BYTES_COLUMNS];
+  int64_t *zeros; /* capacity + 1; never written, as are */
+  uint8_t *ones;  /* capacity */
 };
 
 plog_columns *plog_columns_open(void) {
@@ -49,12 +57,23 @@ void plog_columns_close(plog_columns *c) {
   free(c->offsets);
   free(c->timestamps);
   free(c->headers_counts);
+  free(c->zeros);
+  free(c->ones);
   for (int32_t i = 0; i < BYTES_COLUMNS; i++) {
     free(c->bytes[i].data);
     free(c->bytes[i].ends);
     free(c->bytes[i].nulls);
   }
   free(c);
+}
+
+uint8_t *plog_pages_open(size_t size_bytes) {
+  void *pages;
+  return posix_memalign(&pages, 4096, size_bytes) == 0 ? pages : NULL;
+}
+
+void plog_pages_close(uint8_t *pages) {
+  free(pages);
 }
 
 /* ---------------------------------------------------------------------------------------------- room */
@@ -75,10 +94,15 @@ static int32_t reserve_records(plog_columns *c, int64_t more) {
   if (rc == 0) rc = grow_array(&c->headers_counts, sizeof *c->headers_counts, capacity);
   for (int32_t i = 0; i < BYTES_COLUMNS && rc == 0; i++) {
     rc = grow_array(&c->bytes[i].ends, sizeof *c->bytes[i].ends, capacity + 1);
-    if (rc == 0) rc = grow_array(&c->bytes[i].nulls, 1, capacity);
+    if (rc == 0 && i != HEADERS) rc = grow_array(&c->bytes[i].nulls, 1, capacity);
   }
-  if (rc == 0) c->capacity = capacity;
-  return rc;
+  if (rc == 0) rc = grow_array(&c->zeros, sizeof *c->zeros, capacity + 1);
+  if (rc == 0) rc = grow_array(&c->ones, 1, capacity);
+  if (rc != 0) return rc;
+  memset(c->zeros, 0, sizeof *c->zeros * (size_t)(capacity + 1));
+  memset(c->ones, 1, (size_t)capacity);
+  c->capacity = capacity;
+  return 0;
 }
 
 /* Room for everything that the records of a batch can hold, whichever column it belongs to. */
@@ -112,62 +136,126 @@ static inline void put_nothing(bytes_column *b, int64_t from, int64_t to) {
   for (; i <= to; i++) b->ends[i] = end;
 }
 
-/* Say of the next records what nearly all records say: no key, a value, no headers. */
-static void expect_records(plog_columns *c, int64_t count) {
-  memset(c->bytes[KEYS].nulls + c->count, 1, (size_t)count);
-  memset(c->bytes[VALUES].nulls + c->count, 0, (size_t)count);
-  memset(c->bytes[HEADERS].nulls + c->count, 0, (size_t)count);
-  memset(c->headers_counts + c->count, 0, (size_t)count * sizeof *c->headers_counts);
+/* Write down of records up to `to` that they have no key, */
+static inline void tell_keys(bytes_column *keys, int64_t to) {
+  put_nothing(keys, keys->told, to);
+  memset(keys->nulls + keys->told, 1, (size_t)(to - keys->told));
+  keys->told = to;
 }
 
-/* The loop works on copies of the columns: through pointers every byte stored might change them, for all the compiler knows. */
+/* that they have a value, */
+static inline void tell_values(bytes_column *values, int64_t to) {
+  memset(values->nulls + values->told, 0, (size_t)(to - values->told));
+  values->told = to;
+}
+
+/* that they have no headers. */
+static inline void tell_headers(bytes_column *headers, int32_t *counts, int64_t to) {
+  put_nothing(headers, headers->told, to);
+  memset(counts + headers->told, 0, (size_t)(to - headers->told) * sizeof *counts);
+  headers->told = to;
+}
+
+/* What the records of a batch are laid out in: copies of the columns, for through pointers every byte stored might change them,
+   for all the compiler knows. */
+typedef struct {
+  bytes_column keys, values, headers;
+  int64_t *offsets, *timestamps;
+  int32_t *headers_counts;
+  int64_t n;
+} layout;
+
+static inline void put_record(layout *l, const plog_record *r, int64_t offset, int64_t timestamp) {
+  const int64_t n = l->n++;
+  l->offsets[n] = offset;
+  l->timestamps[n] = timestamp;
+  if (r->key) {
+    tell_keys(&l->keys, n);
+    put_bytes(&l->keys, n, r->key, r->key_bytes);
+    l->keys.nulls[n] = 0;
+    l->keys.nulls_count--;
+    l->keys.told = n + 1;
+  }
+  if (r->value) {
+    put_bytes(&l->values, n, r->value, r->value_bytes);
+  } else {
+    tell_values(&l->values, n);
+    put_nothing(&l->values, n, n + 1);
+    l->values.nulls[n] = 1;
+    l->values.nulls_count++;
+    l->values.told = n + 1;
+  }
+  if (r->headers_count > 0) {
+    tell_headers(&l->headers, l->headers_counts, n);
+    put_bytes(&l->headers, n, r->headers, r->headers_bytes);
+    l->headers_counts[n] = r->headers_count;
+    l->headers.told = n + 1;
+  }
+}
+
+/* Put as many records as are alike, at most `most`, beginning at *p with this offset delta; the last one put had the delta
+   before it and this timestamp. */
+__attribute__((noinline)) static int32_t put_alike(layout *l, const plog_alike *like, const uint8_t **p, const uint8_t *end,
+                                                   int32_t delta, int64_t most) {
+  const plog_alike a = *like; /* its own, so that it stays in registers */
+  const uint8_t *at = *p;
+  const int64_t n = l->n, offset = l->offsets[n - 1] + 1, timestamp = l->timestamps[n - 1];
+  const size_t size_bytes = (size_t)a.size_bytes, value_bytes = (size_t)a.value_bytes;
+  int64_t i = 0, fit = (end - at - PLOG_ALIKE_SLACK_BYTES) / a.size_bytes;
+  most = PLOG_MIN(PLOG_MIN(most, fit), (int64_t)a.delta_max - delta + 1);
+  uint8_t *values = l->values.data + l->values.size_bytes;
+  int64_t *offsets = l->offsets + n, *timestamps = l->timestamps + n, *ends = l->values.ends + n + 1;
+  for (; i < most && plog__is_alike(&a, at, (uint32_t)(delta + i)); i++) {
+    plog__copy_field(values, at + a.value_at, value_bytes);
+    values += value_bytes;
+    at += size_bytes;
+  }
+  int64_t value_end = ends[-1];
+  for (int64_t k = 0; k < i; k++) offsets[k] = offset + k;
+  for (int64_t k = 0; k < i; k++) timestamps[k] = timestamp;
+  for (int64_t k = 0; k < i; k++) ends[k] = value_end += a.value_bytes;
+  l->values.size_bytes = (size_t)(values - l->values.data);
+  if (a.key_bytes >= 0 && i > 0) {
+    tell_keys(&l->keys, n);
+    const uint8_t *key = *p + a.key_at;
+    for (int64_t k = n; k < n + i; k++, key += size_bytes) put_bytes(&l->keys, k, key, a.key_bytes);
+    memset(l->keys.nulls + n, 0, (size_t)i);
+    l->keys.nulls_count -= i;
+    l->keys.told = n + i;
+  }
+  l->n = n + i;
+  *p = at;
+  return (int32_t)i;
+}
+
 static int32_t take_records(plog_columns *c, const plog_batch_header *header, const uint8_t *records, size_t size_bytes,
                             int64_t from, int64_t below) {
   const uint8_t *p = records, *end = records + size_bytes;
-  bytes_column keys = c->bytes[KEYS], values = c->bytes[VALUES], headers = c->bytes[HEADERS];
-  int64_t *offsets = c->offsets, *timestamps = c->timestamps, n = c->count;
-  int64_t keys_end = n, headers_end = n; /* of those that have been put */
+  layout l = {c->bytes[KEYS], c->bytes[VALUES], c->bytes[HEADERS], c->offsets, c->timestamps, c->headers_counts, c->count};
   const plog_batch_header h = *header;
-  expect_records(c, h.records_count);
+  int64_t before = 0; /* the size of the record before */
   for (int32_t i = 0; i < h.records_count; i++) {
     plog_record r;
     int32_t delta;
     int64_t timestamp_delta;
-    if (!plog__take_record(&p, end, &r, &delta, &timestamp_delta)) return PLOG_INVALID_RECORD;
+    const uint8_t *begin = p;
+    bool plain = plog__take_plain_record(&p, end, &r, &delta, &timestamp_delta);
+    if (!plain && !plog__take_record(&p, end, &r, &delta, &timestamp_delta)) return PLOG_INVALID_RECORD;
     int64_t offset = plog__add_wrapping(h.base_offset, delta);
     if (offset < from || offset >= below) continue;
-    offsets[n] = offset;
-    timestamps[n] = plog__record_timestamp(&h, timestamp_delta);
-    if (r.key) {
-      put_nothing(&keys, keys_end, n);
-      put_bytes(&keys, n, r.key, r.key_bytes);
-      keys.nulls[n] = 0;
-      keys.nulls_count--;
-      keys_end = n + 1;
-    }
-    if (r.value) {
-      put_bytes(&values, n, r.value, r.value_bytes);
-    } else {
-      put_nothing(&values, n, n + 1);
-      values.nulls[n] = 1;
-      values.nulls_count++;
-    }
-    if (r.headers_count > 0) {
-      put_nothing(&headers, headers_end, n);
-      put_bytes(&headers, n, r.headers, r.headers_bytes);
-      c->headers_counts[n] = r.headers_count;
-      headers_end = n + 1;
-    }
-    n++;
+    put_record(&l, &r, offset, plog__record_timestamp(&h, timestamp_delta));
+    const int64_t size = p - begin;
+    plog_alike alike;
+    if (plain && size == before && delta >= 0 && offset >= 0 && plog__alike_to(begin, &r, &alike))
+      i += put_alike(&l, &alike, &p, end, delta + 1, PLOG_MIN(h.records_count - i - 1, below - 1 - offset));
+    before = size;
   }
   if (p != end) return PLOG_INVALID_RECORD;
-  put_nothing(&keys, keys_end, n);
-  put_nothing(&headers, headers_end, n);
-  keys.nulls_count += n - c->count;
-  c->bytes[KEYS] = keys;
-  c->bytes[VALUES] = values;
-  c->bytes[HEADERS] = headers;
-  c->count = n;
+  l.keys.nulls_count += l.n - c->count;
+  c->bytes[KEYS] = l.keys;
+  c->bytes[VALUES] = l.values;
+  c->bytes[HEADERS] = l.headers;
+  c->count = l.n;
   return 0;
 }
 
@@ -206,20 +294,29 @@ static void clear(plog_columns *c) {
   for (int32_t i = 0; i < BYTES_COLUMNS; i++) {
     c->bytes[i].size_bytes = 0;
     c->bytes[i].nulls_count = 0;
-    if (c->bytes[i].ends) c->bytes[i].ends[0] = 0;
+    c->bytes[i].told = 0;
+    c->bytes[i].ends[0] = 0;
   }
 }
 
-static void describe(const plog_columns *c, plog_columns_view *out) {
+static plog_bytes_column show(const bytes_column *b, const int64_t *ends, const uint8_t *nulls) {
+  return (plog_bytes_column){b->data, ends, nulls, (int64_t)b->size_bytes, b->nulls_count};
+}
+
+static void describe(plog_columns *c, plog_columns_view *out) {
+  bytes_column *keys = &c->bytes[KEYS], *values = &c->bytes[VALUES], *headers = &c->bytes[HEADERS];
+  bool any_key = keys->told > 0, any_null = values->told > 0, any_headers = headers->told > 0;
+  const uint8_t *none = (const uint8_t *)c->zeros;
+  if (any_key) tell_keys(keys, c->count);
+  if (any_null) tell_values(values, c->count);
+  if (any_headers) tell_headers(headers, c->headers_counts, c->count);
   out->count = c->count;
   out->offsets = c->offsets;
   out->timestamps = c->timestamps;
-  out->headers_counts = c->headers_counts;
-  plog_bytes_column *columns[BYTES_COLUMNS] = {&out->keys, &out->values, &out->headers};
-  for (int32_t i = 0; i < BYTES_COLUMNS; i++) {
-    const bytes_column *b = &c->bytes[i];
-    *columns[i] = (plog_bytes_column){b->data, b->ends, b->nulls, (int64_t)b->size_bytes, b->nulls_count};
-  }
+  out->headers_counts = any_headers ? c->headers_counts : (const int32_t *)c->zeros;
+  out->keys = show(keys, any_key ? keys->ends : c->zeros, any_key ? keys->nulls : c->ones);
+  out->values = show(values, values->ends, any_null ? values->nulls : none);
+  out->headers = show(headers, any_headers ? headers->ends : c->zeros, none);
 }
 
 static bool is_old_format(const uint8_t *data, size_t size_bytes) {

@@ -502,6 +502,8 @@ int32_t plog_log_first_timestamp(plog_log *log, int64_t base_offset, int64_t *ou
 typedef struct plog_columns plog_columns;
 plog_columns *plog_columns_open(void); /* NULL: no memory */
 void plog_columns_close(plog_columns *c);
+uint8_t *plog_pages_open(size_t size_bytes); /* room to read batches into, from the beginning of a page; NULL: no memory */
+void plog_pages_close(uint8_t *pages);
 
 /** Which records are wanted. */
 typedef struct {

@@ -32,6 +32,18 @@ static inline uint32_t plog_get_u32(const uint8_t *p) {
 #endif
   return v;
 }
+/* The other way round: what is at p[0] is the lowest byte. */
+static inline uint16_t plog_get_le16(const uint8_t *p) {
+  return (uint16_t)((uint16_t)p[1] << 8 | p[0]);
+}
+static inline uint64_t plog_get_le64(const uint8_t *p) {
+  uint64_t v;
+  memcpy(&v, p, sizeof v);
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+  v = __builtin_bswap64(v);
+#endif
+  return v;
+}
 static inline uint64_t plog_get_u64(const uint8_t *p) {
   uint64_t v;
   memcpy(&v, p, sizeof v);

@@ -7,11 +7,25 @@ are looked at here or handed to `check`. Any thread may call an appender; a deco
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
 
 from pylog._native import INT32_MIN, INT64_MAX, Log, Sys, check, read_batch_header
 from pylog._plog import ffi, lib
-from pylog._rows import Rows
+from pylog._rows import (
+    KEYS,
+    KEYS_ENDS,
+    KEYS_NULLS,
+    OFFSETS,
+    TIMESTAMPS,
+    VALUES,
+    VALUES_ENDS,
+    VALUES_NULLS,
+    Rows,
+)
+from pylog._rows import (
+    Memory as Memory,
+)
 from pylog.facts import NamedTuple
 from pylog.typed import Any, TypeVar
 
@@ -33,6 +47,7 @@ NO_BYTES = ffi.NULL
 _SPARE_MEMORIES = 3
 """Of a process: one is filled while its reader looks at another and lets go of a third."""
 _SPARE_BYTES = 4 << 20
+_SPARE_PAGES = 2
 
 
 class Decoded:
@@ -42,11 +57,12 @@ class Decoded:
     `needed_bytes`: the size of the batch that is CUT, 0 when even that is. `next_offset`: behind the last batch used.
     """
 
-    __slots__ = ("_memory", "_view", "count", "needed_bytes", "next_offset", "stopped", "used_bytes")
+    __slots__ = ("_address", "_memory", "_view", "count", "needed_bytes", "next_offset", "stopped", "used_bytes")
 
     def __init__(self, memory: Any, view: Any) -> None:
         self._memory = memory
         self._view = view
+        self._address = int(ffi.cast("uintptr_t", view))
         self.count: int = view.count
         self.next_offset: int = view.next_offset
         self.used_bytes: int = view.used_bytes
@@ -56,7 +72,7 @@ class Decoded:
     def rows(self, made: type[_Made], decode_headers: Callable[[bytes, int], object]) -> Iterator[_Made]:
         """Each record, made when it is asked for: a `made`, which is tuple or a class below it, of its offset,
         timestamp, key, value and what decode_headers gives for encoded headers and their count, () for none."""
-        return Rows(self, int(ffi.cast("uintptr_t", self._view)), made, decode_headers)  # type: ignore[no-any-return]
+        return Rows(self, self._address, made, decode_headers)  # type: ignore[no-any-return]
 
     def offsets(self) -> list[int]:
         return ffi.unpack(self._view.offsets, self.count)  # type: ignore[no-any-return]
@@ -71,66 +87,72 @@ class Decoded:
     def has_headers(self) -> bool:
         return bool(self._view.headers.size_bytes)
 
-    # What follows shows the memory itself, which lives as long as what it is shown through.
+    # What follows are read-only buffers of the memory itself, which lives as long as they do.
 
-    def offsets_memory(self) -> memoryview:
-        return self._show(self._view.offsets, 8 * self.count)
+    def offsets_memory(self) -> Memory:
+        return Memory(self, self._address, OFFSETS)
 
-    def timestamps_memory(self) -> memoryview:
-        return self._show(self._view.timestamps, 8 * self.count)
+    def timestamps_memory(self) -> Memory:
+        return Memory(self, self._address, TIMESTAMPS)
 
-    def column_memory(self, name: str) -> tuple[memoryview, memoryview, memoryview | None]:
-        """Bytes, their ends (int64, count + 1), and where they are null (uint8), None: nowhere. name: keys, values."""
-        column = getattr(self._view, name)
-        nulls = self._show(column.nulls, self.count) if column.nulls_count else None
-        return self._show(column.data, column.size_bytes), self._show(column.ends, 8 * (self.count + 1)), nulls
+    def keys_memory(self) -> tuple[Memory, Memory, Memory | None]:
+        """Bytes, their ends (int64, count + 1), and where they are null (uint8), None: nowhere."""
+        address = self._address
+        nulls = Memory(self, address, KEYS_NULLS) if self._view.keys.nulls_count else None
+        return Memory(self, address, KEYS), Memory(self, address, KEYS_ENDS), nulls
 
-    def _show(self, pointer: Any, size_bytes: int) -> memoryview:
-        if not size_bytes:
-            return memoryview(b"")
-        # The cast holds on to the memory as long as the buffer does.
-        owner = ffi.gc(ffi.cast("uint8_t *", pointer), _Holder(self._memory))
-        return memoryview(ffi.buffer(owner, size_bytes)).toreadonly()
-
-
-class _Holder:
-    """Keeps a memory until the pointer into it goes."""
-
-    __slots__ = ("_memory",)
-
-    def __init__(self, memory: Any) -> None:
-        self._memory = memory
-
-    def __call__(self, pointer: Any) -> None:
-        self._memory = None
+    def values_memory(self) -> tuple[Memory, Memory, Memory | None]:
+        """As keys_memory."""
+        address = self._address
+        nulls = Memory(self, address, VALUES_NULLS) if self._view.values.nulls_count else None
+        return Memory(self, address, VALUES), Memory(self, address, VALUES_ENDS), nulls
 
 
 class _Memories:
     """Memory that nobody holds any more, for the next decode of whichever reader: to touch fresh pages costs as much as
-    to decode into them."""
+    to decode into them. What waits here are pointers: no collector of garbage looks into them."""
 
-    __slots__ = ("_spare",)
+    __slots__ = ("_close", "_most", "_open", "_spare")
 
-    def __init__(self) -> None:
+    def __init__(self, open: Callable[[], Any], close: Callable[[Any], None], most: int) -> None:
+        self._open = open
+        self._close = close
+        self._most = most
         self._spare: list[Any] = []
 
     def take(self) -> Any:
         try:
             handle = self._spare.pop()
         except IndexError:
-            handle = lib.plog_columns_open()
+            handle = self._open()
         if not handle:
-            raise MemoryError("plog_columns_open")
+            raise MemoryError("memory to read into")
         return ffi.gc(handle, self._give_back)
 
     def _give_back(self, handle: Any) -> None:
-        if len(self._spare) < _SPARE_MEMORIES:
+        if len(self._spare) < self._most:
             self._spare.append(handle)
         else:
-            lib.plog_columns_close(handle)
+            self._close(handle)
 
 
-_memories = _Memories()
+READ_BYTES = 1 << 20
+"""What is read of a file at once."""
+READ_ROOM_BYTES = READ_BYTES + mmap.PAGESIZE
+_memories = _Memories(lib.plog_columns_open, lib.plog_columns_close, _SPARE_MEMORIES)
+_pages = _Memories(lambda: lib.plog_pages_open(READ_ROOM_BYTES), lib.plog_pages_close, _SPARE_PAGES)
+
+
+def room_to_read(size_bytes: int) -> memoryview:
+    """Memory for so many bytes of a file, wherever in a page they begin. Raises MemoryError."""
+    size_bytes += mmap.PAGESIZE
+    if size_bytes == READ_ROOM_BYTES:
+        pages = _pages.take()
+    else:
+        pages = ffi.gc(lib.plog_pages_open(size_bytes), lib.plog_pages_close)
+    if not pages:
+        raise MemoryError("memory to read into")
+    return memoryview(ffi.buffer(pages, size_bytes))
 
 
 def _kept(memory: Any, view: Any) -> Any:

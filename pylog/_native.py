@@ -604,6 +604,11 @@ class Log:
             out.first_base_offset,
         )
 
+    def end_offset(self) -> int:
+        out = ffi.new("plog_log_info *")
+        lib.plog_log_info_read(self.pointer, out)
+        return int(out.log_end_offset)
+
     def segments(self) -> list[SegmentInfo]:
         capacity = 16
         while True:

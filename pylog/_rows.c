@@ -1,5 +1,5 @@
 /*
- * pylog._rows: the records of a decode as Python objects, one for each `next`.
+ * pylog._rows: what a decode found as Python objects: its records, one for each `next`, and the memory of its columns.
  *
  * What stays true: a record that somebody holds is never changed. The iterator keeps the last two that it gave; the older one
  * is filled anew when nobody else refers to it (as zip does with its one tuple), so that a loop that looks at each record and
@@ -12,6 +12,8 @@
 #include <Python.h>
 
 #include "plog.h"
+
+/* ---------------------------------------------------------------------------------------------- records */
 
 enum { OFFSET, TIMESTAMP, KEY, VALUE, HEADERS, FIELDS };
 
@@ -136,17 +138,98 @@ static PyType_Slot rows_slots[] = {
 static PyType_Spec rows_spec = {
     .name = "pylog._rows.Rows", .basicsize = sizeof(rows), .flags = Py_TPFLAGS_DEFAULT, .slots = rows_slots};
 
-static int add_types(PyObject *module) {
-  PyObject *type = PyType_FromSpec(&rows_spec);
+/* ---------------------------------------------------------------------------------------------- memory */
+
+typedef struct {
+  PyObject_HEAD PyObject *owner; /* of what data points to */
+  const void *data;
+  Py_ssize_t size_bytes;
+} memory;
+
+/* What of a view is wanted: the names that follow are constants of the module. */
+enum { OFFSETS, TIMESTAMPS, KEYS, VALUES, DATA = 0, ENDS = 4, NULLS = 8 };
+
+static int find(memory *m, const plog_columns_view *view, int which) {
+  const plog_bytes_column *column = (which & 3) == KEYS ? &view->keys : &view->values;
+  int64_t count = view->count;
+  switch (which) {
+  case OFFSETS: m->data = view->offsets, m->size_bytes = (Py_ssize_t)(8 * count); return 0;
+  case TIMESTAMPS: m->data = view->timestamps, m->size_bytes = (Py_ssize_t)(8 * count); return 0;
+  case KEYS | DATA:
+  case VALUES | DATA: m->data = column->data, m->size_bytes = (Py_ssize_t)column->size_bytes; return 0;
+  case KEYS | ENDS:
+  case VALUES | ENDS: m->data = column->ends, m->size_bytes = (Py_ssize_t)(8 * (count + 1)); return 0;
+  case KEYS | NULLS:
+  case VALUES | NULLS: m->data = column->nulls, m->size_bytes = (Py_ssize_t)count; return 0;
+  default: PyErr_SetString(PyExc_ValueError, "there is no such memory"); return -1;
+  }
+}
+
+/* Memory(owner, view, which): read-only, as long as owner and view of Rows. */
+static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+  PyObject *owner;
+  unsigned long long view;
+  int which;
+  (void)keywords;
+  if (!PyArg_ParseTuple(args, "OKi", &owner, &view, &which)) return NULL;
+  memory *m = (memory *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+  if (!m) return NULL;
+  m->owner = Py_NewRef(owner);
+  if (find(m, (const plog_columns_view *)(uintptr_t)view, which) != 0) Py_CLEAR(m);
+  return (PyObject *)m;
+}
+
+static int memory_show(PyObject *self, Py_buffer *out, int flags) {
+  static uint8_t nothing;
+  memory *m = (memory *)self;
+  return PyBuffer_FillInfo(out, self, m->size_bytes ? (void *)m->data : &nothing, m->size_bytes, 1, flags);
+}
+
+static void memory_free(PyObject *self) {
+  PyTypeObject *type = Py_TYPE(self);
+  Py_XDECREF(((memory *)self)->owner);
+  ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+  Py_DECREF(type);
+}
+
+static PyType_Slot memory_slots[] = {
+    {Py_tp_doc, "Memory(owner, view, which): an array of a decode, as a read-only buffer."},
+    {Py_tp_new, memory_new},
+    {Py_tp_dealloc, memory_free},
+    {Py_bf_getbuffer, memory_show},
+    {0, NULL},
+};
+
+static PyType_Spec memory_spec = {
+    .name = "pylog._rows.Memory", .basicsize = sizeof(memory), .flags = Py_TPFLAGS_DEFAULT, .slots = memory_slots};
+
+/* ---------------------------------------------------------------------------------------------- the module */
+
+static int add_type(PyObject *module, const char *name, PyType_Spec *spec) {
+  PyObject *type = PyType_FromSpec(spec);
   if (!type) return -1;
-  int rc = PyModule_AddObjectRef(module, "Rows", type);
+  int rc = PyModule_AddObjectRef(module, name, type);
   Py_DECREF(type);
   return rc;
 }
 
-static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, add_types}, {0, NULL}};
+static int add_all(PyObject *module) {
+  static const struct {
+    const char *name;
+    int which;
+  } names[] = {{"OFFSETS", OFFSETS},           {"TIMESTAMPS", TIMESTAMPS},      {"KEYS", KEYS},
+               {"KEYS_ENDS", KEYS | ENDS},     {"KEYS_NULLS", KEYS | NULLS},    {"VALUES", VALUES},
+               {"VALUES_ENDS", VALUES | ENDS}, {"VALUES_NULLS", VALUES | NULLS}};
+  int rc = add_type(module, "Rows", &rows_spec);
+  if (rc == 0) rc = add_type(module, "Memory", &memory_spec);
+  for (size_t i = 0; i < sizeof names / sizeof *names && rc == 0; i++)
+    rc = PyModule_AddIntConstant(module, names[i].name, names[i].which);
+  return rc;
+}
 
-static PyModuleDef module_def = {PyModuleDef_HEAD_INIT, .m_name = "pylog._rows", .m_doc = "Records made in C.",
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, add_all}, {0, NULL}};
+
+static PyModuleDef module_def = {PyModuleDef_HEAD_INIT, .m_name = "pylog._rows", .m_doc = "What a decode found.",
                                  .m_slots = module_slots};
 
 PyMODINIT_FUNC PyInit__rows(void) {

@@ -6,7 +6,7 @@ imported when a column is first asked for; Arrow needs pyarrow.
 
 from __future__ import annotations
 
-from pylog._columns import Decoded
+from pylog._columns import Decoded, Memory
 from pylog.record import Record, records_of
 from pylog.typed import TYPE_CHECKING
 
@@ -64,6 +64,13 @@ class BytesColumn:
         return pyarrow.LargeBinaryArray.from_buffers(pyarrow.large_binary(), len(self), buffers)
 
 
+def _column(data: Memory, ends: Memory, nulls: Memory | None) -> BytesColumn:
+    import numpy
+
+    null = None if nulls is None else numpy.frombuffer(nulls, numpy.bool_)
+    return BytesColumn(numpy.frombuffer(data, numpy.uint8), numpy.frombuffer(ends, numpy.int64), null)
+
+
 class Columns:
     """Records of one partition, in offset order, as columns. len(): how many records.
 
@@ -100,21 +107,11 @@ class Columns:
 
     @property
     def key(self) -> BytesColumn:
-        return self._bytes("keys")
+        return _column(*self._decoded.keys_memory())
 
     @property
     def value(self) -> BytesColumn:
-        return self._bytes("values")
-
-    def _bytes(self, name: str) -> BytesColumn:
-        import numpy
-
-        data, ends, nulls = self._decoded.column_memory(name)
-        return BytesColumn(
-            numpy.frombuffer(data, numpy.uint8),
-            numpy.frombuffer(ends, numpy.int64),
-            None if nulls is None else numpy.frombuffer(nulls, numpy.bool_),
-        )
+        return _column(*self._decoded.values_memory())
 
     @property
     def has_headers(self) -> bool:

@@ -14,7 +14,7 @@ import mmap
 import os
 from bisect import bisect_right
 
-from pylog._columns import Buffer
+from pylog._columns import READ_BYTES, Buffer, room_to_read
 from pylog._native import BatchHeader, ShortBatch, read_batch_header
 from pylog.errors import KafkaError
 from pylog.records import BATCH_OVERHEAD_BYTES
@@ -22,7 +22,7 @@ from pylog.segment import INDEX_SUFFIX, LOG_SUFFIX, OFFSET_DIGITS, segment_file_
 from pylog.store_errors import OffsetOutOfRangeError, UnknownTopicError
 
 FIRST_BYTES = 128 << 10
-CHUNK_BYTES = 512 << 10
+CHUNK_BYTES = READ_BYTES
 """One read. The first is small, for whoever wants one record; each that the file fills makes the next one larger."""
 
 BATCH_LENGTH_AT = 8
@@ -64,7 +64,7 @@ class Cursor:
         self._resize(CHUNK_BYTES)
 
     def _resize(self, size_bytes: int) -> None:
-        self._memory = memoryview(mmap.mmap(-1, size_bytes + mmap.PAGESIZE, flags=mmap.MAP_PRIVATE))
+        self._memory = room_to_read(size_bytes)
         self.buffer = Buffer(self._memory)
 
     @property

@@ -113,7 +113,7 @@ class LocalSource:
         return self._log.info().log_start_offset
 
     def end(self) -> int:
-        return self._log.info().log_end_offset
+        return self._log.native.end_offset()
 
     def limit(self) -> int:
         return self.end()

@@ -248,9 +248,134 @@ static void test_what_is_no_batch(void) {
   free(t.data);
 }
 
+/* ---------------------------------------------------------------------------------------------- records that are alike */
+
+typedef struct {
+  const plog_columns_view *view;
+  const plog_columns_query *query;
+  int64_t n; /* of the view */
+} comparison;
+
+static void check_bytes(const plog_bytes_column *column, int64_t i, const uint8_t *data, int64_t size_bytes) {
+  CHECK_EQ(column->ends[i + 1] - column->ends[i], PLOG_MAX(size_bytes, 0));
+  if (size_bytes > 0) CHECK_EQ(memcmp(column->data + column->ends[i], data, (size_t)size_bytes), 0);
+}
+
+static int32_t compare_record(void *context, int32_t index, const plog_record *r) {
+  comparison *c = context;
+  const plog_columns_view *v = c->view;
+  (void)index;
+  if (r->offset < c->query->from_offset || r->offset >= c->query->max_offset) return 0;
+  int64_t i = c->n++;
+  CHECK(i < v->count);
+  CHECK_EQ(v->offsets[i], r->offset);
+  CHECK_EQ(v->timestamps[i], r->timestamp);
+  CHECK_EQ(v->keys.nulls[i], !r->key);
+  CHECK_EQ(v->values.nulls[i], !r->value);
+  CHECK_EQ(v->headers_counts[i], r->headers_count);
+  check_bytes(&v->keys, i, r->key, r->key_bytes);
+  check_bytes(&v->values, i, r->value, r->value_bytes);
+  check_bytes(&v->headers, i, r->headers, r->headers_bytes);
+  return 0;
+}
+
+static int32_t pass(void *context, int32_t index, const plog_record *record) {
+  (void)context, (void)index, (void)record;
+  return 0;
+}
+
+/* What a decode gives of one batch is what walking its records one by one gives, of which it is neither more nor less. */
+static void compare(plog_columns *c, const uint8_t *data, size_t size, const plog_columns_query *q) {
+  plog_batch_header header;
+  plog__batch_parse(data, &header);
+  plog_columns_view v = decode(c, data, size, q);
+  if (plog__batch_each(data, &header, size, pass, NULL) != 0) {
+    CHECK_EQ(v.stopped, PLOG_INVALID_RECORD);
+    CHECK_EQ(v.count, 0);
+    return;
+  }
+  CHECK_EQ(v.stopped, 0);
+  comparison all = {&v, q, 0};
+  CHECK_EQ(plog__batch_each(data, &header, size, compare_record, &all), 0);
+  CHECK_EQ(all.n, v.count);
+  CHECK_EQ(v.keys.ends[v.count], v.keys.size_bytes);
+  CHECK_EQ(v.values.ends[v.count], v.values.size_bytes);
+}
+
+/* Records in runs that are alike: of one size, of one time; in memory of exactly their size. */
+static uint8_t *build_runs(uint64_t *chance, int32_t count, size_t *out_bytes) {
+  static const int32_t sizes[] = {-1, 0, 1, 8, 20, 63, 64, 100, 300};
+  static uint8_t bytes[512];
+  plog_batch_builder *b = plog_batch_builder_open();
+  plog_batch_builder_reset(b, 1000, 0, -1, -1, -1, 0);
+  int32_t left = 0, key = 0, value = 0, headers = 0;
+  int64_t timestamp = 5000;
+  for (int32_t i = 0; i < count; i++) {
+    if (left-- == 0) {
+      left = (int32_t)(test_random(chance) % (test_random(chance) % 4 ? 400 : 4));
+      key = test_random(chance) % 2 ? -1 : sizes[test_random(chance) % PLOG_COUNT_OF(sizes)];
+      value = sizes[test_random(chance) % PLOG_COUNT_OF(sizes)];
+      headers = test_random(chance) % 8 == 0;
+      timestamp += (int64_t)(test_random(chance) % 3 * (test_random(chance) % 200));
+    }
+    for (size_t k = 0; k < sizeof bytes; k += 8) memcpy(bytes + k, &(uint64_t){test_random(chance)}, 8);
+    CHECK_EQ(plog_batch_builder_add(b, timestamp, key < 0 ? NULL : bytes, key, value < 0 ? NULL : bytes + 100, value,
+                                    mixed_headers, headers ? sizeof mixed_headers : 0, headers ? 2 : 0),
+             0);
+  }
+  const uint8_t *built;
+  CHECK_EQ(plog_batch_builder_finish(b, 0, &built, out_bytes), 0);
+  uint8_t *data = malloc(*out_bytes);
+  CHECK(data);
+  memcpy(data, built, *out_bytes);
+  plog_batch_builder_close(b);
+  return data;
+}
+
+static void test_runs_of_records_alike(void) {
+  plog_columns *c = plog_columns_open();
+  uint64_t chance = 7;
+  for (int32_t round = 0; round < 60; round++) {
+    const int32_t count = round % 20 ? 700 : 9000; /* beyond what an offset of two bytes can say */
+    size_t size;
+    uint8_t *data = build_runs(&chance, count, &size);
+    compare(c, data, size, &everything);
+    plog_columns_query q = everything;
+    q.from_offset = 1000 + (int64_t)(test_random(&chance) % (uint64_t)count);
+    compare(c, data, size, &q);
+    q.max_offset = q.from_offset + 1 + (int64_t)(test_random(&chance) % (uint64_t)count);
+    compare(c, data, size, &q);
+    free(data);
+  }
+  plog_columns_close(c);
+}
+
+/* Whatever byte of such records is another one, under a CRC that is right: they are read as they stand, or not at all. */
+static void test_records_nearly_alike(void) {
+  static const uint8_t others[] = {0, 1, 2, 0x7f, 0x80, 0xff};
+  plog_columns *c = plog_columns_open();
+  uint64_t chance = 11;
+  for (int32_t round = 0; round < 6; round++) {
+    size_t size;
+    uint8_t *data = build_runs(&chance, 130, &size);
+    for (size_t at = PLOG_BATCH_OVERHEAD; at < size; at += round < 2 ? 1 : 7) {
+      const uint8_t was = data[at];
+      data[at] = (uint8_t)(test_random(&chance) % 2 ? was + 1 : others[test_random(&chance) % sizeof others]);
+      plog_put_u32(data + PLOG_BATCH_AT_CRC,
+                   plog_crc32c(0, data + PLOG_BATCH_AT_ATTRIBUTES, size - PLOG_BATCH_AT_ATTRIBUTES));
+      compare(c, data, size, &everything);
+      data[at] = was;
+    }
+    free(data);
+  }
+  plog_columns_close(c);
+}
+
 int main(void) {
   RUN(test_everything_there_is);
   RUN(test_records_of_every_kind);
+  RUN(test_runs_of_records_alike);
+  RUN(test_records_nearly_alike);
   RUN(test_from_and_below);
   RUN(test_every_cut);
   RUN(test_every_flipped_bit);
