@@ -1,6 +1,6 @@
 """Sessions and what Apache Kafka 3.9.1 answered to them, kept: one line of JSON per session in a compressed file.
 
-    python -m tests.differential.golden [kafka39 | groups39]     capture them anew; needs Java
+    python -m tests.differential.golden [SORT ...]     capture them anew, or those of some sorts; needs Java
 
 What stays true: a session is kept whole, with the prefix of its names, and needs none of the others.
 """
@@ -15,9 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.differential.groups import GroupScript
+from tests.differential.lives import LIVES
 from tests.differential.oracle import SETTINGS, common_ranges, player, served_ranges
-from tests.differential.scripts import Script
 from tests.differential.session import Session, Tree
 from tests.differential.written import dumped_by_kafka, written
 from tests.support import peers
@@ -26,10 +25,14 @@ from tests.support.brokers import Kafka39Broker
 FILES = Path(__file__).resolve().parents[1] / "golden" / "differential"
 SEED = 20
 #: How many sessions of each sort are kept.
-SESSIONS: dict[str, tuple[type[Script] | type[GroupScript], int]] = {
-    "kafka39": (Script, 60),
-    "groups39": (GroupScript, 20),
+SESSIONS = {
+    "kafka39": ("any", 60),
+    "groups39": ("groups", 20),
+    "offsets39": ("offsets", 8),
+    "transactions39": ("transactions", 5),
 }
+#: Of these the records of their groups are kept too.
+OF_GROUPS = ("groups39", "offsets39", "transactions39")
 
 
 class Captured(NamedTuple):
@@ -48,20 +51,20 @@ def load(sort: str) -> list[Captured]:
 
 def capture(sort: str) -> None:
     """A session with a request that Kafka leaves unanswered, or closes over, is kept too: ours must not crash."""
-    script, count = SESSIONS[sort]
+    lives, count = SESSIONS[sort]
     kept: list[Captured] = []
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="differential-")))
         broker = stack.enter_context(Kafka39Broker(directory, SETTINGS)).start()
         ranges = common_ranges(served_ranges(), broker.port)
         kafka = player(broker)
-        if script is GroupScript:
+        if lives == "groups":
             kafka.settle_s *= 4
         for number in range(count):
             prefix = f"s{number}x0"
-            session = script(SEED * 1_000_003 + number, prefix, ranges).build()
+            session = LIVES[lives](SEED * 1_000_003 + number, prefix, ranges).build()
             kept.append(Captured(prefix, session, kafka.play(session, prefix)))
-        if script is GroupScript:
+        if sort in OF_GROUPS:
             broker.stop()
             lines = dumped_by_kafka(broker.data)
             kept = [each._replace(records=written(lines, each.prefix, kafka.names[each.prefix])) for each in kept]

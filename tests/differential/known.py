@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from tests.differential.compare import MISSING, Difference
 
+_REBALANCING = ("PreparingRebalance", "CompletingRebalance")
+
 
 class Known(NamedTuple):
     api: str
@@ -62,6 +64,47 @@ def of_one_node(difference: Difference) -> bool:
 
 def started_before(difference: Difference) -> bool:
     return bool(difference.context[-1][0].get("transaction_state") == "Empty" and difference.ours == -1)
+
+
+def goes_on(difference: Difference) -> bool:
+    """3.9 says that the producer is fenced, in versions before 4 in the words of old."""
+    one, other = difference.context[-1]
+    return bool(one.get("error_code") == 0 and other.get("error_code") in (47, 90))
+
+
+def is_fenced(difference: Difference) -> bool:
+    return difference.ours in (47, 49) and difference.theirs in (22, 25, 47, 82)
+
+
+def left_over(difference: Difference) -> bool:
+    ours, theirs = difference.context[-1]
+    return bool(ours.get("group_state") == "Empty" and theirs.get("group_state") == "Dead")
+
+
+def more_groups(difference: Difference) -> bool:
+    return all(each in difference.ours for each in difference.theirs)
+
+
+def of_no_group(difference: Difference) -> bool:
+    return bool(difference.context[0][1].get("error_code") == 69)
+
+
+def says_no_group(difference: Difference) -> bool:
+    return difference.ours in (22, 25) and difference.theirs in (22, 69)
+
+
+def repeated(difference: Difference) -> bool:
+    ours, theirs = ({part["partition_index"] for part in each} for each in (difference.ours, difference.theirs))
+    return ours == theirs and len(difference.ours) < len(difference.theirs)
+
+
+def of_no_partition(difference: Difference) -> bool:
+    return bool([each for each in difference.theirs if each["partitions"]] == difference.ours)
+
+
+def still_rebalances(difference: Difference) -> bool:
+    group = difference.context[1][0]
+    return difference.ours == "" and group.get("group_state") in _REBALANCING
 
 
 def asks_for_a_group(difference: Difference) -> bool:
@@ -134,9 +177,16 @@ KNOWN: list[Known] = [
     Known(
         "InitProducerId",
         "*",
-        code(0, 90),
+        goes_on,
         "one node has the feature transaction.version: as in Kafka 4, a producer may go on from the abort of another"
         " that came for its transactional id and has got no epoch yet",
+    ),
+    Known(
+        "TxnOffsetCommit",
+        "topics.partitions.error_code",
+        is_fenced,
+        "of two faults: Kafka asks nobody about a producer that has a transaction here, be it another's or of another"
+        " epoch, and looks at the member first",
     ),
     Known("ApiVersions", "api_keys*", always, "other APIs and versions are served"),
     Known("ApiVersions", "*_features*", always, "one node has the feature transaction.version, as Kafka 4"),
@@ -220,10 +270,33 @@ KNOWN: list[Known] = [
     ),
 ]
 
+#: Where 4.x does otherwise than 3.9, which ours follows.
+KNOWN_OF_4: list[Known] = [
+    Known(
+        "DescribeGroups",
+        "groups.members.member_assignment",
+        still_rebalances,
+        "4.x shows the assignment before to who asks while a group rebalances",
+    ),
+    Known("DescribeGroups", "groups.*", left_over, "4.x makes no group of a commit that is refused"),
+    Known("ListGroups", "groups.#", more_groups, "likewise"),
+    Known("DeleteGroups", "results.error_code", code(0, 69), "likewise"),
+    Known("OffsetDelete", "*", of_no_group, "likewise"),
+    Known(
+        "OffsetCommit", "topics.partitions.error_code", says_no_group, "likewise; since version 9 it has a word for it"
+    ),
+    Known("TxnOffsetCommit", "topics.partitions.error_code", says_no_group, "likewise"),
+    Known("OffsetCommit", "topics.partitions.#", repeated, "4.x answers a partition as often as it was named"),
+    Known("OffsetDelete", "topics.partitions.#", repeated, "likewise"),
+    Known("DeleteGroups", "results.error_code", code(69, 0), "3.9 forgets a group whose last offset is deleted"),
+    Known("TxnOffsetCommit", "topics.partitions.#", repeated, "likewise"),
+    Known("OffsetFetch", "*topics.#", of_no_partition, "4.x names the topics of which no partition was asked for"),
+]
 
-def reason(difference: Difference) -> str | None:
+
+def reason(difference: Difference, oracle: str = "kafka39") -> str | None:
     """Why a difference is meant, or None."""
-    for known in KNOWN:
+    for known in [*KNOWN, *(KNOWN_OF_4 if oracle == "kafka4" else [])]:
         if (
             fnmatchcase(difference.api, known.api)
             and fnmatchcase(difference.path, known.path)

@@ -35,7 +35,7 @@ class OffsetScript:
 
     def build(self) -> Session:
         topics = [{"name": name, "num_partitions": 2, "replication_factor": 1} for name in self.world.topics]
-        self.steps.append(ask("CreateTopics", 4, {"topics": topics, "timeout_ms": 15_000}))
+        self.steps.append(ask("CreateTopics", 7, {"topics": topics, "timeout_ms": 15_000}))
         doing = [self.commit, self.commit, self.commit, self.fetch, self.fetch, self.look, self.delete, self.live]
         for _ in range(self.random.randint(25, 35)):
             self.random.choice(doing)()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.differential.compare import comparable, differences, faults
-from tests.differential.golden import SESSIONS, Captured, load
+from tests.differential.golden import OF_GROUPS, SESSIONS, Captured, load
 from tests.differential.normal import Names
 from tests.differential.oracle import SETTINGS, player
 from tests.differential.written import dumped, dumped_by_kafka, written
@@ -20,7 +20,9 @@ from tests.support.brokers import PylogBroker
 
 SHOWN = 8
 #: So many steps at least are compared.
-_STEPS = {"kafka39": 500, "groups39": 1_000}
+_STEPS = {"kafka39": 500, "groups39": 1_000, "offsets39": 350, "transactions39": 350}
+#: Kafka's tool is shown what these left: Java takes longer than all the rest.
+_DUMPED = ("kafka39", "groups39")
 
 
 class Played(NamedTuple):
@@ -61,7 +63,7 @@ def test_the_same_answers(played: Played) -> None:
 
 
 def test_the_same_records(played: Played) -> None:
-    if played.sort == "kafka39":
+    if played.sort not in OF_GROUPS:
         assert not played.whole, "no records are kept of these"
         return
     assert played.whole
@@ -72,6 +74,8 @@ def test_kafkas_dump_tool_says_so_of_ours(played: Played) -> None:
     reason = peers.unavailable("kafka39")
     if reason is not None:
         pytest.skip(reason)
+    if played.sort not in _DUMPED:
+        return
     lines = dumped_by_kafka(played.data)
     assert lines == dumped(played.data)
     _compare(played, lines)

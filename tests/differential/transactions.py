@@ -30,7 +30,7 @@ class TransactionScript(OffsetScript):
 
     def build(self) -> Session:
         topics = [{"name": name, "num_partitions": 2, "replication_factor": 1} for name in self.world.topics]
-        self.steps.append(ask("CreateTopics", 4, {"topics": topics, "timeout_ms": 15_000}))
+        self.steps.append(ask("CreateTopics", 7, {"topics": topics, "timeout_ms": 15_000}))
         self.steps.append(ask("FindCoordinator", 2, {"key": self.named("x"), "key_type": 1}, again=_SOON))
         if self.chance(0.5):
             self.enter()
