@@ -47,6 +47,7 @@ class ShardHost:
         self.gate = Gate()
         self._make = make
         self._ask = ask
+        self._ends: list[int] = []  # of batches that may be lost: each as a whole
         self._requests = 0
         self._answers: dict[Hashable, Callable[[Message], None]] = {}
         self._timers: dict[Hashable, int] = {}
@@ -80,12 +81,14 @@ class ShardHost:
 
     def fail_over(self) -> None:
         random = self.world.random
-        kept = random.choice([self.high_watermark, len(self.log), random.randint(self.high_watermark, len(self.log))])
+        ends = [self.high_watermark, *(end for end in self._ends if end > self.high_watermark)]
+        kept = random.choice([ends[0], ends[-1], random.choice(ends)])
         self.world.say(self.process.name, "is gone", f"{len(self.log) - kept} records lost")
         if random.random() < 0.5:
             self.carry_out(self.runtime.unload(self.topic, 0))
         self.process.alive = False
         del self.log[kept:]
+        self._ends = [end for end in self._ends if self.high_watermark < end <= kept]
         self.failovers += 1
         self._begin()
 
@@ -175,6 +178,7 @@ class ShardHost:
         self.carry_out(self.runtime.appended(token, base_or_error, last, self.world.now_ms))
 
     def _commit_soon(self) -> None:
+        self._ends.append(len(self.log))
         self.world.after(self.world.random.randrange(self.commit_us), self.process, self._commit, len(self.log))
 
     def _commit(self, high_watermark: int) -> None:

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from typing import ClassVar
 
-from cluster.coordinator.context import GroupConfig
+from cluster.coordinator.context import ConsumerConfig, GroupConfig
 from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.group_records import OffsetCommitted
 from cluster.coordinator.group_records import decode as decode_group
@@ -36,18 +36,30 @@ from tests.sim.world import Violation, World
 STATE = "__transaction_state"
 _FAULTS_US = 20_000_000
 _CALM_US = (3 * TIMEOUT_MS + 10_000) * 1_000
-_WORKERS = 2
 _MARKER_RETRY_US = 20_000
 _WRITE_TIMEOUT_MS = 600
 
 
 class Topics(OneTopic):
+    def __init__(self, inputs: int) -> None:
+        self._counts = {STATE: 1, "__consumer_offsets": 1, OUTPUT: 2, INPUT: inputs}
+
     def partition_count(self, topic: str) -> int:
-        return {STATE: 1, "__consumer_offsets": 1, OUTPUT: 2, INPUT: _WORKERS}.get(topic, 0)
+        return self._counts.get(topic, 0)
+
+    def topic_name(self, topic_id: bytes) -> str | None:
+        return next((name for name in self._counts if self.topic_id(name) == topic_id), None)
 
 
 class TransactionStory:
+    """`at_work`: how many workers there are at a time, by place; `inputs`: partitions that they read.
+    `work_on_us`: for how long they go on when the faults have ended."""
+
     kind: ClassVar[str] = "transaction"
+    at_work: ClassVar[int] = 2
+    inputs: ClassVar[int] = 2
+    work_on_us: ClassVar[int] = 5_000_000
+    consumers: ClassVar[ConsumerConfig] = ConsumerConfig()
 
     def __init__(self, seed: int, traced: bool = False) -> None:
         self.world = world = World(seed, traced=traced)
@@ -61,11 +73,12 @@ class TransactionStory:
             transaction_version=self.version,
             write_timeout_ms=_WRITE_TIMEOUT_MS,
         )
-        groups = GroupConfig(offsets_topic_partitions=1, offsets_commit_timeout_ms=_WRITE_TIMEOUT_MS)
-        self.coordinator = ShardHost(world, STATE, lambda: TransactionKind(config, Topics()), self._ask)
-        self.group = ShardHost(
-            world, "__consumer_offsets", lambda: GroupKind(groups, lambda: "id", Topics()), self._ask
+        groups = GroupConfig(
+            offsets_topic_partitions=1, offsets_commit_timeout_ms=_WRITE_TIMEOUT_MS, consumer=self.consumers
         )
+        topics = Topics(self.inputs)
+        self.coordinator = ShardHost(world, STATE, lambda: TransactionKind(config, topics), self._ask)
+        self.group = ShardHost(world, "__consumer_offsets", lambda: GroupKind(groups, lambda: "id", topics), self._ask)
         for host in (self.coordinator, self.group):
             host.commit_us = random.choice([2_000, 20_000, 500_000, 900_000])
             host.errors = random.choice([0.0, 0.05])
@@ -73,11 +86,16 @@ class TransactionStory:
         self.books = Books()
         self.born: list[Worker] = []
         self.next_id = 1_000
-        self.workers = [self._born(number) for number in range(_WORKERS)]
+        self.workers = [self._born(number) for number in range(self.at_work)]
 
     def _born(self, number: int) -> Worker:
-        worker = Worker(
-            f"w{number}.{len(self.born)}",
+        worker = self.make_worker(f"w{number}.{len(self.born)}", number)
+        self.born.append(worker)
+        return worker
+
+    def make_worker(self, name: str, number: int) -> Worker:
+        return Worker(
+            name,
             number,
             self.world,
             self.coordinator,
@@ -87,8 +105,6 @@ class TransactionStory:
             bumping=self.version >= BUMPING,
             loss=self.loss,
         )
-        self.born.append(worker)
-        return worker
 
     # What coordinators ask ----------------------------------------------------------------------------------------
 
@@ -154,10 +170,10 @@ class TransactionStory:
         for worker in self.born:
             worker.loss = 0.0
             self.world.resume(worker.process)
-        self.world.run_until(_FAULTS_US + 5_000_000)
+        self.world.run_until(_FAULTS_US + self.work_on_us)
         for worker in self.born:
             worker.process.alive = False
-        self.world.run_until(_FAULTS_US + _CALM_US)
+        self.world.run_until(_FAULTS_US + self.work_on_us + _CALM_US)
         self._check_seen()
         self._check_converged()
         if not all(self._committed().values()):
@@ -166,6 +182,8 @@ class TransactionStory:
     def _watch_over(self) -> None:
         """Who was fenced is started again, unless another has its place already."""
         self._check_seen()
+        for worker in self.born:
+            worker.process.alive &= not worker.is_fenced
         for number, worker in enumerate(self.workers):
             if worker.is_fenced:
                 self.workers[number] = self._born(number)
@@ -175,7 +193,7 @@ class TransactionStory:
         world = self.world
         if world.now_us >= _FAULTS_US:
             return
-        number = world.random.randrange(_WORKERS)
+        number = world.random.randrange(self.at_work)
         worker = self.workers[number]
         what = world.random.choice(["transactions", "transactions", "groups", "crash", "pause", "zombie"])
         world.say("fault", what, number)
@@ -211,7 +229,7 @@ class TransactionStory:
     def _committed(self) -> dict[int, int]:
         """By input, how far it was read, as the group's log has it."""
         held: dict[int, list[OffsetCommitted]] = {}
-        committed = dict.fromkeys(range(_WORKERS), 0)
+        committed = dict.fromkeys(range(self.inputs), 0)
         for record in self.group.log[: self.group.high_watermark]:
             if record.marker is not None:
                 for fact in held.pop(record.producer_id, []) if record.marker.commit else []:
@@ -237,7 +255,7 @@ class TransactionStory:
                 raise Violation(f"a transaction is left open: {[e.epoch for e in gate.entries.values() if e.is_open]}")
         values = [value for partition in self.outputs for value in partition.visible()]
         attempts: Counter[object] = Counter()
-        by_input: dict[int, list[int]] = {number: [] for number in range(_WORKERS)}
+        by_input: dict[int, list[int]] = {number: [] for number in range(self.inputs)}
         for value in values:
             assert isinstance(value, tuple)
             attempts[value[2]] += 1

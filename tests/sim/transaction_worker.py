@@ -52,7 +52,9 @@ class Books:
 
 
 class Worker:
-    """One life of a process. `number`: of its transactional id and of its input."""
+    """One life of a process. `number`: of its transactional id and of its input; `who`: in the group."""
+
+    who: tuple[str, int] = ("", -1)
 
     def __init__(
         self,
@@ -71,7 +73,7 @@ class Worker:
         self.process = Process(name)
         self.loss = loss
         self.is_fenced = False
-        self._number = number
+        self._input = number
         self._id = f"w{number}"
         self._world = world
         self._coordinator = coordinator
@@ -130,17 +132,12 @@ class Worker:
         self._producer = producer
 
     def _fetch(self) -> None:
-        request = m.OffsetFetchRequest(
-            groups=[
-                m.OffsetFetchRequest.OffsetFetchRequestGroup(
-                    group_id=GROUP,
-                    topics=[
-                        m.OffsetFetchRequest.OffsetFetchRequestTopics(name=INPUT, partition_indexes=[self._number])
-                    ],
-                )
-            ],
-            require_stable=True,
-        )
+        """Where to begin with its input."""
+        asked = m.OffsetFetchRequest.OffsetFetchRequestTopics(name=INPUT, partition_indexes=[self._input])
+        group = m.OffsetFetchRequest.OffsetFetchRequestGroup(group_id=GROUP, topics=[asked])
+        if self.who[0]:
+            group.member_id, group.member_epoch = self.who
+        request = m.OffsetFetchRequest(groups=[group], require_stable=True)
 
         def then(answer: Message | None) -> None:
             if not isinstance(answer, m.OffsetFetchResponse) or answer.groups[0].error_code:
@@ -153,7 +150,11 @@ class Worker:
             self._position = max(found.committed_offset, 0)
             self._begin()
 
-        self._call(self._group, request, 8, then)
+        self._call(self._group, request, 9 if self.who[0] else 8, then)
+
+    def _next(self) -> None:
+        """Another transaction, from where the last one ended."""
+        self._begin()
 
     def _begin(self) -> None:
         random = self._world.random
@@ -187,7 +188,7 @@ class Worker:
             return
         output, offset = self._left[0]
         partition, sequence, producer = self._outputs[output], self._sequences[output], self._producer
-        value = (self._number, offset, self._attempt)
+        value = (self._input, offset, self._attempt)
         self._sending += 1
         sending = self._sending
 
@@ -258,12 +259,14 @@ class Worker:
             group_id=GROUP,
             producer_id=self._producer[0],
             producer_epoch=self._producer[1],
+            member_id=self.who[0],
+            generation_id=self.who[1],
             topics=[
                 m.TxnOffsetCommitRequest.TxnOffsetCommitRequestTopic(
                     name=INPUT,
                     partitions=[
                         m.TxnOffsetCommitRequest.TxnOffsetCommitRequestPartition(
-                            partition_index=self._number, committed_offset=self._position + self._count
+                            partition_index=self._input, committed_offset=self._position + self._count
                         )
                     ],
                 )
@@ -304,11 +307,13 @@ class Worker:
             self._books.ended(attempt, commit=commit)
             if self._bumping:
                 self._adopt((answer.producer_id, answer.producer_epoch))
-            if anew or self._world.random.random() < 0.2:
-                self._again(self._init if anew else self._fetch)
-                return
             self._position += self._count if commit else 0
-            self._begin()
+            if anew:
+                self._again(self._init)
+            elif self._world.random.random() < 0.2:
+                self._again(self._fetch)
+            else:
+                self._next()
 
         version = 5 if self._bumping else 3
         self._call(self._coordinator, end_request(self._id, self._producer, commit=commit), version, then)
