@@ -236,6 +236,23 @@ static int64_t record_room(const new_record *r) {
   return (int64_t)PLOG_MAX(r->key_bytes, 0) + PLOG_MAX(r->value_bytes, 0) + r->headers_bytes + RECORD_OVERHEAD_MAX_BYTES;
 }
 
+/* All records are values of one size, of now, and nothing else: checked as field_at and check_record would. */
+static bool are_alike(const plog_appender *a, const plog_record_columns *in) {
+  const plog_column *v = &in->values;
+  return v->kind == PLOG_COLUMN_FIXED && !v->nulls && in->keys.kind == PLOG_COLUMN_NULL &&
+         in->headers.kind == PLOG_COLUMN_NULL && !in->headers_counts && !in->timestamps && !a->config.compacted &&
+         v->width > 0 && in->count <= v->data_bytes / v->width;
+}
+
+/* Put as many of them from i on into the batch as fit. */
+static int32_t add_alike(plog_appender *a, const plog_record_columns *in, int64_t i, int64_t limit, int64_t now_ms,
+                         int64_t *out_count) {
+  const plog_column *v = &in->values;
+  int64_t fit = (limit - PLOG_BATCH_OVERHEAD) / ((int64_t)v->width + RECORD_OVERHEAD_MAX_BYTES);
+  *out_count = PLOG_MIN(PLOG_MIN(PLOG_MAX(fit, 1), a->config.batch_records), in->count - i);
+  return plog__batch_builder_add_alike(a->builder, now_ms, v->data + i * v->width, v->width, (int32_t)*out_count);
+}
+
 /* Put records from *at on into one batch, as many as fit, and write it. */
 static int32_t append_batch(plog_appender *a, const plog_record_columns *in, const plog_producer_stamp *producer,
                             int64_t now_ms, int64_t *at, int64_t *out_last) {
@@ -243,6 +260,13 @@ static int32_t append_batch(plog_appender *a, const plog_record_columns *in, con
   int64_t first = *at, i = first;
   bool own = in->codec >= 0 && in->codec != a->config.codec;
   begin_batch(a, a->builder, own ? in->codec : a->config.codec, producer);
+  if (are_alike(a, in)) {
+    int64_t count;
+    int32_t rc = add_alike(a, in, i, limit, now_ms, &count);
+    if (rc != 0) return rc;
+    *at = i + count;
+    return end_batch(a, a->builder, own ? INT32_MIN : a->config.level, now_ms, out_last);
+  }
   for (; i < in->count && i - first < a->config.batch_records; i++) {
     new_record r;
     int32_t rc = record_at(in, i, &r);

@@ -74,6 +74,14 @@ static inline int64_t plog__batch_last_offset(const plog_batch_header *header) {
   return header->base_offset + header->last_offset_delta;
 }
 
+/*
+ * Add `count` records with no key, no headers, one timestamp and values of one size that lie behind one another: what as many
+ * calls of plog_batch_builder_add make, at a third of the cost.
+ *   returns  0 | PLOG_MESSAGE_TOO_LARGE | -ENOMEM
+ */
+int32_t plog__batch_builder_add_alike(plog_batch_builder *b, int64_t timestamp, const uint8_t *values, int32_t value_bytes,
+                                      int32_t count);
+
 /* What a control batch of a transaction says. PLOG_E_NOT_FOUND: it is empty, or no transaction marker. */
 typedef struct {
   bool abort;

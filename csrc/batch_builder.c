@@ -103,6 +103,46 @@ int32_t plog_batch_builder_add(plog_batch_builder *b, int64_t timestamp, const u
   return 0;
 }
 
+int32_t plog__batch_builder_add_alike(plog_batch_builder *b, int64_t timestamp, const uint8_t *values, int32_t value_bytes,
+                                      int32_t count) {
+  enum {
+    HEAD_BYTES = 16,
+    TAIL_BYTES = 8
+  }; /* length, attributes, time; no key, the value's length: at most, and 2 beyond */
+  plog_assert(value_bytes >= 0 && count > 0 && count <= INT32_MAX - b->count);
+  plog_writer *w = &b->records;
+  const size_t most = (size_t)value_bytes + RECORD_OVERHEAD_MAX_BYTES;
+  if ((INT32_MAX - w->size_bytes) / most < (size_t)count) return PLOG_MESSAGE_TOO_LARGE;
+  uint8_t *p = plog_write_room(w, most * (size_t)count);
+  if (!p) return w->status;
+  if (b->count == 0) b->base_timestamp = timestamp;
+  const uint64_t time = plog_zigzag64((int64_t)((uint64_t)timestamp - (uint64_t)b->base_timestamp));
+  uint8_t head[HEAD_BYTES] = {0}, tail[TAIL_BYTES] = {0};
+  const size_t tail_bytes = (size_t)(put_varint(put_varint(tail, plog_zigzag32(-1)), plog_zigzag32(value_bytes)) - tail);
+  size_t head_bytes = 0;
+  for (int32_t i = 0, below = 0; i < count; i++, b->count++) {
+    if (b->count >= below) { /* from here on an offset takes more bytes */
+      const size_t offset_bytes = plog_uvarint_size(plog_zigzag32(b->count));
+      const size_t length = 1 + plog_uvarint_size(time) + offset_bytes + tail_bytes + (size_t)value_bytes + 1;
+      uint8_t *at = put_varint(head, plog_zigzag32((int32_t)length));
+      *at++ = 0; /* its attributes */
+      head_bytes = (size_t)(put_varint(at, time) - head);
+      below = offset_bytes < 5 ? 1 << (7 * offset_bytes - 1) : INT32_MAX;
+    }
+    memcpy(p, head, HEAD_BYTES);
+    p = put_varint(p + head_bytes, plog_zigzag32(b->count));
+    memcpy(p, tail, TAIL_BYTES);
+    p += tail_bytes;
+    plog__copy_field(p, values, (size_t)value_bytes);
+    p += value_bytes;
+    values += value_bytes;
+    *p++ = 0; /* no headers */
+  }
+  w->size_bytes = (size_t)(p - w->data);
+  if (timestamp > b->max_timestamp) b->max_timestamp = timestamp;
+  return 0;
+}
+
 int32_t plog_batch_builder_finish(plog_batch_builder *b, int32_t level, const uint8_t **out, size_t *out_bytes) {
   plog_writer *w = &b->records;
   if (w->status != 0) return w->status;

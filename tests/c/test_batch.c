@@ -457,6 +457,39 @@ static void headers_read(void) {
   plog_batch_builder_close(b);
 }
 
+/* Records of one size that are added at once are the bytes that adding each of them makes. */
+static void records_alike_are_built_as_one_by_one(void) {
+  static const struct {
+    int32_t before, count, value_bytes;
+  } cases[] = {{0, 1, 0},     {0, 64, 7},     {0, 65, 100},    {3, 300, 31},   {62, 3, 1},
+               {0, 8193, 33}, {8190, 4, 257}, {0, 1048580, 2}, {1, 70, 100000}};
+  for (size_t k = 0; k < PLOG_COUNT_OF(cases); k++) {
+    const int32_t size = cases[k].value_bytes, count = cases[k].count;
+    uint8_t *values = malloc((size_t)size * (size_t)count + 1);
+    CHECK(values);
+    for (int64_t i = 0; i < (int64_t)size * count; i++) values[i] = (uint8_t)(i * 7 + i / 251);
+    plog_batch_builder *one = plog_batch_builder_open(), *other = plog_batch_builder_open();
+    plog_batch_builder *both[] = {one, other};
+    for (int32_t b = 0; b < 2; b++) {
+      plog_batch_builder_reset(both[b], 77, 0, -1, -1, -1, 5);
+      for (int32_t i = 0; i < cases[k].before; i++)
+        CHECK_EQ(plog_batch_builder_add(both[b], 1000, NULL, -1, NULL, -1, NULL, 0, 0), 0);
+    }
+    const int64_t timestamp = k % 2 ? 900 : 123456789012345;
+    for (int32_t i = 0; i < count; i++)
+      CHECK_EQ(plog_batch_builder_add(one, timestamp, NULL, -1, values + (int64_t)i * size, size, NULL, 0, 0), 0);
+    CHECK_EQ(plog__batch_builder_add_alike(other, timestamp, values, size, count), 0);
+    const uint8_t *data[2];
+    size_t bytes[2];
+    for (int32_t b = 0; b < 2; b++) CHECK_EQ(plog_batch_builder_finish(both[b], 0, &data[b], &bytes[b]), 0);
+    CHECK_EQ(bytes[1], bytes[0]);
+    CHECK_EQ(memcmp(data[0], data[1], bytes[0]), 0);
+    plog_batch_builder_close(one);
+    plog_batch_builder_close(other);
+    free(values);
+  }
+}
+
 int main(void) {
   RUN(good_batches_are_stamped_in_place);
   RUN(envelopes);
@@ -470,5 +503,6 @@ int main(void) {
   RUN(lengths_that_lie);
   RUN(bombs);
   RUN(headers_read);
+  RUN(records_alike_are_built_as_one_by_one);
   return 0;
 }
