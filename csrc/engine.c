@@ -438,6 +438,11 @@ int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_parti
   return p ? 0 : PLOG_E_CLOSED;
 }
 
+void plog_engine_partition_infos(plog_engine *e, const int64_t *partitions, int32_t count, plog_partition_info *out) {
+  for (int32_t i = 0; i < count; i++)
+    if (plog_engine_partition_info(e, partitions[i], &out[i])) out[i].role = -1;
+}
+
 int32_t plog_engine_topic_stats(plog_engine *e, int64_t partition, plog_topic_stats *out) {
   pthread_mutex_lock(&e->topics.lock);
   plog_partition *p = find_number(e, partition);

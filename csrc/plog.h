@@ -798,6 +798,8 @@ int32_t plog_engine_keep_room(plog_engine *e, const char *dir, int64_t reserve_b
  */
 int32_t plog_engine_keep_synced(plog_engine *e, const char *dir, int32_t always);
 int32_t plog_engine_partition_info(plog_engine *e, int64_t partition, plog_partition_info *out); /* any */
+/** The same of many, each of its own moment; role -1: it is not hosted. any */
+void plog_engine_partition_infos(plog_engine *e, const int64_t *partitions, int32_t count, plog_partition_info *out);
 /** The log behind a partition, borrowed: for the plog_log functions marked "any", while the partition is hosted. any */
 plog_log *plog_engine_partition_log(plog_engine *e, int64_t partition);
 /**

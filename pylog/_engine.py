@@ -158,6 +158,10 @@ class TopicLeaders(NamedTuple):
     partitions: Sequence[tuple[int, int, int]]
 
 
+#: plog_partition_info
+_INFO: Final = Struct("@2i5q")
+
+
 class EnginePartitionInfo(NamedTuple):
     """A hosted partition as it is now."""
 
@@ -465,6 +469,14 @@ class Engine:
             out.last_stable_offset,
             out.size_bytes,
         )
+
+    def partition_infos(self, partitions: Sequence[int]) -> list[EnginePartitionInfo | None]:
+        """The same of many in one call; None: it is not hosted."""
+        numbers, infos = ffi.new("int64_t[]", partitions), ffi.new("plog_partition_info[]", len(partitions))
+        lib.plog_engine_partition_infos(self.pointer, numbers, len(partitions), infos)
+        return [
+            None if info[0] < 0 else EnginePartitionInfo._make(info) for info in _INFO.iter_unpack(ffi.buffer(infos))
+        ]
 
     def append(self, partition: int, batch: bytes, token: int) -> Appended:
         """Append one batch as the leader with acks=all; UP_COMMITTED with token follows unless `committed`."""

@@ -77,24 +77,45 @@ def total_families(totals: GroupTotals) -> list[Family]:
 
 def lag_families(lags: Iterable[Lag]) -> list[Family]:
     """`pylog groups describe` shows the same."""
-    committed: list[tuple[str, int]] = []
-    records: list[tuple[str, int]] = []
-    seconds: list[tuple[str, float]] = []
+    where: list[str] = []
+    committed: list[int] = []
+    with_records: list[str] = []
+    records: list[int] = []
+    with_seconds: list[str] = []
+    seconds: list[float] = []
     parts: dict[tuple[str, str], str] = {}
     for lag in lags:
         part = parts.get((lag.group_id, lag.topic))
         if part is None:
             part = parts[lag.group_id, lag.topic] = inner(("group", lag.group_id), ("topic", lag.topic))
         which = f'{{{part},partition="{lag.partition}"}}'
-        committed.append((which, lag.committed))
+        where.append(which)
+        committed.append(lag.committed)
         if lag.records is not None:
-            records.append((which, lag.records))
+            with_records.append(which)
+            records.append(lag.records)
         if lag.seconds is not None:
-            seconds.append((which, round(lag.seconds, 3)))
+            with_seconds.append(which)
+            seconds.append(round(lag.seconds, 3))
     return [
-        Family("pylog_group_committed_offset", GAUGE, "Where a group stands in a partition.", committed),
-        Family("pylog_group_lag_records", GAUGE, "Records of a partition that a group has not committed.", records),
-        Family("pylog_group_lag_seconds", GAUGE, "How long ago the first of these came; 0 without any.", seconds),
+        Family(
+            "pylog_group_committed_offset",
+            GAUGE,
+            "Where a group stands in a partition.",
+            zip(where, committed, strict=True),
+        ),
+        Family(
+            "pylog_group_lag_records",
+            GAUGE,
+            "Records of a partition that a group has not committed.",
+            zip(with_records, records, strict=True),
+        ),
+        Family(
+            "pylog_group_lag_seconds",
+            GAUGE,
+            "How long ago the first of these came; 0 without any.",
+            zip(with_seconds, seconds, strict=True),
+        ),
     ]
 
 

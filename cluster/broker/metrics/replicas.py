@@ -30,17 +30,34 @@ class Replica(NamedTuple):
     info: EnginePartitionInfo
 
 
-def look_at(hosted: Iterable[HostedPartition]) -> list[Replica]:
+class Labels:
+    """Those of partitions, made once: ten thousand on each page are a good part of it. One thread."""
+
+    def __init__(self) -> None:
+        self._known: dict[HostedPartition, str] = {}
+
+    def of(self, hosted: Sequence[HostedPartition]) -> list[str]:
+        """What is not hosted any more is forgotten."""
+        known = self._known
+        now = {each: known.get(each) or _labels_of(each) for each in hosted}
+        self._known = now
+        return list(now.values())
+
+
+def _labels_of(hosted: HostedPartition) -> str:
+    return labels(("topic", hosted.topic), ("partition", str(hosted.index)))
+
+
+def look_at(engine: Engine, hosted: Iterable[HostedPartition], known: Labels) -> list[Replica]:
     """Those that are still hosted, sorted. Any thread."""
+    there = sorted(hosted, key=lambda each: (each.topic, each.index))
     found = []
-    for each in sorted(hosted, key=lambda each: (each.topic, each.index)):
-        try:
-            info = each.info()
-        except KafkaError:
-            continue  # it went meanwhile, or its directory failed
+    infos = engine.partition_infos([each.number for each in there])
+    for each, where, info in zip(there, known.of(there), infos, strict=True):
+        if info is None:
+            continue  # it went meanwhile
         state = each.state
         count = len(state.replicas)
-        where = labels(("topic", each.topic), ("partition", str(each.index)))
         found.append(
             Replica(each, where, each.leads, count, len(state.isr), min(state.min_insync_replicas, count), info)
         )
@@ -60,24 +77,25 @@ def topics_of(engine: Engine, replicas: Iterable[Replica]) -> dict[str, TopicSta
 
 
 def log_families(replicas: Sequence[Replica]) -> list[Family]:
+    where = [each.labels for each in replicas]
     return [
         Family(
             "kafka_log_log_size",
             GAUGE,
             "Bytes of the segments of a partition in this broker.",
-            [(each.labels, each.info.size_bytes) for each in replicas],
+            zip(where, [each.info.size_bytes for each in replicas], strict=True),
         ),
         Family(
             "kafka_log_log_logstartoffset",
             GAUGE,
             "Offset of the first record that is kept.",
-            [(each.labels, each.info.log_start_offset) for each in replicas],
+            zip(where, [each.info.log_start_offset for each in replicas], strict=True),
         ),
         Family(
             "kafka_log_log_logendoffset",
             GAUGE,
             "Offset that the next record will get.",
-            [(each.labels, each.info.log_end_offset) for each in replicas],
+            zip(where, [each.info.log_end_offset for each in replicas], strict=True),
         ),
     ]
 
@@ -85,36 +103,37 @@ def log_families(replicas: Sequence[Replica]) -> list[Family]:
 def led_families(replicas: Sequence[Replica]) -> list[Family]:
     """Of the partitions that are led here."""
     led = [each for each in replicas if each.leads]
+    where = [each.labels for each in led]
     return [
         Family(
             "kafka_cluster_partition_replicascount",
             GAUGE,
             "Replicas of a partition that is led here.",
-            [(each.labels, each.replicas) for each in led],
+            zip(where, [each.replicas for each in led], strict=True),
         ),
         Family(
             "kafka_cluster_partition_insyncreplicascount",
             GAUGE,
             "Those of them in sync.",
-            [(each.labels, each.isr) for each in led],
+            zip(where, [each.isr for each in led], strict=True),
         ),
         Family(
             "kafka_cluster_partition_underreplicated",
             GAUGE,
             "1 when not all of them are in sync.",
-            [(each.labels, int(each.isr < each.replicas)) for each in led],
+            zip(where, [int(each.isr < each.replicas) for each in led], strict=True),
         ),
         Family(
             "kafka_cluster_partition_underminisr",
             GAUGE,
             "1 when fewer are in sync than min.insync.replicas asks for: acks=all is refused.",
-            [(each.labels, int(each.isr < each.min_isr)) for each in led],
+            zip(where, [int(each.isr < each.min_isr) for each in led], strict=True),
         ),
         Family(
             "kafka_cluster_partition_laststableoffsetlag",
             GAUGE,
             "Records between the last stable offset and the high watermark: behind transactions that are open.",
-            [(each.labels, max(0, each.info.high_watermark - each.info.last_stable_offset)) for each in led],
+            zip(where, [max(0, each.info.high_watermark - each.info.last_stable_offset) for each in led], strict=True),
         ),
     ]
 

@@ -36,6 +36,7 @@ class Metrics:
         self._broker = broker
         self._lags = Lags()
         self._recent = Recent()
+        self._labels = replicas.Labels()
         self._endpoint = Endpoint(host, port, self._page)
         self.port = self._endpoint.port
         self.start = self._endpoint.start
@@ -68,7 +69,7 @@ class Metrics:
         broker = self._broker
         stats = broker.engine.stats()
         times = broker.engine.request_times()
-        hosted = replicas.look_at(seen.hosted)
+        hosted = replicas.look_at(broker.engine, seen.hosted, self._labels)
         families = [
             data_plane.build_family(__version__, broker.broker_id, broker.admin.cluster_id),
             *process_families(),

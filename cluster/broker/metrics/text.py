@@ -6,7 +6,7 @@ What stays true: a family is written once, whole, behind what it means and what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from pylog.facts import NamedTuple
 from pylog.typed import Final
@@ -21,12 +21,12 @@ OPEN_METRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset
 
 class Family(NamedTuple):
     """`name`: without `_total`. `samples`: labels as `labels` writes them, of a histogram behind `_bucket`, `_sum` or
-    `_count`; and the figure."""
+    `_count`; and the figure. They are read once."""
 
     name: str
     kind: str
     help: str
-    samples: Sequence[tuple[str, int | float]]
+    samples: Iterable[tuple[str, int | float]]
 
 
 def counter(name: str, help: str, value: int | float) -> Family:
@@ -63,12 +63,12 @@ def write(families: Iterable[Family], *, open_metrics: bool) -> bytes:
     """Families without samples are left out."""
     parts: list[str] = []
     for family in families:
-        if not family.samples:
-            continue
         name = f"{family.name}_total" if family.kind == COUNTER else family.name
         told = family.name if open_metrics else name
-        parts.append(f"# HELP {told} {family.help}\n# TYPE {told} {family.kind}\n")
-        parts += [f"{name}{labels} {value}\n" for labels, value in family.samples]
+        lines = [f"{name}{labels} {value}\n" for labels, value in family.samples]
+        if lines:
+            parts.append(f"# HELP {told} {family.help}\n# TYPE {told} {family.kind}\n")
+            parts += lines
     if open_metrics:
         parts.append("# EOF\n")
     return "".join(parts).encode()
