@@ -188,6 +188,12 @@ KNOWN: list[Known] = [
         "of two faults: Kafka asks nobody about a producer that has a transaction here, be it another's or of another"
         " epoch, and looks at the member first",
     ),
+    Known(
+        "Produce",
+        "*.log_start_offset",
+        code(47, 47),
+        "3.9 has the log refuse an old epoch of a producer with a transaction there; here its coordinator does",
+    ),
     Known("ApiVersions", "api_keys*", always, "other APIs and versions are served"),
     Known("ApiVersions", "*_features*", always, "one node has the feature transaction.version, as Kafka 4"),
     Known("DescribeConfigs", "results.configs.synonyms.value", of_one_node, "the default of ours is for one node"),
@@ -278,6 +284,7 @@ KNOWN_OF_4: list[Known] = [
         still_rebalances,
         "4.x shows the assignment before to who asks while a group rebalances",
     ),
+    Known("CreateTopics", "topics.configs.#", always, "4.x has lost some settings of topics, and has others"),
     Known("DescribeGroups", "groups.*", left_over, "4.x makes no group of a commit that is refused"),
     Known("ListGroups", "groups.#", more_groups, "likewise"),
     Known("DeleteGroups", "results.error_code", code(0, 69), "likewise"),

@@ -30,6 +30,8 @@ class OffsetScript:
         self.world = World(prefix, [f"{prefix}-a", f"{prefix}-b"])
         self.group, self.other = self.world.groups
         self.instance = self.random.choice([None, "i-m"])
+        #: 4.x takes each entry for a partition by itself; 3.9, as ours, the last of them.
+        self.of_4 = ranges["OffsetCommit"][1] >= 10
         self.inside = False  # as far as requests can tell
         self.steps: Session = []
 
@@ -185,10 +187,14 @@ class OffsetScript:
         names: list[Any] = self.random.sample(self.world.topics, self.random.randint(1, 2))
         if odd:
             names = self.some([*self.world.topics, *self.world.topics, "nope", "", "bad name!"], 0, 5)
+        if self.of_4:
+            names = [*dict.fromkeys(names)]
         made = []
         for name in names:
             key, value = ("topic_id", placeholder("topic_id", name)) if version >= by_id_since else ("name", name)
             parts = self.some([0, 0, 1, 1, 2, 7, -1], 0, 4) if odd else self.random.sample([0, 1], 2)
+            if self.of_4:
+                parts = [*dict.fromkeys(parts)]
             entries = [self.entry(part, odd=odd, epochs=version >= epochs_since) for part in parts]
             made.append({key: value, "partitions": entries})
         return made
