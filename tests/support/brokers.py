@@ -96,11 +96,11 @@ class Broker(ABC):
 
     def start(self) -> Self:
         """Start, and return when the broker has said that it is ready."""
-        process = self.launch()
+        self.launch()
         try:
             self.wait_ready()
         except BaseException:
-            process.kill()
+            self.process.kill()
             raise
         return self
 
