@@ -41,7 +41,7 @@ class ClusterKafka(Kafka39Broker):
         return Broker.launch(self)
 
     def wait_ready(self) -> None:
-        """A JVM that gets no processor for the length of its session while it starts ends itself: as a supervisor would,
+        """A JVM that gets no processor for the length of its session while it starts ends itself: as supervisors do,
         it is started again."""
         for _ in range(_STARTS - 1):
             try:
