@@ -57,9 +57,9 @@ def chosen(names: Iterable[str], words: str) -> set[str]:
     return wanted
 
 
-def need_kafka() -> None:
-    """Exits with 1 when Apache Kafka cannot be started here."""
-    reason = peers.unavailable("kafka39")
+def need_kafka(name: str = "kafka39") -> None:
+    """Exits with 1 when this Apache Kafka cannot be started here."""
+    reason = peers.unavailable(name)
     if reason:
         print(f"nothing to compare with: {reason}", file=sys.stderr)
         sys.exit(1)

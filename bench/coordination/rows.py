@@ -29,5 +29,12 @@ TRANSACTIONS = tuple(
 )
 LOADING = Row(f"restart to an offset fetched of {OFFSETS}", "ms", 1, more_is_better=False)
 STORM = Row("p99 of a record to its readers in a storm, over without", "×", 1, more_is_better=False)
+# The consumer protocol, which 3.9.1 does not serve with ZooKeeper: beside 4.3.1.
+CONSUMER_JOINS = Row(f"consumer protocol: joins, {GROUPS} groups of {MEMBERS_OF_EACH}", "per CPU-s", 1)
+CONSUMER_HEARTBEATS = Row(f"consumer protocol: heartbeats, {GROUPS * MEMBERS_OF_EACH} members", "per CPU-s", 1)
+CONSUMER_COMMITS = Row(f"consumer protocol: commits, {GROUPS * MEMBERS_OF_EACH} members", "per CPU-s", 1)
+CONSUMER_ADMISSION = Row("consumer protocol: a newcomer's partition, of 100", "ms", 1, more_is_better=False)
+CONSUMERS = (CONSUMER_JOINS, CONSUMER_HEARTBEATS, CONSUMER_COMMITS, CONSUMER_ADMISSION)
 
-ALL = (JOINS, HEARTBEATS, COMMITS, REBALANCE, *TRANSACTIONS, LOADING, STORM)
+CLASSIC = (JOINS, HEARTBEATS, COMMITS, REBALANCE, *TRANSACTIONS, LOADING, STORM)
+ALL = (*CLASSIC, *CONSUMERS)

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.coordination import groups, rows
+from bench.coordination import consumers, groups, rows
+from bench.coordination.consumers import Consumer
 from bench.coordination.groups import Member
 from bench.coordination.rows import Row
 from bench.coordination.storm import Storm
@@ -23,7 +24,7 @@ from bench.macro.outcome import Outcome
 from bench.macro.rows import LoadRow
 from bench.macro.side import SETTINGS, Figures, Side
 from bench.sheet import Sheet, chosen, need_kafka
-from tests.support.brokers import Kafka39Broker, PylogBroker
+from tests.support.brokers import Broker, Kafka4Broker, Kafka39Broker, PylogBroker
 
 OWN_SETTINGS = {
     **SETTINGS,
@@ -31,6 +32,12 @@ OWN_SETTINGS = {
     "offsets.topic.num.partitions": "50",
     "transaction.state.log.num.partitions": "50",
     "group.max.session.timeout.ms": "1800000",
+}
+CONSUMER_SETTINGS = {
+    **OWN_SETTINGS,
+    "group.consumer.max.session.timeout.ms": "1800000",
+    "group.consumer.session.timeout.ms": "600000",
+    "group.consumer.assignment.interval.ms": "0",  # or a second of waiting is all that is measured
 }
 TAIL = LoadRow("tail", "tail", "us/request", 1, connections=4, urgent=True)
 PYLOG_WARMUP_S = 1.0
@@ -98,14 +105,63 @@ class Comparison:
         before = one.cpu_seconds()
         members = groups.form(swarm, rows.GROUPS, rows.MEMBERS_OF_EACH)
         joins.add(one.name, total / (one.cpu_seconds() - before))
-        until = time.monotonic() + (self._warmth(one) if beats.name in wanted else 0)
+        self._warm(one, beats, wanted, beat := lambda: groups.heartbeats(swarm, members, total))
+        beats.add(one.name, *self._rate(one, total, beat))
+        self._warm(one, commits, wanted, commit := lambda: groups.commits(swarm, members, topic, total))
+        commits.add(one.name, *self._rate(one, total, commit))
+
+    def run_consumers(self, wanted: set[str]) -> Iterator[Outcome]:
+        """Rows of the consumer protocol."""
+        joins, beats, commits, admission = (_outcome(row) for row in rows.CONSUMERS)
+        every = rows.GROUPS * rows.MEMBERS_OF_EACH
+        if {joins.name, beats.name, commits.name} & wanted:
+            for one in self._turns():
+                with one.topic(rows.MEMBERS_OF_EACH) as topic:
+                    groups.settled(one.broker.port)
+                    swarm = Swarm(one.broker.port, every)
+                    try:
+                        self._consumers_lap(one, swarm, topic, (joins, beats, commits), wanted)
+                    finally:
+                        swarm.close()
+            yield from (outcome for outcome in (joins, beats, commits) if outcome.name in wanted)
+        if admission.name in wanted:
+            for one in self._turns():
+                admission.add(one.name, *self._admission(one))
+            yield admission
+
+    def _consumers_lap(
+        self, one: Side, swarm: Swarm, topic: str, outcomes: tuple[Outcome, Outcome, Outcome], wanted: set[str]
+    ) -> None:
+        joins, beats, commits = outcomes
+        total = len(swarm.lines)
+        if one.name == "kafka" and not joins.figures["kafka"]:
+            consumers.form(swarm, topic, rows.MEMBERS_OF_EACH, rows.GROUPS, rows.MEMBERS_OF_EACH)  # to be warm
+        before = one.cpu_seconds()
+        members = consumers.form(swarm, topic, rows.MEMBERS_OF_EACH, rows.GROUPS, rows.MEMBERS_OF_EACH)
+        joins.add(one.name, total / (one.cpu_seconds() - before))
+        self._warm(one, beats, wanted, beat := lambda: consumers.heartbeats(swarm, members, total))
+        beats.add(one.name, *self._rate(one, total, beat))
+        self._warm(one, commits, wanted, commit := lambda: consumers.commits(swarm, members, topic, total))
+        commits.add(one.name, *self._rate(one, total, commit))
+
+    def _warm(self, one: Side, row: Outcome, wanted: set[str], lap: Lap) -> None:
+        until = time.monotonic() + (self._warmth(one) if row.name in wanted else 0)
         while time.monotonic() < until:
-            groups.heartbeats(swarm, members, total)
-        beats.add(one.name, *self._rate(one, total, lambda: groups.heartbeats(swarm, members, total)))
-        until = time.monotonic() + (self._warmth(one) if commits.name in wanted else 0)
-        while time.monotonic() < until:
-            groups.commits(swarm, members, topic, total)
-        commits.add(one.name, *self._rate(one, total, lambda: groups.commits(swarm, members, topic, total)))
+            lap()
+
+    def _admission(self, one: Side) -> tuple[float, Figures]:
+        count = rows.STORM_MEMBERS
+        with one.topic(count + 1) as topic:
+            groups.settled(one.broker.port)
+            swarm = Swarm(one.broker.port, count + 1)
+            try:
+                members = consumers.form(swarm, topic, count + 1, 1, count)
+                before = one.cpu_seconds()
+                newcomer = Consumer(swarm.lines[-1], members[0].group, topic)
+                seconds = consumers.admit(swarm, members, newcomer)
+                return seconds * 1000, {"broker_cpu_seconds": one.cpu_seconds() - before}
+            finally:
+                swarm.close()
 
     def _rate(self, one: Side, each: int, lap: Lap) -> tuple[float, Figures]:
         """How many per CPU-second, and per second."""
@@ -196,23 +252,34 @@ def _outcome(row: Row) -> Outcome:
     return Outcome(row.name, row.unit, row.target, more_is_better=row.more_is_better)
 
 
+def compared(kafka: Broker, ours: Broker, options: argparse.Namespace, wanted: set[str]) -> Iterator[Outcome]:
+    with kafka, ours:
+        kafka.start()
+        ours.start()
+        comparison = Comparison([Side("kafka", kafka), Side("pylog", ours)], options)
+        yield from comparison.run(wanted)
+        yield from comparison.run_consumers(wanted)
+
+
 def main() -> int:
     sheet = Sheet("bench.coordination.run", "coordinators beside Kafka 3.9.1's", history="coordination", rounds=2)
     add = sheet.parser.add_argument
     add("--seconds", type=float, default=3.0, help="how long a timed load runs each time")
     add("--warmup", type=float, default=10.0, help="seconds of load on Kafka before a row counts")
     options = sheet.options()
-    need_kafka()
     wanted = chosen((row.name for row in rows.ALL), options.rows)
     print(f"{'':46} {'pylog':>10} {'kafka':>10} {'':10} {'ratio':>8} {'target':10}")
-    with tempfile.TemporaryDirectory(prefix="pylog-bench-") as scratch:
-        kafka = Kafka39Broker(Path(scratch) / "kafka", OWN_SETTINGS, heap="1G")
-        ours = PylogBroker(Path(scratch) / "pylog", OWN_SETTINGS)
-        with kafka, ours:
-            kafka.start()
-            ours.start()
-            for outcome in Comparison([Side("kafka", kafka), Side("pylog", ours)], options).run(wanted):
-                sheet.tell(outcome)
+    for names, peer, settings in (
+        ({row.name for row in rows.CLASSIC}, Kafka39Broker, OWN_SETTINGS),
+        ({row.name for row in rows.CONSUMERS}, Kafka4Broker, CONSUMER_SETTINGS),
+    ):
+        if names & wanted:
+            need_kafka(peer.kind)
+            with tempfile.TemporaryDirectory(prefix="pylog-bench-") as scratch:
+                kafka = peer(Path(scratch) / "kafka", settings, heap="1G")
+                ours = PylogBroker(Path(scratch) / "pylog", settings)
+                for outcome in compared(kafka, ours, options, names & wanted):
+                    sheet.tell(outcome)
     return 0
 
 

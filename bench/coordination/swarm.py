@@ -40,9 +40,11 @@ class Line:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def send(self, api_key: int, version: int, body: bytes) -> None:
-        """Requests are small: one that does not fit into an empty socket buffer is an error of the driver."""
-        frame = struct.pack(">hhi", api_key, version, self.number) + struct.pack(">h", len(_CLIENT)) + _CLIENT + body
+    def send(self, api_key: int, version: int, body: bytes, *, flexible: bool = False) -> None:
+        """Requests are small: one that does not fit into an empty socket buffer is an error of the driver. flexible:
+        the header has tags, none; `answer` begins with its own then."""
+        header = struct.pack(">hhi", api_key, version, self.number) + struct.pack(">h", len(_CLIENT)) + _CLIENT
+        frame = header + (b"\0" if flexible else b"") + body
         data = struct.pack(">i", len(frame)) + frame
         if self._socket.send(data) != len(data):
             raise OSError(f"a request of {len(data)} bytes was not taken whole")
@@ -112,12 +114,19 @@ class Swarm:
         return [line.answer for line in lines]
 
     def pump(
-        self, api_key: int, version: int, bodies: Sequence[bytes], count: int, check: Callable[[bytes], None]
+        self,
+        api_key: int,
+        version: int,
+        bodies: Sequence[bytes],
+        count: int,
+        check: Callable[[bytes], None],
+        *,
+        flexible: bool = False,
     ) -> None:
         """`count` requests over the lines, each asking its own again when it has its answer."""
         sent = 0
         for line, body in zip(self.lines, bodies, strict=True):
-            line.send(api_key, version, body)
+            line.send(api_key, version, body, flexible=flexible)
             sent += 1
         done = 0
         deadline = time.monotonic() + PATIENCE_S
@@ -126,7 +135,7 @@ class Swarm:
                 check(line.answer)
                 done += 1
                 if sent < count:
-                    line.send(api_key, version, bodies[line.number])
+                    line.send(api_key, version, bodies[line.number], flexible=flexible)
                     sent += 1
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{done} of {count} answers within {PATIENCE_S:.0f} s")
