@@ -38,7 +38,8 @@ def to_consumer(env: ConsumerEnv, classic: Group, change: Change) -> ConsumerGro
     if len(classic.members) > env.config.consumer.max_size:
         raise _not_upgraded(group_id, "the group size exceeds the consumer group maximum size")
     group = ConsumerGroup(group_id, classic.offsets)
-    group.epoch = group.assignment_epoch = classic.generation
+    group.epoch = classic.generation
+    group.set_assignment(classic.generation, 0)
     for member in classic.members:
         try:
             subscription = read_subscription(member.protocols[classic.protocol or next(iter(member.protocols))])

@@ -55,6 +55,7 @@ class ConsumerGroup:
 
     __slots__ = (
         "_owners",
+        "_reconciled_count",
         "_static",
         "_target_owners",
         "assignment_epoch",
@@ -95,6 +96,7 @@ class ConsumerGroup:
         self.classic_protocols: dict[str, int] = {}
         self.verified = (-1, 0)
         self.is_dead = False
+        self._reconciled_count = 0
         self._static: dict[str, str] = {}
         self._owners: dict[tuple[bytes, int], str] = {}
         self._target_owners: dict[tuple[bytes, int], str] = {}
@@ -109,9 +111,7 @@ class ConsumerGroup:
             return GroupState.EMPTY
         if self.epoch > self.assignment_epoch:
             return GroupState.ASSIGNING
-        if all(member.is_reconciled_to(self.assignment_epoch) for member in self.members.values()):
-            return GroupState.STABLE
-        return GroupState.RECONCILING
+        return GroupState.STABLE if self._reconciled_count == len(self.members) else GroupState.RECONCILING
 
     @property
     def subscribed(self) -> frozenset[str]:
@@ -290,11 +290,10 @@ class ConsumerGroup:
             del self._static[member.instance_id]
 
     def _target_epoch(self, fact: TargetEpoch) -> None:
-        self.assignment_epoch = fact.epoch
-        self.assignment_ms = fact.made_ms
+        self.set_assignment(fact.epoch, fact.made_ms)
 
     def _target_epoch_deleted(self, fact: TargetEpochDeleted) -> None:
-        self.assignment_epoch, self.assignment_ms = _FIRST_EPOCH, 0
+        self.set_assignment(_FIRST_EPOCH, 0)
 
     def _target(self, fact: TargetStored) -> None:
         self._drop_target(fact.member_id)
@@ -332,6 +331,12 @@ class ConsumerGroup:
 
     # Parts --------------------------------------------------------------------------------------------------------
 
+    def set_assignment(self, epoch: int, made_ms: int) -> None:
+        """What the targets are of."""
+        self.assignment_epoch = epoch
+        self.assignment_ms = made_ms
+        self._reconciled_count = sum(member.is_reconciled_to(epoch) for member in self.members.values())
+
     def put(self, member: ConsumerMember) -> None:
         before = self.members.get(member.member_id)
         if before is not None:
@@ -360,6 +365,8 @@ class ConsumerGroup:
                     del self._target_owners[topic_id, partition]
 
     def _count(self, member: ConsumerMember, delta: int) -> None:
+        if member.is_reconciled_to(self.assignment_epoch):
+            self._reconciled_count += delta
         for topic in member.topics:
             add(self.topic_readers, topic, delta)
         if member.topic_regex:

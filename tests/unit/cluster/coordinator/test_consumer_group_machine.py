@@ -205,6 +205,14 @@ class ConsumerGroupMachine(ShardMachine):
             self.epoch_seen = self.group.epoch
 
     @invariant()
+    def it_is_stable_when_all_are(self) -> None:
+        group = self.group
+        if group is None or group.is_dead or not group.members or group.epoch > group.assignment_epoch:
+            return
+        all_are = all(member.is_reconciled_to(group.assignment_epoch) for member in group.members.values())
+        assert group.state is (GroupState.STABLE if all_are else GroupState.RECONCILING)
+
+    @invariant()
     def the_log_says_the_same(self) -> None:
         if self.requests % 5:
             return
