@@ -80,6 +80,7 @@ else:  # the C half of signal: the other half makes enums of its numbers, and en
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 _DRAIN_MS: Final = 2000
+_HOSTS_KEPT: Final = 20_000
 #: Older ones are advertised, for librdkafka's sake, and refused when they are used: as Kafka 4 does.
 _OLDEST_PRODUCE: Final = 3
 _SEND_MODES: Final = {"sendfile": 0, "read": 1, "map": 2}
@@ -127,6 +128,7 @@ class Broker:
             self.served = {key: versions for key, versions in self.served.items() if key not in CONSUMER_PROTOCOL}
         self.broker_id = self.admin.open_tree(self.logs.live_directories())
         self._started = False
+        self._hosts: dict[int, str] = {}  # by connection; no number is given twice
         self._turns_at_checkpoint = -1
         self.engine = Engine(self.sys, self._engine_config())
         self.engine.serve(int(ApiKey.PRODUCE), _OLDEST_PRODUCE, SERVED[ApiKey.PRODUCE][1])
@@ -381,11 +383,17 @@ class Broker:
         return found
 
     def client_host(self, conn: int) -> str:
-        """The address that a client comes from; empty when it is gone."""
-        try:
-            return self.engine.peer(conn).peer_address
-        except KafkaError:
-            return ""
+        """The address that a client comes from; empty when it is gone. Any thread."""
+        host = self._hosts.get(conn)
+        if host is None:
+            try:
+                host = self.engine.peer(conn).peer_address
+            except KafkaError:
+                return ""
+            if len(self._hosts) >= _HOSTS_KEPT:
+                self._hosts.clear()
+            self._hosts[conn] = host
+        return host
 
     def is_internal(self, topic: str) -> bool:
         from cluster.broker.metadata_cache import INTERNAL_TOPICS
