@@ -408,6 +408,7 @@ def test_without_any_directory_the_broker_stops_with_one_line(tmp_path: Path) ->
             m.ProduceRequest.TopicProduceData(name="t", partition_data=[
                 m.ProduceRequest.PartitionProduceData(index=0, records=batch([(b"k", b"v" * 800)]))])]), 8)  # fmt: skip
         wait_until(lambda: not broker.running(), "it serves on")
+        broker.process.wait()  # until all that it said is in the log
         assert [line for line in broker.log.read_text().splitlines() if "no data directory is left" in line]
         raw.close()
     finally:
