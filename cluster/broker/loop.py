@@ -38,8 +38,13 @@ if TYPE_CHECKING:
 UPCALLS_PER_TURN = 256
 
 
+#: So many cancelled and moved deadlines are let stand in any case.
+_LEFT_STANDING = 1024
+
+
 class Timers:
-    """Deadlines by key. A key has at most one; cancelled and moved ones are dropped when they surface."""
+    """Deadlines by key. A key has at most one; cancelled and moved ones are dropped when they surface, or when they are
+    most of all: a deadline may be weeks away (`max.poll.interval.ms`), and each rebalance sets one."""
 
     __slots__ = ("_deadlines", "_heap", "_order")
 
@@ -52,9 +57,16 @@ class Timers:
         self._order += 1
         self._deadlines[key] = (deadline_ms, self._order)
         heapq.heappush(self._heap, (deadline_ms, self._order, key))
+        self._clear_up()
 
     def cancel(self, key: Hashable) -> None:
         self._deadlines.pop(key, None)
+        self._clear_up()
+
+    def _clear_up(self) -> None:
+        if len(self._heap) > 2 * len(self._deadlines) + _LEFT_STANDING:
+            self._heap = [(*deadline, key) for key, deadline in self._deadlines.items()]
+            heapq.heapify(self._heap)
 
     def next_ms(self) -> int | None:
         """The next deadline, or None when no timer is set."""

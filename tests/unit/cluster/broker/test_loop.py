@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from typing import Any
+from weakref import WeakSet
 
 from cluster.broker.loop import Loop, Timers
 from cluster.effects import Append, Ask, CancelTimer, Effect, PublishMembers, Reply, SetTimer, Shard
@@ -88,6 +89,25 @@ def test_timers_come_in_order_and_only_once() -> None:
     assert timers.due(4) is None
     assert [timers.due(100) for _ in range(3)] == ["b", "a", None]
     assert timers.next_ms() is None
+
+
+class Key:
+    """What is a key by itself, and can be seen to be forgotten."""
+
+
+def test_keys_of_cancelled_and_moved_timers_are_forgotten_long_before_their_time() -> None:
+    timers, weeks_ms = Timers(), 24 * 24 * 3600 * 1000
+    cancelled, moved = WeakSet[Key](), Key()
+    timers.set("last", weeks_ms + 20_000)
+    for number in range(20_000):
+        key = Key()
+        cancelled.add(key)
+        timers.set(key, weeks_ms + number)
+        timers.set(moved, weeks_ms - number)
+        timers.cancel(key)
+    del key
+    assert len(cancelled) < 2_000
+    assert [timers.due(2 * weeks_ms) for _ in range(3)] == [moved, "last", None]
 
 
 def test_appends_of_one_turn_go_together_and_after_its_replies() -> None:
