@@ -3,6 +3,8 @@
  */
 #include "command.h"
 
+#define MESSAGES_PER_WAKE 16 /* of those that are posted without haste: waking costs as much as making an answer */
+
 typedef struct {
   plog_message message;
   plog_act *act;
@@ -31,6 +33,15 @@ bool plog__command_post(plog_engine *e, plog_message *message) {
   pthread_mutex_lock(&e->lifecycle);
   if (!reactor_runs(e)) return false;
   plog__inbox_put(&e->inbox, message);
+  pthread_mutex_unlock(&e->lifecycle);
+  return true;
+}
+
+bool plog__command_post_soon(plog_engine *e, plog_message *message) {
+  pthread_mutex_lock(&e->lifecycle);
+  if (!reactor_runs(e)) return false;
+  plog__inbox_lay(&e->inbox, message);
+  if (++e->laid_count % MESSAGES_PER_WAKE == 0) plog__inbox_tell(&e->inbox);
   pthread_mutex_unlock(&e->lifecycle);
   return true;
 }

@@ -16,5 +16,7 @@ typedef int32_t plog_act(plog_engine *e, void *arguments);
 int32_t plog__command_run(plog_engine *e, plog_act *act, void *arguments);
 /* Give message to the reactor; false: none runs, and the lifecycle lock is held. any */
 bool plog__command_post(plog_engine *e, plog_message *message);
+/* The same without haste: the reactor is woken for many at once, at the latest by the next plog_engine_poll. The polling thread */
+bool plog__command_post_soon(plog_engine *e, plog_message *message);
 
 #endif

@@ -590,6 +590,7 @@ int32_t plog_engine_expire_producers(plog_engine *e, int64_t partition, int64_t 
 /* ------------------------------------------------------------------------------------------------ upcalls and answers */
 
 int32_t plog_engine_poll(plog_engine *e, int32_t timeout_ms, plog_upcall *out, int32_t capacity, int32_t *count) {
+  plog__inbox_tell(&e->inbox); /* of answers that were given soon */
   return plog__upcalls_poll(&e->upcalls, timeout_ms, out, capacity, count);
 }
 
@@ -614,9 +615,9 @@ int32_t plog_engine_peer(plog_engine *e, int64_t conn, char *peer_address, int32
   return found ? 0 : PLOG_E_CLOSED;
 }
 
-static int32_t post_answer(plog_engine *e, plog_answer *answer) {
+static int32_t post_answer(plog_engine *e, plog_answer *answer, bool soon) {
   if (!answer) return -ENOMEM;
-  if (plog__command_post(e, &answer->message)) return 0;
+  if (soon ? plog__command_post_soon(e, &answer->message) : plog__command_post(e, &answer->message)) return 0;
   pthread_mutex_unlock(&e->lifecycle);
   free(answer);
   return PLOG_E_STOPPED;
@@ -630,7 +631,12 @@ int32_t plog_engine_answer(plog_engine *e, int64_t conn, int64_t slot, const uin
     answer->cacheable = cacheable != 0;
     answer->generation = generation;
   }
-  return post_answer(e, answer);
+  return post_answer(e, answer, false);
+}
+
+int32_t plog_engine_answer_soon(plog_engine *e, int64_t conn, int64_t slot, const uint8_t *data, size_t size_bytes) {
+  if (size_bytes < 4 || size_bytes > INT32_MAX - 4) return -EINVAL;
+  return post_answer(e, plog__answer_open(conn, slot, data, size_bytes), true);
 }
 
 void plog_engine_verify_transactions(plog_engine *e, int32_t on) {
@@ -647,7 +653,7 @@ int32_t plog_engine_verified(plog_engine *e, int64_t conn, int64_t slot, const i
 }
 
 int32_t plog_engine_skip(plog_engine *e, int64_t conn, int64_t slot) {
-  return post_answer(e, plog__answer_open(conn, slot, NULL, 0));
+  return post_answer(e, plog__answer_open(conn, slot, NULL, 0), false);
 }
 
 void plog_engine_invalidate(plog_engine *e) {

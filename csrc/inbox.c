@@ -26,12 +26,20 @@ void plog__inbox_wake(plog_inbox *inbox) {
   }
 }
 
-void plog__inbox_put(plog_inbox *inbox, plog_message *message) {
+void plog__inbox_lay(plog_inbox *inbox, plog_message *message) {
   plog_message *newest = atomic_load_explicit(&inbox->newest, memory_order_relaxed);
   do {
     message->next = newest;
   } while (!atomic_compare_exchange_weak(&inbox->newest, &newest, message));
+}
+
+void plog__inbox_put(plog_inbox *inbox, plog_message *message) {
+  plog__inbox_lay(inbox, message);
   plog__inbox_wake(inbox);
+}
+
+void plog__inbox_tell(plog_inbox *inbox) {
+  if (atomic_load(&inbox->newest)) plog__inbox_wake(inbox);
 }
 
 void plog__inbox_run(plog_inbox *inbox, void *reactor) {

@@ -30,7 +30,11 @@ typedef struct {
 int32_t plog__inbox_init(plog_inbox *inbox, plog_sys *sys);
 void plog__inbox_deinit(plog_inbox *inbox);
 void plog__inbox_put(plog_inbox *inbox, plog_message *message); /* any thread */
-void plog__inbox_wake(plog_inbox *inbox);                       /* any thread */
+/* Put without waking: whoever does has plog__inbox_tell called before it sleeps itself. Any thread. */
+void plog__inbox_lay(plog_inbox *inbox, plog_message *message);
+/* Wake the reactor if there is something to run. Any thread. */
+void plog__inbox_tell(plog_inbox *inbox);
+void plog__inbox_wake(plog_inbox *inbox); /* any thread */
 /* Run everything that is there. Reactor. */
 void plog__inbox_run(plog_inbox *inbox, void *reactor);
 /* About to sleep: false when there is something to run instead. Reactor. */

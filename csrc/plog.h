@@ -912,6 +912,9 @@ int32_t plog_engine_peer(plog_engine *e, int64_t conn, char *peer_address, int32
  */
 int32_t plog_engine_answer(plog_engine *e, int64_t conn, int64_t slot, const uint8_t *data, size_t size_bytes,
                            int32_t cacheable, int64_t generation);
+/** The same, not cacheable, for one of many: they go out together, at the latest when plog_engine_poll is called next. The
+    thread that polls */
+int32_t plog_engine_answer_soon(plog_engine *e, int64_t conn, int64_t slot, const uint8_t *data, size_t size_bytes);
 /** on != 0: records of Produce that would begin a transaction in a partition are asked about with PLOG_UP_VERIFY before they are
     taken. Those of version 12 and up always are, because their partitions are to be added to the transaction. any */
 void plog_engine_verify_transactions(plog_engine *e, int32_t on);

@@ -67,7 +67,8 @@ struct plog_engine {
   plog_sys *sys;
   plog_engine_config config;
   /* life */
-  pthread_mutex_t lifecycle; /* guards state, and ownership while no reactor runs */
+  pthread_mutex_t lifecycle; /* guards state, laid_count, and ownership while no reactor runs */
+  uint32_t laid_count;       /* messages that were posted without haste, ever */
   int32_t state;
   pthread_t thread;
   /* the reactor's */

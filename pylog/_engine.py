@@ -570,6 +570,12 @@ class Engine:
         if rc not in _GONE:
             check(rc)
 
+    def answer_soon(self, conn: int, slot: int, data: bytes) -> None:
+        """The same for one of many: they go out together, at the latest with the next `poll`. The thread that polls."""
+        rc = lib.plog_engine_answer_soon(self.pointer, conn, slot, ffi.from_buffer(data), len(data))
+        if rc not in _GONE:
+            check(rc)
+
     def verify_transactions(self, on: bool) -> None:
         """Whether records of Produce below version 12 that would begin a transaction are asked about (UP_VERIFY)."""
         lib.plog_engine_verify_transactions(self.pointer, on)

@@ -291,14 +291,27 @@ class Apis:
 
     def reply(self, reply_to: ReplyTo, message: Message, cacheable: bool = False) -> None:
         """Encode and hand to the data plane. A connection that is gone is nobody's fault. Any thread."""
-        header = reply_to.correlation_id.to_bytes(4, "big", signed=True)
-        if response_header_version(reply_to.api_key, reply_to.api_version) >= 1:
-            header += b"\0"
         try:
-            data = header + message.encode(reply_to.api_version)
+            data = _encoded(reply_to, message)
             self._engine.answer(reply_to.conn, reply_to.slot, data, cacheable, reply_to.generation)
         except Exception:  # an answer that is no answer
             self._give_up(reply_to.conn)
+
+    def reply_soon(self, reply_to: ReplyTo, message: Message) -> None:
+        """The same for one of many answers of a turn: they may go out together. Control thread."""
+        try:
+            self._engine.answer_soon(reply_to.conn, reply_to.slot, _encoded(reply_to, message))
+        except Exception:  # an answer that is no answer
+            self._give_up(reply_to.conn)
+
+
+def _encoded(reply_to: ReplyTo, message: Message) -> bytes:
+    """With its header."""
+    header = reply_to.correlation_id.to_bytes(4, "big", signed=True)
+    if response_header_version(reply_to.api_key, reply_to.api_version) >= 1:
+        header += b"\0"
+    data: bytes = header + message.encode(reply_to.api_version)
+    return data
 
 
 def _skip_tags(body: bytes) -> int:

@@ -525,7 +525,7 @@ class Broker:
             to.then(reply.message)
             return
         assert isinstance(to, ReplyTo)
-        self.apis.reply(to, reply.message)
+        self.apis.reply_soon(to, reply.message)
 
     def append(self, turn: list[list[Append]]) -> None:
         self.coordinators.append(turn)

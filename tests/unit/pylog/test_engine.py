@@ -120,6 +120,21 @@ def test_skipped_requests_have_no_answer(host: Host) -> None:
         assert client.receive() == (2, b"b")
 
 
+@pytest.mark.parametrize("count", [1, 15, 16, 40])
+def test_answers_of_a_turn_go_out_with_the_next_poll(host: Host, count: int) -> None:
+    with host.client() as client:
+        correlations = [client.send(3, 9, b"") for _ in range(count)]
+        upcalls = [host.next_upcall(UP_REQUEST) for _ in correlations]
+        for upcall in upcalls:
+            host.engine.answer_soon(upcall.conn, upcall.slot, upcall.correlation_id.to_bytes(4, "big") + b"soon")
+        told = count // 16 * 16  # each sixteenth has those before it told of
+        assert [client.receive() for _ in range(told)] == [(each, b"soon") for each in correlations[:told]]
+        host.engine.poll(0, 1)
+        assert [client.receive() for _ in range(count - told)] == [(each, b"soon") for each in correlations[told:]]
+    host.engine.stop(0)
+    host.engine.answer_soon(upcalls[0].conn, upcalls[0].slot, b"nobody hears it")
+
+
 def test_large_answers(host: Host) -> None:
     with host.client() as client:
         text = bytes(range(256)) * 20_000
