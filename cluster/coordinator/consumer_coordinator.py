@@ -430,6 +430,7 @@ class ConsumerCoordinator:
         del self._groups[group_id]
         if group.offsets or group_id in self._downgrading or is_loading:
             self._bare(group_id).offsets = group.offsets
+        self._tidy(group_id)
 
     def takes_over(self, group_id: str) -> bool:
         """Whether a classic group's record that is committed is that of a downgrade."""

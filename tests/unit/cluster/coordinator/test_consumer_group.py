@@ -384,6 +384,24 @@ def test_offsets_that_nobody_reads_expire_and_the_empty_group_with_them() -> Non
     assert "g" not in machine._groups
 
 
+@pytest.mark.parametrize("by_request", [True, False])
+def test_nothing_is_kept_of_a_group_that_is_gone(by_request: bool) -> None:
+    it = driver()
+    beat(it, "m1", 0)
+    beat(it, "m1", -1)
+    machine = it.runtime._hosted[SHARD].machine
+    assert isinstance(machine, GroupCoordinator)
+    assert machine.consumers._lanes
+    if by_request:
+        request = m.DeleteGroupsRequest(groups_names=["g"])
+        assert it.ask(request, 2, m.DeleteGroupsResponse).results[0].error_code == 0
+    else:
+        it.advance(GroupConfig().offsets_retention_check_interval_ms)
+    assert not machine._groups
+    assert not machine.consumers._lanes
+    assert not machine.consumers._rebalances
+
+
 def test_a_full_group_takes_nobody_but_its_members() -> None:
     it = driver(max_size=1)
     beat(it, "m1", 0)
