@@ -7,7 +7,7 @@ broken by it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from cluster.coordinator.consumer_member import Target
 from cluster.coordinator.hash_order import copied_table, grown_table, hash_order, string_hash, uuid_hash
@@ -25,13 +25,13 @@ class MemberSpec(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """`is_uniform`: all members read the same topics. `is_assigned`: whether some target of the group has a partition,
-    be it of a member that is not in `members` any more."""
+    """`is_uniform`: all members read the same topics. `assigned`: the partitions of a topic that some target of the
+    group has, be it of a member that is not in `members` any more."""
 
     members: dict[str, MemberSpec]
     is_uniform: bool
     partition_count: Callable[[bytes], int]
-    is_assigned: Callable[[bytes, int], bool]
+    assigned: Callable[[bytes], Collection[int]]
 
     def member_ids(self) -> list[str]:
         return hash_order(self.members, string_hash, grown_table(len(self.members)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from cluster.coordinator.assignor import Spec, walked
 from cluster.coordinator.consumer_member import Target
 from cluster.coordinator.consumer_records import topics_in_order
-from cluster.coordinator.hash_order import copied_table, hash_order, int_hash
+from cluster.coordinator.hash_order import copied_table, int_order
 
 
 def assign(spec: Spec) -> dict[str, Target]:
@@ -23,43 +23,64 @@ def assign(spec: Spec) -> dict[str, Target]:
     total = 0
     for topic_id in topics:
         count = spec.count(topic_id)
-        free += [(topic_id, index) for index in range(count) if not spec.is_assigned(topic_id, index)]
+        assigned = spec.assigned(topic_id)
+        free += [(topic_id, index) for index in range(count) if index not in assigned]
         total += count
+    members = spec.members
     quota, extra = divmod(total, len(member_ids))
     read = set(topics)
-    targets: dict[str, dict[bytes, set[int]]] = {}
+    targets: dict[str, Target] = {}
     unfilled: list[tuple[str, int]] = []
-    for index, member_id in enumerate(member_ids):
+    left = len(member_ids)
+    for member_id in member_ids:
+        had = members[member_id].target
         has_extra = extra > 0
-        kept, room = _keep(spec.members[member_id].target, read, quota + has_extra, free)
-        targets[member_id] = kept
-        if room and has_extra and len(member_ids) - index > extra:
+        room = quota + has_extra
+        size = 0
+        for topic_id, partitions in had.items():
+            if topic_id not in read or not partitions:
+                size = room + 1
+                break
+            size += len(partitions)
+        if size <= room:
+            targets[member_id] = had  # the same, so that nobody has to compare it
+            room -= size
+        else:
+            targets[member_id], room = _keep(had, read, room, free)
+        if room and has_extra and left > extra:
             room -= 1
             has_extra = False
         if room:
             unfilled.append((member_id, room))
         extra -= has_extra
+        left -= 1
     position = 0
     for member_id, room in unfilled:
-        for topic_id, partition in free[position : position + room]:
-            targets[member_id].setdefault(topic_id, set()).add(partition)
+        given = free[position : position + room]
+        if given:
+            targets[member_id] = _with(targets[member_id], given)
         position += room
     assert position >= len(free)
-    return {
-        member_id: {topic_id: frozenset(kept[topic_id]) for topic_id in topics_in_order(kept)}
-        for member_id, kept in targets.items()
-    }
+    return targets
 
 
-def _keep(had: Target, read: set[bytes], room: int, free: list[tuple[bytes, int]]) -> tuple[dict[bytes, set[int]], int]:
+def _keep(had: Target, read: set[bytes], room: int, free: list[tuple[bytes, int]]) -> tuple[Target, int]:
     """What a member keeps, and how much room it has left. What is too much for it becomes free."""
-    kept: dict[bytes, set[int]] = {}
+    kept: Target = {}
     for topic_id in topics_in_order(had):
         if topic_id not in read:
             continue
-        partitions = hash_order(sorted(had[topic_id]), int_hash, copied_table(len(had[topic_id])))
+        partitions = int_order(had[topic_id], copied_table(len(had[topic_id])))
         if partitions[:room]:
-            kept[topic_id] = set(partitions[:room])
+            kept[topic_id] = frozenset(partitions[:room])
         free += [(topic_id, partition) for partition in partitions[room:]]
         room -= min(room, len(partitions))
-    return kept, room
+    return {topic_id: kept[topic_id] for topic_id in topics_in_order(kept)}, room
+
+
+def _with(kept: Target, given: list[tuple[bytes, int]]) -> Target:
+    more: dict[bytes, set[int]] = {}
+    for topic_id, partition in given:
+        more.setdefault(topic_id, set()).add(partition)
+    both = {topic_id: kept.get(topic_id, frozenset()) | more.get(topic_id, set()) for topic_id in (*kept, *more)}
+    return {topic_id: both[topic_id] for topic_id in topics_in_order(both)}

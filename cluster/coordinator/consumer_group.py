@@ -17,7 +17,7 @@ The state follows from the members:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from cluster.coordinator.consumer_member import LEAVING_EPOCH, ConsumerMember, MemberState, Target
 from cluster.coordinator.consumer_records import (
@@ -45,6 +45,7 @@ from cluster.coordinator.subscription import CONSUMER_PROTOCOL_TYPE
 from pylog.errors import ErrorCode
 
 _NOTHING: Target = {}
+_NOBODY: Mapping[int, str] = {}
 _EPOCHS_SINCE = 9  # of OffsetCommit
 _FIRST_EPOCH = 1  # 0 is that of members who join
 
@@ -99,7 +100,7 @@ class ConsumerGroup:
         self._reconciled_count = 0
         self._static: dict[str, str] = {}
         self._owners: dict[tuple[bytes, int], str] = {}
-        self._target_owners: dict[tuple[bytes, int], str] = {}
+        self._target_owners: dict[bytes, dict[int, str]] = {}  # topics of which nobody is to have anything are not kept
 
     # What follows -------------------------------------------------------------------------------------------------
 
@@ -135,9 +136,9 @@ class ConsumerGroup:
     def owner(self, topic_id: bytes, partition: int) -> str | None:
         return self._owners.get((topic_id, partition))
 
-    def is_targeted(self, topic_id: bytes, partition: int) -> bool:
-        """Whether somebody is to have it."""
-        return (topic_id, partition) in self._target_owners
+    def targeted(self, topic_id: bytes) -> Mapping[int, str]:
+        """The partitions that somebody is to have."""
+        return self._target_owners.get(topic_id, _NOBODY)
 
     def target(self, member: ConsumerMember) -> Target:
         """What a member is to have; for a static one that came back, what its predecessor was to have."""
@@ -299,8 +300,7 @@ class ConsumerGroup:
         self._drop_target(fact.member_id)
         self.targets[fact.member_id] = fact.partitions
         for topic_id, partitions in fact.partitions.items():
-            for partition in partitions:
-                self._target_owners[topic_id, partition] = fact.member_id
+            self._target_owners.setdefault(topic_id, {}).update(dict.fromkeys(partitions, fact.member_id))
 
     def _target_deleted(self, fact: TargetDeleted) -> None:
         self._drop_target(fact.member_id)
@@ -360,9 +360,12 @@ class ConsumerGroup:
 
     def _drop_target(self, member_id: str) -> None:
         for topic_id, partitions in self.targets.pop(member_id, _NOTHING).items():
+            owners = self._target_owners.get(topic_id, {})
             for partition in partitions:
-                if self._target_owners.get((topic_id, partition)) == member_id:
-                    del self._target_owners[topic_id, partition]
+                if owners.get(partition) == member_id:
+                    del owners[partition]
+            if not owners:
+                self._target_owners.pop(topic_id, None)
 
     def _count(self, member: ConsumerMember, delta: int) -> None:
         if member.is_reconciled_to(self.assignment_epoch):

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from cluster.coordinator.consumer_member import ClassicProtocols, ConsumerMember, MemberState, Owned, Target
-from cluster.coordinator.hash_order import grown_table, hash_order, int_hash, uuid_hash
+from cluster.coordinator.hash_order import grown_table, hash_order, int_order, uuid_hash
 from cluster.protocol import messages as m
 from cluster.protocol.errors import DecodeError
 from cluster.protocol.message import Message
@@ -409,4 +409,4 @@ def topics_in_order(partitions: Mapping[bytes, object]) -> list[bytes]:
 
 
 def in_order(partitions: frozenset[int] | dict[int, int]) -> list[int]:
-    return hash_order(sorted(partitions), int_hash, grown_table(len(partitions)))
+    return int_order(partitions, grown_table(len(partitions)))

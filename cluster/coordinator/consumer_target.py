@@ -10,8 +10,10 @@ from cluster.coordinator.consumer_env import Change, ConsumerEnv
 from cluster.coordinator.consumer_group import ConsumerGroup, add
 from cluster.coordinator.consumer_member import ConsumerMember, Target
 from cluster.coordinator.consumer_records import TargetEpoch, TargetStored
-from cluster.coordinator.hash_order import copied_table, hash_order, string_hash
+from cluster.coordinator.hash_order import copied_table, grown_table, hash_order, string_hash
 from pylog.errors import ErrorCode, KafkaError
+
+_NOTHING: Target = {}
 
 
 def topic_names(group: ConsumerGroup, member: ConsumerMember) -> list[str]:
@@ -72,22 +74,33 @@ def assign(
         members.pop(replaced.member_id, None)
     members[member.member_id] = member
     spec = Spec(
-        {
-            each.member_id: MemberSpec(each.instance_id, topic_ids(env, group, each), group.target(each))
-            for each in members.values()
-        },
+        _specs(env, group, members),
         uniform,
         lambda topic_id: env.topics.partition_count(env.topics.topic_name(topic_id) or ""),
-        group.is_targeted,
+        group.targeted,
     )
     try:
         targets = env.assignors[name](spec)
     except KafkaError as error:
         text = f"Failed to compute a new target assignment for epoch {epoch}: {error.message}"
         raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, text) from error
-    for member_id in spec.member_ids():
-        target = targets.get(member_id, {})
-        if group.targets.get(member_id) != target:
-            change.facts.append(TargetStored(group.group_id, member_id, target))
+    known = group.targets
+    changed = [member_id for member_id in members if known.get(member_id) != targets.get(member_id, _NOTHING)]
+    for member_id in hash_order(changed, string_hash, grown_table(len(members))):
+        change.facts.append(TargetStored(group.group_id, member_id, targets.get(member_id, {})))
     change.facts.append(TargetEpoch(group.group_id, epoch, now_ms))
     return targets.get(member.member_id, {})
+
+
+def _specs(env: ConsumerEnv, group: ConsumerGroup, members: dict[str, ConsumerMember]) -> dict[str, MemberSpec]:
+    """The members as assignors see them. Many read the same, which is looked up once."""
+    known = group.targets
+    read: dict[tuple[frozenset[str], str], dict[bytes, None]] = {}
+    specs: dict[str, MemberSpec] = {}
+    for member_id, member in members.items():
+        topics = read.get((member.topics, member.topic_regex))
+        if topics is None:
+            topics = read[member.topics, member.topic_regex] = topic_ids(env, group, member)
+        target = known.get(member_id)
+        specs[member_id] = MemberSpec(member.instance_id, topics, group.target(member) if target is None else target)
+    return specs

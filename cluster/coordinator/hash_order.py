@@ -15,10 +15,23 @@ Key = TypeVar("Key")
 
 _SMALLEST_TABLE = 16
 _LOAD_PERCENT = 75
+_UPPER_BITS = 1 << 16  # from here on a number's bucket depends on them too
+_MOST_REMEMBERED = 1 << 16
+
+_hashes: dict[str, int] = {}  # of texts, as a Java string keeps its own: members are walked at each assignment
 
 
 def string_hash(text: str) -> int:
     """`String.hashCode`, as an unsigned number."""
+    value = _hashes.get(text)
+    if value is None:
+        if len(_hashes) >= _MOST_REMEMBERED:
+            _hashes.clear()
+        value = _hashes[text] = _string_hash(text)
+    return value
+
+
+def _string_hash(text: str) -> int:
     value = 0
     if text.isascii():
         for unit in text.encode():
@@ -63,10 +76,22 @@ def sized_table(wanted: int) -> int:
 
 def hash_order(keys: Iterable[Key], hash_of: Callable[[Key], int], table: int) -> list[Key]:
     """`keys`, in the order of their insertion, as a table of that size is walked."""
+    found = list(keys)
+    if len(found) < 2:
+        return found
     mask = table - 1
 
     def bucket(key: Key) -> int:
         value = hash_of(key)
         return (value ^ value >> 16) & mask
 
-    return sorted(keys, key=bucket)
+    found.sort(key=bucket)
+    return found
+
+
+def int_order(numbers: Iterable[int], table: int) -> list[int]:
+    """The same for numbers that were put in in ascending order. Those that are smaller than the table stay so."""
+    found = sorted(numbers)
+    if found and (found[-1] >= min(table, _UPPER_BITS) or found[0] < 0):
+        return hash_order(found, int_hash, table)
+    return found

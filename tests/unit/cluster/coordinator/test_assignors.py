@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.coordinator.assignor import MemberSpec, Spec, assignors
 from cluster.coordinator.consumer_member import Target
+from cluster.coordinator.hash_order import hash_order, int_hash, int_order
 from cluster.coordinator.topic_hash import group_hash, topic_hash
 from pylog.errors import KafkaError
 
@@ -23,13 +24,16 @@ ASSIGNORS = assignors(["uniform", "org.apache.kafka.coordinator.group.assignor.R
 
 
 def spec_of(members: dict[str, MemberSpec], counts: dict[bytes, int]) -> Spec:
-    taken = {(topic, index) for each in members.values() for topic, found in each.target.items() for index in found}
+    taken: dict[bytes, set[int]] = {}
+    for each in members.values():
+        for topic, found in each.target.items():
+            taken.setdefault(topic, set()).update(found)
     is_uniform = len({frozenset(each.topics) for each in members.values()}) == 1
     return Spec(
         members,
         is_uniform,
         lambda topic_id: counts.get(topic_id, 0),
-        lambda topic_id, index: (topic_id, index) in taken,
+        lambda topic_id: taken.get(topic_id, ()),
     )
 
 
@@ -90,3 +94,8 @@ def test_hashes_are_those_of_kafka() -> None:
         assert topic_hash("topic-" + "é" * number + str(number), topic_id, racks) == value
     assert group_hash({"b": -7, "a": 5}) == -4646943608980624969
     assert group_hash({}) == 0
+
+
+@given(st.sets(st.integers(-3, 1 << 18) | st.integers(0, 40)), st.sampled_from([16, 64, 1 << 17]))
+def test_numbers_that_fit_the_table_are_walked_in_their_order(numbers: set[int], table: int) -> None:
+    assert int_order(numbers, table) == hash_order(sorted(numbers), int_hash, table)
