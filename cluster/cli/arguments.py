@@ -12,6 +12,7 @@ from cluster.cli.client import ClusterClient, parse_addresses
 from cluster.cli.output import notice
 
 _DEFAULT_TIMEOUT_S = 30.0
+_LAST_MS = (1 << 63) - 1
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _ISO_DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?", re.IGNORECASE)
 
@@ -97,13 +98,14 @@ def duration_ms(text: str) -> int:
 
 
 def timestamp_ms(text: str) -> int:
-    """A moment: ISO 8601 (local time unless it has a zone), or milliseconds since 1970."""
-    if text.isdecimal():
+    """A moment: ISO 8601 (local time unless it has a zone), or milliseconds since 1970. What was before that is taken
+    as 1970, for to Kafka a negative time is not one."""
+    if text.isdecimal() and int(text) <= _LAST_MS:
         return int(text)
     from datetime import datetime
 
     try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
+        return max(0, int(datetime.fromisoformat(text).timestamp() * 1000))
     except (ValueError, OverflowError) as error:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a time such as 2026-11-22T10:00:00 or milliseconds since 1970"

@@ -10,14 +10,19 @@ import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn, cast
 
 from cluster.broker.peer import PeerError
 from cluster.cli.errors import CommandError, UsageError
 from cluster.cli.main import EXIT_FAILED, EXIT_USAGE
+from cluster.protocol.errors import EncodeError
 from pylog.errors import KafkaError
 
 _SIGNALLED = 128
+
+#: Commands without paths among their arguments: those need not be text.
+_ALL_NAMES = ("topics", "groups", "configs")
 
 
 def run_command(word: str, arguments: list[str]) -> int:
@@ -33,8 +38,11 @@ def run_command(word: str, arguments: list[str]) -> int:
         options = parser.parse_args(arguments)
     except SystemExit as end:  # argparse has said what was wrong, or printed the help
         return end.code if isinstance(end.code, int) else EXIT_USAGE
+    if word in _ALL_NAMES and not all(map(_is_text, arguments)):
+        return _say("an argument is not UTF-8, as all names in Kafka are", EXIT_USAGE)
     run = cast(Callable[[argparse.Namespace], int], options.run)
     before = signal.signal(signal.SIGTERM, _terminate)
+    _show_everything()
     try:
         code = run(options)
         sys.stdout.flush()
@@ -47,8 +55,21 @@ def run_command(word: str, arguments: list[str]) -> int:
         return _say(f"{error.message.rstrip('.')} ({error.code.name})", EXIT_FAILED)
     except PeerError as error:
         return _say(str(error), EXIT_FAILED)
+    except EncodeError as error:
+        return _say(f"longer or larger than Kafka's protocol can say: {error}", EXIT_USAGE)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _is_text(argument: str) -> bool:
+    """Bytes that are none would be sent as question marks, which may be somebody's name."""
+    return not any("\ud800" <= each <= "\udfff" for each in argument)
+
+
+def _show_everything() -> None:
+    """What the locale's encoding does not have is shown as its code, as Python does on stderr, instead of ending us."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:

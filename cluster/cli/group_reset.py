@@ -70,6 +70,8 @@ def _run(options: argparse.Namespace) -> int:
         view = describe_groups(cluster, [options.group]).get(options.group)
         if view is None and options.all_topics:  # with --topic a group may be made by giving it offsets
             raise CommandError(f"group {options.group!r} does not exist")
+        if view is None:
+            notice(f"there is no group {options.group!r} yet; offsets make one")
         if view is not None and view.members:
             raise _active(options.group, f"has {counted(len(view.members), 'member')}")
         committed = committed_offsets(cluster, options.group)
@@ -125,7 +127,7 @@ def _targets(
             bare = next(tp for tp in partitions if tp not in committed)
             raise CommandError(f"nothing is committed for {bare}, so there is nothing to shift")
     else:
-        moment = options.to_datetime if options.by_duration is None else _now_ms() - options.by_duration
+        moment = options.to_datetime if options.by_duration is None else max(0, _now_ms() - options.by_duration)
         found = list_offsets(cluster, partitions, moment)
         wanted = {tp: end[tp] if offset == NO_OFFSET else offset for tp, offset in found.items()}
     targets = {}

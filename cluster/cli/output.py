@@ -1,8 +1,8 @@
 """What commands print: tables, notices and progress.
 
 What it keeps true: only results go to stdout; a table is drawn when stdout is a terminal, and otherwise is
-tab-separated rows without a header, one line each, so that `cut` and `while read` work; progress is drawn only where
-it disturbs nobody.
+tab-separated rows without a header, one line each, so that `cut` and `while read` work; what clients call their groups
+and themselves does nothing to a terminal but appear on it; progress is drawn only where it disturbs nobody.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 _SHOW_AFTER_S = 0.5
 _REFRESH_S = 0.1
+
+#: Control characters, and those that turn the direction of what follows, by how they are shown.
+_SHOWN_AS = {
+    code: ascii(chr(code))[1:-1]
+    for code in (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
 
 
 def notice(text: str) -> None:
@@ -40,13 +46,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, num
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in texts:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell.translate(_SHOWN_AS)) for cell in row))
     Console().print(table)
 
 
 def print_line(text: str = "") -> None:
-    """One line on stdout."""
-    sys.stdout.write(text + "\n")
+    """One line on stdout, whatever is in it."""
+    line = text.translate(_SHOWN_AS) if sys.stdout.isatty() else _one_line(text)
+    sys.stdout.write(line + "\n")
 
 
 def _one_line(cell: str) -> str:

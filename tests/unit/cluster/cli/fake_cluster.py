@@ -221,6 +221,7 @@ class FakeCluster:
         return m.ListOffsetsResponse(topics=answers)
 
     def _offset_for(self, tp: TopicPartition, timestamp: int) -> int:
+        assert timestamp >= -2, "to Kafka that is no moment"
         if timestamp < 0:
             return self.end(tp) if timestamp == -1 else self.first[tp]
         records = (record for data in self.logs[tp] for record in _batch(data).records())

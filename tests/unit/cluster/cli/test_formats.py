@@ -194,6 +194,7 @@ def test_what_converters_take_and_refuse() -> None:
     assert key_value("a=") == ("a", "")
     assert escaped(r"\t\x00\\ä") == b"\t\0\\" + b"\xc3\xa4"
     assert timestamp_ms("1700000000000") == timestamp_ms("2023-11-14T22:13:20+00:00") == 1_700_000_000_000
+    assert timestamp_ms("1969-12-31T23:59:59.999+00:00") == 0  # not -1, which would be the end
     for convert, text in [
         (duration_ms, "soon"),
         (duration_ms, "P"),
@@ -203,6 +204,7 @@ def test_what_converters_take_and_refuse() -> None:
         (key_value, "=b"),
         (escaped, "\\x"),
         (timestamp_ms, "noon"),
+        (timestamp_ms, "9" * 20),
         (positive_int, "0"),
         (positive_int, "-1"),
         (positive_int, "x"),

@@ -158,6 +158,33 @@ def test_for_people(run: Run) -> None:
     assert run("list", "--state", "dead", terminal=True)[1] == ["no such groups"]
 
 
+def test_names_do_nothing_to_a_terminal(fake: FakeCluster, run: Run) -> None:
+    name = "a\tb\n\x1b]0;title\x07\x9b2J\u202ec ü"
+    fake.groups = {name: group(name)}
+    assert run("list", terminal=True)[1][1].split("  ")[0] == r"a\tb\n\x1b]0;title\x07\x9b2J\u202ec ü"
+    assert run("list", "--names", terminal=True)[1] == [r"a\tb\n\x1b]0;title\x07\x9b2J\u202ec ü"]
+    assert run("describe", name, terminal=True)[1][0].startswith(r"group a\tb\n\x1b]0;title\x07\x9b2J\u202ec ü: Empty")
+    as_it_is = "a b \x1b]0;title\x07\x9b2J\u202ec ü"
+    assert run("list", "--names")[1] == [as_it_is]
+    assert run("list")[1][0].split("\t")[0] == as_it_is
+
+
+def test_what_the_protocol_cannot_say_is_refused_in_one_line(fake: FakeCluster, run: Run) -> None:
+    fake.groups["?"] = group("?")
+    for arguments in (["delete", "\udcff"], ["describe", "\udcff"], ["reset", "\udcff", "-t", "t", "--to-latest"]):
+        assert run(*arguments) == (EXIT_USAGE, [], ["pylog: an argument is not UTF-8, as all names in Kafka are"])
+    assert "?" in fake.groups
+    for arguments in (["delete", "x" * 40_000], ["describe", "x" * 40_000]):
+        code, out, (line,) = run(*arguments)
+        assert (code, out) == (EXIT_USAGE, [])
+        assert line.startswith("pylog: longer or larger than Kafka's protocol can say: ")
+
+
+def test_reset_by_a_duration_that_began_before_1970(run: Run) -> None:
+    code, rows, _ = run("reset", "idle", "-t", "t:0", "--by-duration", "9999999w")
+    assert (code, rows) == (0, ["t\t0\t-\t0"])
+
+
 def rebalances() -> list[m.DescribeGroupsResponse.Rebalance]:
     cause = m.DescribeGroupsResponse.RebalanceCause
     come = cause(kind="joined", member_id=f"a-{UUID}", client_id="a", client_host="/10.0.0.1", at_ms=1)
