@@ -5,11 +5,11 @@ What stays true: each group is told of by its coordinator alone, so that sums ov
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from cluster.broker.metrics.lag import Lag
 from cluster.broker.metrics.snapshot import GroupTotals, Snapshot
-from cluster.broker.metrics.text import COUNTER, GAUGE, Family, by_label, counter, gauge, inner, labels
+from cluster.broker.metrics.text import COUNTER, GAUGE, Column, Family, by_label, counter, gauge, labels
 from cluster.coordinator.group_figures import CLASSIC, CONSUMER, GroupSeen
 from cluster.coordinator.transaction_state import ONGOING, PREPARED, name_of
 from pylog.typed import TYPE_CHECKING, Final
@@ -75,46 +75,26 @@ def total_families(totals: GroupTotals) -> list[Family]:
     ]
 
 
-def lag_families(lags: Iterable[Lag]) -> list[Family]:
+def lag_families(lags: Sequence[Lag]) -> list[Family]:
     """`pylog groups describe` shows the same."""
-    where: list[str] = []
-    committed: list[int] = []
-    with_records: list[str] = []
-    records: list[int] = []
-    with_seconds: list[str] = []
-    seconds: list[float] = []
-    parts: dict[tuple[str, str], str] = {}
-    for lag in lags:
-        part = parts.get((lag.group_id, lag.topic))
-        if part is None:
-            part = parts[lag.group_id, lag.topic] = inner(("group", lag.group_id), ("topic", lag.topic))
-        which = f'{{{part},partition="{lag.partition}"}}'
-        where.append(which)
-        committed.append(lag.committed)
-        if lag.records is not None:
-            with_records.append(which)
-            records.append(lag.records)
-        if lag.seconds is not None:
-            with_seconds.append(which)
-            seconds.append(round(lag.seconds, 3))
     return [
         Family(
             "pylog_group_committed_offset",
             GAUGE,
             "Where a group stands in a partition.",
-            zip(where, committed, strict=True),
+            columns=[Column(lag.rows, lag.committed) for lag in lags],
         ),
         Family(
             "pylog_group_lag_records",
             GAUGE,
             "Records of a partition that a group has not committed.",
-            zip(with_records, records, strict=True),
+            columns=[Column(lag.rows, lag.records) for lag in lags],
         ),
         Family(
             "pylog_group_lag_seconds",
             GAUGE,
             "How long ago the first of these came; 0 without any.",
-            zip(with_seconds, seconds, strict=True),
+            columns=[Column(lag.rows, lag.seconds) for lag in lags],
         ),
     ]
 

@@ -14,13 +14,15 @@ One thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from cluster.broker.metrics.leaders import Bounds, Leader, Partition
+from cluster.broker.metrics.leaders import Bounds, Leader
+from cluster.broker.metrics.replicas import Partition
+from cluster.broker.metrics.text import Rows, inner
 from cluster.coordinator.group_figures import GroupSeen
 from pylog.errors import KafkaError
 from pylog.facts import NamedTuple
-from pylog.typed import Final
+from pylog.typed import Final, TypeAlias
 from pylog.unread import Fetched, FirstUnread
 
 READ_BYTES: Final = 64 << 20
@@ -31,24 +33,20 @@ _PARTITIONS_AT_ONCE: Final = 64
 _TRIES: Final = 32
 _UNKNOWN: Final = FirstUnread(None)
 _NOTHING: Final = -(1 << 63)
+_NO_BOUNDS: Final = (-1, -1)
+#: Where a group begins to read what it has not read: a partition and an offset.
+_Place: TypeAlias = tuple[Partition, int]
 
 
 class Lag(NamedTuple):
-    """Of a group in a partition."""
+    """Of a group: its partitions, sorted, and how it stands in each."""
 
     group_id: str
-    topic: str
-    partition: int
-    committed: int
-    records: int | None
-    seconds: float | None
-
-
-class _Place(NamedTuple):
-    """Where a group begins to read what it has not read."""
-
-    partition: Partition
-    offset: int
+    partitions: Sequence[Partition]
+    rows: Rows
+    committed: list[int]
+    records: list[int | None]
+    seconds: list[float | None]
 
 
 class _Read(NamedTuple):
@@ -58,60 +56,110 @@ class _Read(NamedTuple):
     read_s: float
 
 
+class _Known(NamedTuple):
+    """A group's partitions as they came, and sorted, with their rows: as long as it has committed to the same."""
+
+    asked: list[Partition]
+    partitions: list[Partition]
+    rows: Rows
+
+
 class Lags:
     """Those of all groups, page after page."""
 
     def __init__(self) -> None:
-        self._known: dict[_Place, _Read] = {}
+        self._groups: dict[str, _Known] = {}
+        self._read: dict[_Place, _Read] = {}
         self._missed: set[Partition] = set()
 
     def of(self, groups: Iterable[GroupSeen], leaders: Mapping[Partition, Leader]) -> list[Lag]:
         """Sorted. leaders: who leads which partition; nobody, when it is not there."""
         groups = sorted(groups, key=lambda group: group.group_id)
-        by_leader: dict[Leader, dict[Partition, None]] = {}
-        for group in groups:
-            for partition in group.committed:
-                if (leader := leaders.get(partition)) is not None:
-                    by_leader.setdefault(leader, {})[partition] = None
-        bounds: dict[Partition, Bounds] = {}
-        for leader, partitions in by_leader.items():
-            bounds |= leader.bounds(list(partitions))
-        times = self._times(groups, bounds, leaders)
-        wall_ms = time.time() * 1000
-        return [
-            _lag(group.group_id, partition, committed.offset, bounds.get(partition), times, wall_ms)
-            for group in groups
-            for partition, committed in sorted(group.committed.items())
-        ]
+        self._groups = {group.group_id: self._known(group) for group in groups}
+        bounds = _bounds(groups, leaders)
+        standing = [self._stand(group, bounds) for group in groups]
+        times = self._times([place for _, places in standing for place in places if place is not None], bounds, leaders)
+        wall_ms = int(time.time() * 1000)
+        for lag, places in standing:
+            lag.seconds.extend(
+                [
+                    _seconds(times.get(place), wall_ms) if place is not None else None if owed is None else 0.0
+                    for place, owed in zip(places, lag.records, strict=True)
+                ]
+            )
+        return [lag for lag, _ in standing]
+
+    def _known(self, group: GroupSeen) -> _Known:
+        asked = list(group.committed)
+        known = self._groups.get(group.group_id)
+        if known is not None and known.asked == asked:
+            return known
+        partitions = sorted(asked)
+        parts = {topic: inner(("group", group.group_id), ("topic", topic)) for topic, _ in partitions}
+        rows = Rows([f'{{{parts[topic]},partition="{index}"}}' for topic, index in partitions])
+        return _Known(asked, partitions, rows)
+
+    def _stand(self, group: GroupSeen, bounds: Mapping[Partition, Bounds]) -> tuple[Lag, list[_Place | None]]:
+        """Without seconds, and where these are to be found; None: nothing is owed, or it is not known."""
+        known = self._groups[group.group_id]
+        committed = [group.committed[partition].offset for partition in known.partitions]
+        records: list[int | None] = []
+        places: list[_Place | None] = []
+        for partition, offset in zip(known.partitions, committed, strict=True):
+            start, end = bounds.get(partition, _NO_BOUNDS)
+            if offset < end:
+                records.append(end - offset)
+                places.append((partition, offset if offset > start else start))
+            else:
+                records.append(None if end < 0 else 0)
+                places.append(None)
+        return Lag(group.group_id, known.partitions, known.rows, committed, records, []), places
 
     def _times(
-        self, groups: Iterable[GroupSeen], bounds: Mapping[Partition, Bounds], leaders: Mapping[Partition, Leader]
+        self, places: Iterable[_Place], bounds: Mapping[Partition, Bounds], leaders: Mapping[Partition, Leader]
     ) -> dict[_Place, _Read]:
         """As far as they are known, or could be read now."""
-        now_s = time.monotonic()
+        read_after_s = time.monotonic() - KEPT_S
         known: dict[_Place, _Read] = {}
         fresh: dict[Leader, dict[_Place, None]] = {}
-        for group in groups:
-            for partition, committed in group.committed.items():
-                there = bounds.get(partition)
-                if there is None or committed.offset >= there.end:
-                    continue
-                place = _place(partition, committed.offset, there)
-                before = self._known.get(place)
-                if before is not None and now_s - before.read_s < KEPT_S:
-                    known[place] = before
-                else:
-                    fresh.setdefault(leaders[partition], {})[place] = None
+        for place in places:
+            before = self._read.get(place)
+            if before is not None and before.read_s > read_after_s:
+                known[place] = before
+            else:
+                fresh.setdefault(leaders[place[0]], {})[place] = None
         missed: set[Partition] = set()
-        now_known = known.copy()
-        for leader, places in fresh.items():
+        for leader, wanted in fresh.items():
             search = _Search(leader, bounds)
-            search.run(sorted(places, key=lambda place: place.partition not in self._missed))
-            now_known |= search.found
+            search.run(sorted(wanted, key=lambda place: place[0] not in self._missed))
+            known |= search.found
             missed |= search.missed
         self._missed = missed
-        self._known = {place: read for place, read in now_known.items() if read.time_ms != _NOTHING}  # not for long
-        return now_known
+        self._read = {place: read for place, read in known.items() if read.time_ms != _NOTHING}  # not for long
+        return known
+
+
+def _bounds(groups: Iterable[GroupSeen], leaders: Mapping[Partition, Leader]) -> dict[Partition, Bounds]:
+    """Of all partitions that they have committed to, as far as these are told."""
+    wanted: dict[Partition, object] = {}
+    for group in groups:
+        wanted.update(group.committed)
+    by_leader: dict[Leader, list[Partition]] = {}
+    for partition in wanted:
+        if (leader := leaders.get(partition)) is not None:
+            by_leader.setdefault(leader, []).append(partition)
+    bounds: dict[Partition, Bounds] = {}
+    for leader, partitions in by_leader.items():
+        bounds |= leader.bounds(partitions)
+    return bounds
+
+
+def _seconds(read: _Read | None, wall_ms: int) -> float | None:
+    if read is None or (time_ms := read.time_ms) is None:
+        return None
+    if time_ms >= 0:
+        return (wall_ms - time_ms) / 1000 if wall_ms > time_ms else 0.0
+    return 0.0 if time_ms == _NOTHING else None
 
 
 class _Search:
@@ -129,10 +177,10 @@ class _Search:
         """In this order, as far as it comes."""
         some: dict[Partition, _Place] = {}
         for place in places:
-            if place.partition in some or len(some) == _PARTITIONS_AT_ONCE:  # a Fetch names a partition once
+            if place[0] in some or len(some) == _PARTITIONS_AT_ONCE:  # a Fetch names a partition once
                 self._find(some)
                 some = {}
-            some[place.partition] = place
+            some[place[0]] = place
         self._find(some)
 
     def _find(self, places: dict[Partition, _Place]) -> None:
@@ -140,7 +188,7 @@ class _Search:
         if self._bytes >= READ_BYTES or time.monotonic() >= self._until_s:
             self.missed.update(places)
             return
-        left = {partition: place.offset for partition, place in places.items()}
+        left = {partition: offset for partition, (_, offset) in places.items()}
         for _ in range(_TRIES):
             if not left:
                 return
@@ -165,7 +213,7 @@ class _Search:
             first = first or _UNKNOWN
             if first.go_on < 0:
                 self._take(places[partition], first.time_ms)
-            elif first.go_on >= self._bounds[partition].end:
+            elif first.go_on >= self._bounds[partition][1]:
                 self._take(places[partition], _NOTHING)
             else:
                 left[partition] = first.go_on
@@ -182,31 +230,3 @@ def _first(data: bytes, offset: int) -> FirstUnread | None:
         return fetched.first_record(offset) if fetched.end > offset else None
     except KafkaError:
         return _UNKNOWN
-
-
-def _place(partition: Partition, offset: int, there: Bounds) -> _Place:
-    return _Place(partition, max(offset, there.start))
-
-
-def _lag(
-    group_id: str,
-    partition: Partition,
-    offset: int,
-    there: Bounds | None,
-    times: Mapping[_Place, _Read],
-    wall_ms: float,
-) -> Lag:
-    topic, index = partition
-    if there is None:
-        return Lag(group_id, topic, index, offset, None, None)
-    records = max(0, there.end - offset)
-    if not records:
-        return Lag(group_id, topic, index, offset, 0, 0.0)
-    read = times.get(_place(partition, offset, there))
-    seconds = None
-    if read is not None and read.time_ms is not None:
-        if read.time_ms == _NOTHING:
-            seconds = 0.0
-        elif read.time_ms >= 0:
-            seconds = max(0.0, wall_ms - read.time_ms) / 1000
-    return Lag(group_id, topic, index, offset, records, seconds)

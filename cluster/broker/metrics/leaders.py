@@ -9,22 +9,20 @@ One thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from cluster.broker.metrics.replicas import Replica
+from cluster.broker.metrics.replicas import Partition, Replicas
 from cluster.broker.peer import Peer, PeerError
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode, KafkaError
-from pylog.facts import NamedTuple
 from pylog.logger import Logger
 from pylog.typed import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from pylog.log import Log
 
-Partition: TypeAlias = tuple[str, int]
 R = TypeVar("R", bound=Message)
 
 ASK_MS: Final = 2000
@@ -39,11 +37,8 @@ _NO_SESSION: Final = (0, -1)
 _log: Final = Logger("Metrics")
 
 
-class Bounds(NamedTuple):
-    """`end`: the high watermark."""
-
-    start: int
-    end: int
+#: The first offset that is kept, and the high watermark.
+Bounds: TypeAlias = tuple[int, int]
 
 
 class Leader(Protocol):
@@ -58,21 +53,25 @@ class Leader(Protocol):
 
 
 class Here:
-    """This broker. `replicas`: those that it leads."""
+    """This broker."""
 
-    def __init__(self, replicas: Iterable[Replica]) -> None:
-        self._replicas = {(each.hosted.topic, each.hosted.index): each for each in replicas}
+    def __init__(self, replicas: Replicas) -> None:
+        led = replicas.led
+        starts, ends = led.pick(replicas.now.log_start_offsets), led.pick(replicas.now.high_watermarks)
+        self._bounds = dict(zip(led.partitions, zip(starts, ends, strict=True), strict=True))
+        self._places = dict(zip(led.partitions, led.places, strict=True))
+        self._hosted = replicas.hosted
 
     def bounds(self, partitions: Sequence[Partition]) -> dict[Partition, Bounds]:
-        infos = {each: self._replicas[each].info for each in partitions if each in self._replicas}
-        return {each: Bounds(info.log_start_offset, info.high_watermark) for each, info in infos.items()}
+        known = self._bounds
+        return known if len(partitions) == len(known) else {each: known[each] for each in partitions}
 
     def read(self, offsets: Mapping[Partition, int]) -> dict[Partition, bytes]:
         found = {}
         for partition, offset in offsets.items():
-            replica = self._replicas[partition]
+            log, end = self._hosted[self._places[partition]].source, self._bounds[partition][1]
             try:
-                found[partition] = _read_log(replica.hosted.source, offset, replica.info.high_watermark)
+                found[partition] = _read_log(log, offset, end)
             except (KafkaError, OSError):
                 continue  # damaged, or gone: who reads it hears more
         return found
@@ -110,7 +109,7 @@ class Elsewhere:
     def bounds(self, partitions: Sequence[Partition]) -> dict[Partition, Bounds]:
         starts = self._list(partitions, _EARLIEST)
         ends = self._list(partitions, _LATEST)
-        return {each: Bounds(starts[each], ends[each]) for each in starts if each in ends}
+        return {each: (starts[each], ends[each]) for each in starts if each in ends}
 
     def _list(self, partitions: Sequence[Partition], timestamp: int) -> dict[Partition, int]:
         topics: dict[str, list[m.ListOffsetsRequest.ListOffsetsPartition]] = {}

@@ -5,159 +5,166 @@ Names are those under which Prometheus's JMX exporter shows the same of Apache K
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from operator import eq, lt
 
 from cluster.broker.metrics.snapshot import Snapshot
-from cluster.broker.metrics.text import COUNTER, GAUGE, Family, gauge, labels
+from cluster.broker.metrics.text import COUNTER, GAUGE, Column, Family, Rows, gauge, labels
 from pylog.errors import KafkaError
 from pylog.facts import NamedTuple
-from pylog.typed import TYPE_CHECKING
+from pylog.typed import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from cluster.broker.replica_manager import HostedPartition
-    from pylog._engine import Engine, EnginePartitionInfo, TopicStats
+    from pylog._engine import Engine, PartitionColumns, PartitionState, TopicStats
+
+Partition: TypeAlias = tuple[str, int]
 
 
-class Replica(NamedTuple):
-    """A hosted partition at one moment."""
+class Led(NamedTuple):
+    """Those that are led here: which of the replicas, and of each figure a column."""
 
-    hosted: HostedPartition
-    labels: str
-    leads: bool
-    replicas: int
-    isr: int
-    min_isr: int
-    info: EnginePartitionInfo
+    places: Sequence[int]
+    partitions: Sequence[Partition]
+    rows: Rows
+    replicas: Sequence[int]
+    isr: Sequence[int]
+    min_isr: Sequence[int]
+
+    def pick(self, column: Sequence[int]) -> Sequence[int]:
+        """Theirs of what there is of all replicas."""
+        return column if len(self.places) == len(column) else [column[place] for place in self.places]
 
 
-class Labels:
-    """Those of partitions, made once: ten thousand on each page are a good part of it. One thread."""
+class Replicas(NamedTuple):
+    """Hosted partitions at one moment, sorted; of each figure a column: an object for each would be most of a page."""
+
+    hosted: Sequence[HostedPartition]
+    rows: Rows
+    now: PartitionColumns
+    led: Led
+
+
+class Hosting:
+    """What pages have in common as long as the same partitions are here, in the same states. One thread."""
 
     def __init__(self) -> None:
-        self._known: dict[HostedPartition, str] = {}
+        self._asked: Sequence[HostedPartition] = []
+        self._states: Sequence[PartitionState] | None = None
+        self._order([])
+        self._led = _led([], [])
 
-    def of(self, hosted: Sequence[HostedPartition]) -> list[str]:
-        """What is not hosted any more is forgotten."""
-        known = self._known
-        now = {each: known.get(each) or _labels_of(each) for each in hosted}
-        self._known = now
-        return list(now.values())
+    def _order(self, hosted: Sequence[HostedPartition]) -> None:
+        """hosted: sorted."""
+        self._hosted = hosted
+        self._numbers = [each.number for each in hosted]
+        self._labels = [labels(("topic", each.topic), ("partition", str(each.index))) for each in hosted]
+        self._rows = Rows(self._labels)
+        self._states = None
+
+    def look_at(self, engine: Engine, hosted: Sequence[HostedPartition]) -> Replicas:
+        """Those of them that are still hosted. Any thread, but one at a time."""
+        if hosted != self._asked:
+            self._asked = hosted
+            self._order(sorted(hosted, key=lambda each: (each.topic, each.index)))
+        now = engine.partition_infos(self._numbers)
+        while min(now.roles, default=0) < 0:  # some went meanwhile
+            self._order([each for each, role in zip(self._hosted, now.roles, strict=True) if role >= 0])
+            now = engine.partition_infos(self._numbers)
+        states = [each.state for each in self._hosted]
+        if states != self._states:
+            self._states = states
+            self._led = _led(self._hosted, self._labels)
+        return Replicas(self._hosted, self._rows, now, self._led)
 
 
-def _labels_of(hosted: HostedPartition) -> str:
-    return labels(("topic", hosted.topic), ("partition", str(hosted.index)))
+def _led(hosted: Sequence[HostedPartition], where: Sequence[str]) -> Led:
+    places = [place for place, each in enumerate(hosted) if each.leads]
+    led = [hosted[place] for place in places]
+    counts = [len(each.state.replicas) for each in led]
+    return Led(
+        places,
+        [(each.topic, each.index) for each in led],
+        Rows([where[place] for place in places]),
+        counts,
+        [len(each.state.isr) for each in led],
+        [min(each.state.min_insync_replicas, count) for each, count in zip(led, counts, strict=True)],
+    )
 
 
-def look_at(engine: Engine, hosted: Iterable[HostedPartition], known: Labels) -> list[Replica]:
-    """Those that are still hosted, sorted. Any thread."""
-    there = sorted(hosted, key=lambda each: (each.topic, each.index))
-    found = []
-    infos = engine.partition_infos([each.number for each in there])
-    for each, where, info in zip(there, known.of(there), infos, strict=True):
-        if info is None:
-            continue  # it went meanwhile
-        state = each.state
-        count = len(state.replicas)
-        found.append(
-            Replica(each, where, each.leads, count, len(state.isr), min(state.min_insync_replicas, count), info)
-        )
-    return found
-
-
-def topics_of(engine: Engine, replicas: Iterable[Replica]) -> dict[str, TopicStats]:
+def topics_of(engine: Engine, hosted: Sequence[HostedPartition]) -> dict[str, TopicStats]:
     """What went through each topic that has a partition here."""
     found: dict[str, TopicStats] = {}
-    for each in replicas:
-        if each.hosted.topic not in found:
+    for each in hosted:
+        if each.topic not in found:
             try:
-                found[each.hosted.topic] = engine.topic_stats(each.hosted.number)
+                found[each.topic] = engine.topic_stats(each.number)
             except KafkaError:
                 continue  # it went meanwhile; another of the topic may not have
     return found
 
 
-def log_families(replicas: Sequence[Replica]) -> list[Family]:
-    where = [each.labels for each in replicas]
+def log_families(replicas: Replicas) -> list[Family]:
+    def family(name: str, help: str, figures: Sequence[int]) -> Family:
+        return Family(name, GAUGE, help, columns=[Column(replicas.rows, figures)])
+
+    now = replicas.now
     return [
-        Family(
-            "kafka_log_log_size",
-            GAUGE,
-            "Bytes of the segments of a partition in this broker.",
-            zip(where, [each.info.size_bytes for each in replicas], strict=True),
-        ),
-        Family(
-            "kafka_log_log_logstartoffset",
-            GAUGE,
-            "Offset of the first record that is kept.",
-            zip(where, [each.info.log_start_offset for each in replicas], strict=True),
-        ),
-        Family(
-            "kafka_log_log_logendoffset",
-            GAUGE,
-            "Offset that the next record will get.",
-            zip(where, [each.info.log_end_offset for each in replicas], strict=True),
-        ),
+        family("kafka_log_log_size", "Bytes of the segments of a partition in this broker.", now.sizes_bytes),
+        family("kafka_log_log_logstartoffset", "Offset of the first record that is kept.", now.log_start_offsets),
+        family("kafka_log_log_logendoffset", "Offset that the next record will get.", now.log_end_offsets),
     ]
 
 
-def led_families(replicas: Sequence[Replica]) -> list[Family]:
+def led_families(replicas: Replicas) -> list[Family]:
     """Of the partitions that are led here."""
-    led = [each for each in replicas if each.leads]
-    where = [each.labels for each in led]
+    led = replicas.led
+
+    def family(name: str, help: str, figures: Sequence[int]) -> Family:
+        return Family(f"kafka_cluster_partition_{name}", GAUGE, help, columns=[Column(led.rows, figures)])
+
+    watermarks, stable = led.pick(replicas.now.high_watermarks), led.pick(replicas.now.last_stable_offsets)
     return [
-        Family(
-            "kafka_cluster_partition_replicascount",
-            GAUGE,
-            "Replicas of a partition that is led here.",
-            zip(where, [each.replicas for each in led], strict=True),
-        ),
-        Family(
-            "kafka_cluster_partition_insyncreplicascount",
-            GAUGE,
-            "Those of them in sync.",
-            zip(where, [each.isr for each in led], strict=True),
-        ),
-        Family(
-            "kafka_cluster_partition_underreplicated",
-            GAUGE,
+        family("replicascount", "Replicas of a partition that is led here.", led.replicas),
+        family("insyncreplicascount", "Those of them in sync.", led.isr),
+        family(
+            "underreplicated",
             "1 when not all of them are in sync.",
-            zip(where, [int(each.isr < each.replicas) for each in led], strict=True),
+            [int(isr < count) for isr, count in zip(led.isr, led.replicas, strict=True)],
         ),
-        Family(
-            "kafka_cluster_partition_underminisr",
-            GAUGE,
+        family(
+            "underminisr",
             "1 when fewer are in sync than min.insync.replicas asks for: acks=all is refused.",
-            zip(where, [int(each.isr < each.min_isr) for each in led], strict=True),
+            [int(isr < least) for isr, least in zip(led.isr, led.min_isr, strict=True)],
         ),
-        Family(
-            "kafka_cluster_partition_laststableoffsetlag",
-            GAUGE,
+        family(
+            "laststableoffsetlag",
             "Records between the last stable offset and the high watermark: behind transactions that are open.",
-            zip(where, [max(0, each.info.high_watermark - each.info.last_stable_offset) for each in led], strict=True),
+            [end - offset if end > offset else 0 for end, offset in zip(watermarks, stable, strict=True)],
         ),
     ]
 
 
-def replica_manager_families(snapshot: Snapshot, replicas: Sequence[Replica]) -> list[Family]:
-    led = [each for each in replicas if each.leads]
+def replica_manager_families(snapshot: Snapshot, replicas: Replicas) -> list[Family]:
+    led = replicas.led
     offline = sum(not directory.online for directory in snapshot.directories)
     families = [
-        gauge("kafka_server_replicamanager_partitioncount", "Partitions hosted here.", len(replicas)),
-        gauge("kafka_server_replicamanager_leadercount", "Those of them that are led here.", len(led)),
+        gauge("kafka_server_replicamanager_partitioncount", "Partitions hosted here.", len(replicas.hosted)),
+        gauge("kafka_server_replicamanager_leadercount", "Those of them that are led here.", len(led.places)),
         gauge(
             "kafka_server_replicamanager_underreplicatedpartitions",
             "Partitions led here that have replicas not in sync.",
-            sum(each.isr < each.replicas for each in led),
+            sum(map(lt, led.isr, led.replicas)),
         ),
         gauge(
             "kafka_server_replicamanager_underminisrpartitioncount",
             "Partitions led here with fewer replicas in sync than min.insync.replicas asks for.",
-            sum(each.isr < each.min_isr for each in led),
+            sum(map(lt, led.isr, led.min_isr)),
         ),
         gauge(
             "kafka_server_replicamanager_atminisrpartitioncount",
             "Partitions led here with just as many replicas in sync as min.insync.replicas asks for.",
-            sum(each.isr == each.min_isr for each in led),
+            sum(map(eq, led.isr, led.min_isr)),
         ),
         gauge("kafka_log_logmanager_offlinelogdirectorycount", "Data directories that have failed.", offline),
     ]

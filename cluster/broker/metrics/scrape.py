@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 
 from cluster.broker.metrics import coordination, data_plane, replicas, snapshot
 from cluster.broker.metrics.endpoint import Endpoint, Page, plain
 from cluster.broker.metrics.lag import Lag, Lags
-from cluster.broker.metrics.leaders import Elsewhere, Here, Leader, Partition
+from cluster.broker.metrics.leaders import Elsewhere, Here, Leader
 from cluster.broker.metrics.process import process_families
-from cluster.broker.metrics.replicas import Replica
+from cluster.broker.metrics.replicas import Hosting, Partition, Replicas
 from cluster.broker.metrics.requests import Recent, request_families
 from cluster.broker.metrics.text import OPEN_METRICS_TYPE, PLAIN_TYPE, Family, write
 from pylog import __version__
@@ -36,7 +35,7 @@ class Metrics:
         self._broker = broker
         self._lags = Lags()
         self._recent = Recent()
-        self._labels = replicas.Labels()
+        self._hosting = Hosting()
         self._endpoint = Endpoint(host, port, self._page)
         self.port = self._endpoint.port
         self.start = self._endpoint.start
@@ -69,11 +68,11 @@ class Metrics:
         broker = self._broker
         stats = broker.engine.stats()
         times = broker.engine.request_times()
-        hosted = replicas.look_at(broker.engine, seen.hosted, self._labels)
+        hosted = self._hosting.look_at(broker.engine, seen.hosted)
         families = [
             data_plane.build_family(__version__, broker.broker_id, broker.admin.cluster_id),
             *process_families(),
-            *data_plane.kafka_families(stats, replicas.topics_of(broker.engine, hosted)),
+            *data_plane.kafka_families(stats, replicas.topics_of(broker.engine, hosted.hosted)),
             *request_families(times),
             self._recent.family(times, time.monotonic()),
             *data_plane.own_families(stats),
@@ -91,13 +90,10 @@ class Metrics:
             families += coordination.total_families(seen.group_totals)
         return families
 
-    def _group_lags(self, seen: snapshot.Snapshot, hosted: Sequence[Replica]) -> list[Lag]:
+    def _group_lags(self, seen: snapshot.Snapshot, hosted: Replicas) -> list[Lag]:
         """Of partitions wherever they are led; other brokers are asked at most for what the groups of this one read."""
-        here = Here([each for each in hosted if each.leads])
         elsewhere: dict[int, Leader] = {}
-        leaders: dict[Partition, Leader] = {
-            (each.hosted.topic, each.hosted.index): here for each in hosted if each.leads
-        }
+        leaders: dict[Partition, Leader] = dict.fromkeys(hosted.led.partitions, Here(hosted))
         member = self._broker.member
         if member is not None:
             read = {topic for group in seen.groups for topic, _ in group.committed}

@@ -5,18 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from cluster.broker.metrics import lag as module
-from cluster.broker.metrics.lag import Lag, Lags
+from cluster.broker.metrics.lag import Lags
 from cluster.broker.metrics.leaders import Here
-from cluster.broker.metrics.replicas import Replica
+from cluster.broker.metrics.replicas import Hosting
 from cluster.coordinator.group_figures import CLASSIC, GroupSeen
 from cluster.coordinator.offsets import Committed
+from pylog._engine import PartitionColumns
 from pylog.errors import ErrorCode, KafkaError
 from pylog.records import EndMarker, NewRecord, RecordBatchBuilder
+from tests.unit.cluster.broker.metrics.stand import Stand, stands
+
+if TYPE_CHECKING:
+    from cluster.broker.replica_manager import HostedPartition
+    from pylog._engine import Engine as RealEngine
 
 NOW_S = 1_800_000_000
 
@@ -81,11 +87,29 @@ def group(offsets: dict[tuple[str, int], int], group_id: str = "g") -> GroupSeen
     return GroupSeen(group_id, CLASSIC, "Empty", 0, committed)
 
 
-def lags(told: Lags, log: Log, *groups: GroupSeen, partitions: int = 1) -> list[Lag]:
-    info = SimpleNamespace(high_watermark=log.end, log_start_offset=log.start)
-    hosted = [SimpleNamespace(source=log, topic="t", index=partition) for partition in range(partitions)]
-    here = Here([cast("Replica", SimpleNamespace(hosted=each, info=info)) for each in hosted])
-    return told.of(groups, {("t", partition): here for partition in range(partitions)})
+class Engine:
+    """Every partition is the same log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def partition_infos(self, numbers: list[int]) -> PartitionColumns:
+        log = self._log
+        return PartitionColumns(*[[each] * len(numbers) for each in (1, log.start, log.end, log.end, log.end, 0)])
+
+
+def here(log: Log, partitions: int) -> Here:
+    state = SimpleNamespace(replicas=[1], isr=[1], min_insync_replicas=1)
+    hosted = [
+        SimpleNamespace(source=log, topic="t", index=index, number=index, state=state, leads=True)
+        for index in range(partitions)
+    ]
+    return Here(Hosting().look_at(cast("RealEngine", Engine(log)), cast("list[HostedPartition]", hosted)))
+
+
+def lags(told: Lags, log: Log, *groups: GroupSeen, partitions: int = 1) -> list[Stand]:
+    leader = here(log, partitions)
+    return stands(told.of(groups, {("t", partition): leader for partition in range(partitions)}))
 
 
 def seconds(log: Log, offset: int) -> float | None:
@@ -99,14 +123,14 @@ def test_records_and_seconds() -> None:
     log.add(60)
     wanted = [(0, 4, 90.0), (2, 2, 70.0), (3, 1, 60.0), (4, 0, 0.0), (9, 0, 0.0)]
     for offset, records, age_s in wanted:
-        assert lags(Lags(), log, group({("t", 0): offset})) == [Lag("g", "t", 0, offset, records, age_s)]
+        assert lags(Lags(), log, group({("t", 0): offset})) == [Stand("g", "t", 0, offset, records, age_s)]
 
 
 def test_in_order_and_only_what_is_led_here() -> None:
     log = Log()
     log.add(90)
     told = lags(Lags(), log, group({("u", 0): 7, ("t", 0): 0}, "b"), group({("t", 0): 1}, "a"))
-    assert told == [Lag("a", "t", 0, 1, 0, 0.0), Lag("b", "t", 0, 0, 1, 90.0), Lag("b", "u", 0, 7, None, None)]
+    assert told == [Stand("a", "t", 0, 1, 0, 0.0), Stand("b", "t", 0, 0, 1, 90.0), Stand("b", "u", 0, 7, None, None)]
 
 
 def test_what_retention_has_left() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.broker.metrics.lag import Lag, Lags
-from cluster.broker.metrics.leaders import READ_AT_ONCE_BYTES, Bounds, Elsewhere
+from cluster.broker.metrics.lag import Lags
+from cluster.broker.metrics.leaders import READ_AT_ONCE_BYTES, Elsewhere
 from cluster.cli.offsets import TopicPartition
 from cluster.coordinator.group_figures import CLASSIC, GroupSeen
 from cluster.coordinator.offsets import Committed
@@ -16,6 +16,7 @@ from cluster.protocol.api_keys import ApiKey
 from pylog.errors import ErrorCode
 from pylog.records import NewRecord, RecordBatchBuilder
 from tests.support.ports import free_port
+from tests.unit.cluster.broker.metrics.stand import Stand, stands
 from tests.unit.cluster.cli.fake_cluster import FakeCluster
 
 NOW_S = 1_800_000_000
@@ -46,30 +47,30 @@ def batch(*ages_s: int, value: bytes = b"v") -> bytes:
     return data
 
 
-def behind(**offsets: int) -> GroupSeen:
+def behind(group_id: str = "g", **offsets: int) -> GroupSeen:
     """A group, by its offsets in p0, p1, … of t."""
     committed = {("t", int(name[1:])): Committed(offset, -1, "", 0, -1, 0) for name, offset in offsets.items()}
-    return GroupSeen("g", CLASSIC, "Empty", 0, committed)
+    return GroupSeen(group_id, CLASSIC, "Empty", 0, committed)
 
 
-def lags(leader: Elsewhere, *groups: GroupSeen) -> list[Lag]:
-    return Lags().of(groups, {("t", partition): leader for partition in range(3)})
+def lags(leader: Elsewhere, *groups: GroupSeen) -> list[Stand]:
+    return stands(Lags().of(groups, {("t", partition): leader for partition in range(3)}))
 
 
 def test_bounds(fake: FakeCluster, leader: Elsewhere) -> None:
     fake.first[TopicPartition("t", 0)] = 5
     fake.append(TopicPartition("t", 0), batch(90, 80))
-    assert leader.bounds([("t", 0), ("t", 1)]) == {("t", 0): Bounds(5, 7), ("t", 1): Bounds(0, 0)}
+    assert leader.bounds([("t", 0), ("t", 1)]) == {("t", 0): (5, 7), ("t", 1): (0, 0)}
 
 
 def test_lag_in_records_and_seconds(fake: FakeCluster, leader: Elsewhere) -> None:
     fake.append(TopicPartition("t", 0), batch(90, 80, 70))
     fake.append(TopicPartition("t", 1), batch(50))
-    assert lags(leader, behind(p0=1, p1=0, p2=0), behind(p0=2)) == [
-        Lag("g", "t", 0, 1, 2, 80.0),
-        Lag("g", "t", 1, 0, 1, 50.0),
-        Lag("g", "t", 2, 0, 0, 0.0),
-        Lag("g", "t", 0, 2, 1, 70.0),
+    assert lags(leader, behind(p0=1, p1=0, p2=0), behind("h", p0=2)) == [
+        Stand("g", "t", 0, 1, 2, 80.0),
+        Stand("g", "t", 1, 0, 1, 50.0),
+        Stand("g", "t", 2, 0, 0, 0.0),
+        Stand("h", "t", 0, 2, 1, 70.0),
     ]
     assert fake.count(ApiKey.FETCH) == 2  # a Fetch names a partition once
 
@@ -84,22 +85,22 @@ def test_a_partition_that_is_refused_is_not_known(fake: FakeCluster, leader: Els
     fake.append(TopicPartition("t", 0), batch(90))
     fake.append(TopicPartition("t", 1), batch(80))
     fake.move(TopicPartition("t", 0), 1)
-    assert lags(leader, behind(p0=0, p1=0)) == [Lag("g", "t", 0, 0, None, None), Lag("g", "t", 1, 0, 1, 80.0)]
+    assert lags(leader, behind(p0=0, p1=0)) == [Stand("g", "t", 0, 0, None, None), Stand("g", "t", 1, 0, 1, 80.0)]
 
 
 def test_a_fetch_that_is_refused(fake: FakeCluster, leader: Elsewhere) -> None:
     fake.append(TopicPartition("t", 0), batch(90))
     fake.fail(ApiKey.FETCH, [ErrorCode.NOT_LEADER_OR_FOLLOWER])
-    assert lags(leader, behind(p0=0)) == [Lag("g", "t", 0, 0, 1, None)]
+    assert lags(leader, behind(p0=0)) == [Stand("g", "t", 0, 0, 1, None)]
 
 
 def test_a_broker_that_goes_is_not_asked_again(fake: FakeCluster, leader: Elsewhere) -> None:
     fake.append(TopicPartition("t", 0), batch(90))
     fake.lose_answers(ApiKey.FETCH, 1)
-    assert lags(leader, behind(p0=0, p1=0), behind(p0=0)) == [
-        Lag("g", "t", 0, 0, 1, None),
-        Lag("g", "t", 1, 0, 0, 0.0),
-        Lag("g", "t", 0, 0, 1, None),
+    assert lags(leader, behind(p0=0, p1=0), behind("h", p0=0)) == [
+        Stand("g", "t", 0, 0, 1, None),
+        Stand("g", "t", 1, 0, 0, 0.0),
+        Stand("h", "t", 0, 0, 1, None),
     ]
     assert fake.count(ApiKey.FETCH) == 1
 

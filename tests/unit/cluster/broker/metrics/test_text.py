@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from cluster.broker.metrics.text import COUNTER, GAUGE, Family, by_label, counter, gauge, labels, write
+from cluster.broker.metrics.text import COUNTER, GAUGE, Column, Family, Rows, by_label, counter, gauge, labels, write
 
 FAMILIES = [
     counter("requests", "Requests.", 7),
@@ -55,3 +55,29 @@ def test_a_name_that_is_no_unicode_shows_its_bytes() -> None:
 def test_large_figures_are_whole() -> None:
     text = write([gauge("offset", "An offset.", (1 << 63) - 1)], open_metrics=False).decode()
     assert text.splitlines()[-1] == "offset 9223372036854775807"
+
+
+def test_rows_tell_what_is_so_now() -> None:
+    """Whatever changed, and wherever: what was told before is not told again in its place."""
+    count = 1500
+    where = [labels(("row", str(row))) for row in range(count)]
+    rows = Rows(where)
+    figures: list[int | None] = [0] * count
+    for row, figure in [(0, 1), (700, 2), (700, None), (count - 1, 3), (0, 0), (0, 0)]:
+        figures[row] = figure
+        doubled = [None if each is None else 2 * each for each in figures]
+        page = [
+            Family(name, GAUGE, "A figure.", columns=[Column(rows, list(some))])
+            for name, some in {"once": figures, "twice": doubled}.items()
+        ]
+        wanted = [
+            Family(name, GAUGE, "A figure.", [pair for pair in zip(where, some, strict=True) if pair[1] is not None])
+            for name, some in {"once": figures, "twice": doubled}.items()
+        ]
+        assert write(page, open_metrics=False) == write(wanted, open_metrics=False)
+
+
+def test_rows_without_a_figure_are_no_family() -> None:
+    rows = Rows(['{a="1"}', '{a="2"}'])
+    assert write([Family("none", GAUGE, "None.", columns=[Column(rows, [None, None])])], open_metrics=False) == b""
+    assert write([Family("none", GAUGE, "None.", columns=[])], open_metrics=False) == b""
