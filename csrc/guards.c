@@ -28,7 +28,8 @@ static void lower(plog_guard *guard, int32_t epoch, int32_t sequence) {
   guard->epoch = PLOG_MAX(guard->epoch, epoch);
 }
 
-int64_t plog__guards_begin(plog_guards *g, int64_t producer_id, int32_t epoch, int32_t sequence, int64_t now_ms) {
+int64_t plog__guards_begin(plog_guards *g, int64_t producer_id, int32_t epoch, int32_t sequence, bool from_zero,
+                           int64_t now_ms) {
   int32_t at = find(g, producer_id);
   if (at >= 0) {
     g->items[at].begun_ms = now_ms;
@@ -43,7 +44,7 @@ int64_t plog__guards_begin(plog_guards *g, int64_t producer_id, int32_t epoch, i
     g->items = items;
     g->capacity = capacity;
   }
-  g->items[g->count++] = (plog_guard){producer_id, ++g->last_number, now_ms, epoch, sequence};
+  g->items[g->count++] = (plog_guard){producer_id, ++g->last_number, now_ms, epoch, sequence, from_zero};
   return g->last_number;
 }
 
@@ -55,6 +56,11 @@ bool plog__guards_hold(const plog_guards *g, int64_t producer_id, int64_t number
 bool plog__guards_is_ahead(const plog_guards *g, int64_t producer_id, int32_t sequence) {
   int32_t at = find(g, producer_id);
   return at >= 0 && sequence > g->items[at].lowest_sequence;
+}
+
+bool plog__guards_from_zero(const plog_guards *g, int64_t producer_id) {
+  int32_t at = find(g, producer_id);
+  return at >= 0 && g->items[at].from_zero;
 }
 
 void plog__guards_end(plog_guards *g, int64_t producer_id) {

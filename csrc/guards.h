@@ -19,6 +19,7 @@ typedef struct {
   int64_t begun_ms;
   int32_t epoch; /* the highest that was asked about */
   int32_t lowest_sequence;
+  bool from_zero; /* its records begin with sequence 0 where nothing is known of it */
 } plog_guard;
 
 typedef struct {
@@ -29,10 +30,13 @@ typedef struct {
 } plog_guards;
 
 /* The producer's guard, a new one if it has none: a number above 0. Those begun long ago are forgotten. -ENOMEM */
-int64_t plog__guards_begin(plog_guards *g, int64_t producer_id, int32_t epoch, int32_t sequence, int64_t now_ms);
+int64_t plog__guards_begin(plog_guards *g, int64_t producer_id, int32_t epoch, int32_t sequence, bool from_zero,
+                           int64_t now_ms);
 bool plog__guards_hold(const plog_guards *g, int64_t producer_id, int64_t number);
 /* Whether records with a lower sequence are to come before these. */
 bool plog__guards_is_ahead(const plog_guards *g, int64_t producer_id, int32_t sequence);
+/* Whether that was said of the producer, whose epoch rises with each transaction, when its guard was handed out. */
+bool plog__guards_from_zero(const plog_guards *g, int64_t producer_id);
 /* Its transaction has begun here, or has ended: what was handed out for it holds no more. */
 void plog__guards_end(plog_guards *g, int64_t producer_id);
 /* Nothing holds any more, and no memory is held. */

@@ -203,10 +203,17 @@ bool plog__partition_in_transaction(const plog_partition *p, int64_t producer_id
   return plog__log_in_transaction(p->log, producer_id, producer_epoch);
 }
 
+bool plog__partition_is_fenced(const plog_partition *p, int64_t producer_id, int32_t producer_epoch) {
+  return producer_epoch < plog__log_producer_epoch(p->log, producer_id);
+}
+
 /* Records of a transaction that come before those with which it is to begin here. A fenced producer is told that first. */
 static bool is_ahead(const plog_partition *p, const plog_batch_header *header) {
-  return plog__guards_is_ahead(&p->guards, header->producer_id, header->base_sequence) &&
-         header->producer_epoch >= plog__log_producer_epoch(p->log, header->producer_id);
+  int32_t known_epoch = plog__log_producer_epoch(p->log, header->producer_id);
+  bool skips = known_epoch < 0 && header->base_sequence != 0;
+  return (skips && plog__guards_from_zero(&p->guards, header->producer_id)) ||
+         (plog__guards_is_ahead(&p->guards, header->producer_id, header->base_sequence) &&
+          header->producer_epoch >= known_epoch);
 }
 
 int32_t plog__partition_append(plog_partition *p, uint8_t *data, size_t size_bytes, int32_t acks, bool from_client,

@@ -115,6 +115,8 @@ int32_t plog__partition_append(plog_partition *p, uint8_t *data, size_t size_byt
                                int64_t wall_ms, plog_append *out);
 /* Has this producer an open transaction here, of this epoch? What is staged counts. */
 bool plog__partition_in_transaction(const plog_partition *p, int64_t producer_id, int32_t producer_epoch);
+/* Is there something of a later epoch of this producer? Nobody needs to be asked about it then, and it leaves no guard behind. */
+bool plog__partition_is_fenced(const plog_partition *p, int64_t producer_id, int32_t producer_epoch);
 /*
  * Write what is staged. 0 | -errno: every staged batch has failed. ENOSPC does not stop later appends, any other error does.
  * Call plog__partition_fire next, before anything else is staged; and so after plog__partition_append returned -errno, for

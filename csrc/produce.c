@@ -204,6 +204,7 @@ static int32_t check_transaction(plog_produce_entry *entry, const plog_frame *fr
   int64_t producer_id = plog_get_i64(records.data + PLOG_BATCH_AT_PRODUCER_ID);
   int32_t epoch = plog_get_i16(records.data + PLOG_BATCH_AT_PRODUCER_EPOCH);
   if (plog__partition_in_transaction(p, producer_id, epoch)) return 0;
+  if (plog__partition_is_fenced(p, producer_id, epoch)) return PLOG_INVALID_PRODUCER_EPOCH;
   if (!verdict) return PLOG_NOT_ENOUGH_REPLICAS;
   if (plog__guards_hold(&p->guards, producer_id, verdict->guard)) return 0;
   return frame->api_version >= PLOG_PRODUCE_ADDS_VERSION ? PLOG_NOT_ENOUGH_REPLICAS : PLOG_INVALID_TXN_STATE;
@@ -471,7 +472,8 @@ static int32_t look_at_entry(plog_engine *e, plog_partition *p, int32_t ordinal,
   if (producer->producer_id != producer_id || producer->producer_epoch != epoch) return PLOG_INVALID_PRODUCER_ID_MAPPING;
   bool is_led = p && p->log && plog__partition_role(p) == PLOG_ROLE_LEADER;
   if (!is_led || p->internal || plog__partition_in_transaction(p, producer_id, epoch)) return 0;
-  return plog__verify_add(verdicts, ordinal, p, records.data, e->now_ms);
+  if (plog__partition_is_fenced(p, producer_id, epoch)) return 0; /* check_transaction refuses it */
+  return plog__verify_add(verdicts, ordinal, p, records.data, producer->adds, e->now_ms);
 }
 
 /* The walk over all entries; r is behind the timeout. 0 | as look_at_entry says */
@@ -502,7 +504,7 @@ static int32_t verify(plog_engine *e, plog_conn *conn, const plog_frame *frame, 
                       plog_bytes transactional_id) {
   if (conn->verdicts) return 0;
   plog_verdicts *verdicts = NULL;
-  plog_txn_producer producer = {transactional_id, -1, -1};
+  plog_txn_producer producer = {transactional_id, -1, -1, frame->api_version >= PLOG_PRODUCE_ADDS_VERSION};
   int32_t rc = look_at_transactions(e, r, frame->api_version, &producer, &verdicts);
   if (rc == 0 && verdicts && verifies(e, frame)) return plog__verify_ask(e, conn, frame, &producer, verdicts);
   free(verdicts);

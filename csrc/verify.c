@@ -14,7 +14,7 @@ typedef struct {
   plog_verdicts *verdicts; /* NULL: they are the connection's */
 } plog_verification;
 
-int32_t plog__verify_add(plog_verdicts **verdicts, int32_t ordinal, plog_partition *p, const uint8_t *batch,
+int32_t plog__verify_add(plog_verdicts **verdicts, int32_t ordinal, plog_partition *p, const uint8_t *batch, bool from_zero,
                          int64_t now_ms) {
   plog_verdicts *v = *verdicts;
   if (!v || v->count == v->capacity) {
@@ -27,7 +27,7 @@ int32_t plog__verify_add(plog_verdicts **verdicts, int32_t ordinal, plog_partiti
   }
   int64_t guard = plog__guards_begin(&p->guards, plog_get_i64(batch + PLOG_BATCH_AT_PRODUCER_ID),
                                      plog_get_i16(batch + PLOG_BATCH_AT_PRODUCER_EPOCH),
-                                     plog_get_i32(batch + PLOG_BATCH_AT_BASE_SEQUENCE), now_ms);
+                                     plog_get_i32(batch + PLOG_BATCH_AT_BASE_SEQUENCE), from_zero, now_ms);
   if (guard < 0) return -ENOMEM;
   v->items[v->count++] = (plog_verdict_item){ordinal, 0, p->number, guard};
   return 0;

@@ -30,10 +30,12 @@ typedef struct {
   plog_bytes transactional_id;
   int64_t producer_id; /* -1: none yet */
   int32_t producer_epoch;
+  bool
+      adds; /* its request adds the partitions to the transaction, and its epoch rises with each: PLOG_PRODUCE_ADDS_VERSION */
 } plog_txn_producer;
 
 /* One entry more to be asked about, by the header of its batch; *verdicts NULL at first. 0 | -ENOMEM */
-int32_t plog__verify_add(plog_verdicts **verdicts, int32_t ordinal, plog_partition *p, const uint8_t *batch,
+int32_t plog__verify_add(plog_verdicts **verdicts, int32_t ordinal, plog_partition *p, const uint8_t *batch, bool from_zero,
                          int64_t now_ms);
 /* Ask, taking verdicts. PLOG_E_AGAIN: the connection waits, look again | -ENOMEM: close it */
 int32_t plog__verify_ask(plog_engine *e, plog_conn *conn, const plog_frame *frame, const plog_txn_producer *producer,

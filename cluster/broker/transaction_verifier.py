@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from cluster.broker.apis import ReplyHere
 from cluster.broker.metadata_cache import GROUP_METADATA_TOPIC, TRANSACTION_STATE_TOPIC
 from cluster.coordinator.context import RequestContext
+from cluster.coordinator.group_coordinator import GroupCoordinator
 from cluster.coordinator.runtime import Runtime
 from cluster.coordinator.transaction_coordinator import TransactionCoordinator
 from cluster.protocol import messages as m
@@ -72,6 +73,7 @@ class TransactionVerifier:
         self._broker = broker
         self._runtime = runtime
         self._channels: dict[int, BrokerChannel] = {}
+        #: Who may write to a partition until a marker comes.
         self._offsets_open: dict[int, set[tuple[int, int]]] = {}
         self._offsets_asked: dict[tuple[int, int], int] = {}
         self._number = 0
@@ -110,8 +112,9 @@ class TransactionVerifier:
         """A group coordinator is to write offsets of a transaction to this partition of its topic."""
         producer = (request.producer_id, request.producer_epoch)
         add = version >= _OFFSETS_ADD
-        is_open = producer in self._offsets_open.get(index, ())
-        if is_open or not (add or self._broker.config.bool("transaction.partition.verification.enable")):
+        if self._is_open(index, producer) or not (
+            add or self._broker.config.bool("transaction.partition.verification.enable")
+        ):
             then(ErrorCode.NONE)
             return
         partition = (GROUP_METADATA_TOPIC, index)
@@ -144,6 +147,12 @@ class TransactionVerifier:
                 lambda errors: post(lambda: answered(errors)),
             )
         )
+
+    def _is_open(self, index: int, producer: tuple[int, int]) -> bool:
+        """Whether offsets of its transaction are held there: that it was allowed to write some does not make it so."""
+        machine = self._runtime.machine(GROUP_METADATA_TOPIC, index)
+        allowed = producer in self._offsets_open.get(index, ())
+        return allowed and isinstance(machine, GroupCoordinator) and machine.holds_offsets_of(producer[0])
 
     def ended(self, index: int, producer_id: int) -> None:
         """A marker is in this partition of the group coordinator's topic."""

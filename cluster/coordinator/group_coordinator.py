@@ -10,7 +10,7 @@ What stays true:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 
 from cluster.coordinator import answers
@@ -292,7 +292,7 @@ class GroupCoordinator:
     def _fetch_group(
         self, ctx: RequestContext, asked: m.OffsetFetchRequest.OffsetFetchRequestGroup, *, require_stable: bool
     ) -> m.OffsetFetchResponse.OffsetFetchResponseGroup:
-        """Offsets are told in any state: many groups only keep offsets. Each partition is answered once."""
+        """Offsets are told in any state: many groups only keep offsets."""
         group = self._groups.get(asked.group_id)
         if group is not None and group.state is GroupState.DEAD:
             group = None
@@ -302,18 +302,7 @@ class GroupCoordinator:
                 return answers.offset_fetch_failed(asked, error)
         by_id = ctx.api_version >= _TOPIC_IDS_SINCE
         answer = m.OffsetFetchResponse.OffsetFetchResponseGroup(group_id=asked.group_id)
-        wanted: dict[tuple[str | None, bytes], dict[int, None]] = {}
-        if asked.topics is not None:
-            for topic in asked.topics:
-                name = self._topics.topic_name(topic.topic_id) if by_id else topic.name
-                if topic.partition_indexes:
-                    wanted.setdefault((name, topic.topic_id), {}).update(dict.fromkeys(topic.partition_indexes))
-        elif group is not None:
-            for name, partition in group.offsets.committed:
-                topic_id = self._topics.topic_id(name) if by_id else b""
-                if topic_id is not None:  # an offset of a topic without an id cannot be said by id
-                    wanted.setdefault((name, topic_id), {})[partition] = None
-        for (name, topic_id), numbers in wanted.items():
+        for name, topic_id, numbers in self._asked_for(group, asked, by_id=by_id):
             entry = m.OffsetFetchResponse.OffsetFetchResponseTopics(
                 name=name or "",
                 partitions=[
@@ -327,6 +316,27 @@ class GroupCoordinator:
                 entry.topic_id = topic_id
             answer.topics.append(entry)
         return answer
+
+    def _asked_for(
+        self, group: AnyGroup | None, asked: m.OffsetFetchRequest.OffsetFetchRequestGroup, *, by_id: bool
+    ) -> list[tuple[str | None, bytes, Iterable[int]]]:
+        """Names, ids and partitions. Who asks by name is told of each partition once, and of no topic without one, as
+        by 3.9; who asks by id, of what was named as often as it was, as by 4.x, which alone has that request."""
+        if asked.topics is not None and by_id:
+            return [
+                (self._topics.topic_name(each.topic_id), each.topic_id, each.partition_indexes) for each in asked.topics
+            ]
+        wanted: dict[str, dict[int, None]] = {}
+        if asked.topics is not None:
+            for topic in asked.topics:
+                if topic.partition_indexes:
+                    wanted.setdefault(topic.name, {}).update(dict.fromkeys(topic.partition_indexes))
+        elif group is not None:
+            for name, partition in group.offsets.committed:
+                wanted.setdefault(name, {})[partition] = None
+        ids = ((name, self._topics.topic_id(name) if by_id else b"") for name in wanted)
+        # an offset of a topic without an id cannot be said by id
+        return [(name, topic_id, wanted[name]) for name, topic_id in ids if topic_id is not None]
 
     def _fetch_one(
         self, group: AnyGroup | None, partition: TopicPartition, *, require_stable: bool
@@ -544,6 +554,10 @@ class GroupCoordinator:
             self._create(group_id, None).offsets = group.offsets
         elif group.state is GroupState.DEAD:
             del self._groups[group_id]
+
+    def holds_offsets_of(self, producer_id: int) -> bool:
+        """Whether offsets wait for the end of a transaction of this producer."""
+        return producer_id in self._in_transaction
 
     def replay_marker(self, producer_id: int, *, commit: bool) -> None:
         for group_id in self._in_transaction.pop(producer_id, ()):

@@ -8,12 +8,13 @@
 enum { PRODUCER = 7, OTHER = 8 };
 
 static engine_fixture f;
+static int16_t epoch; /* that everybody sends with */
 
 static size_t transactional_batch(plog_batch_builder *b, int64_t producer, int32_t sequence, bool marker,
                                   const uint8_t **out) {
   size_t size;
   int32_t attributes = PLOG_ATTR_TRANSACTIONAL | (marker ? PLOG_ATTR_CONTROL : 0);
-  plog_batch_builder_reset(b, 0, attributes, producer, 0, marker ? -1 : sequence, -1);
+  plog_batch_builder_reset(b, 0, attributes, producer, epoch, marker ? -1 : sequence, -1);
   const uint8_t key[] = {0, 0, 0, 1}, value[] = {0, 0, 0, 0, 0, 0};
   CHECK_EQ(plog_batch_builder_add(b, 1790000000000, key, 4, value, 6, NULL, 0, 0), 0);
   CHECK_EQ(plog_batch_builder_finish(b, INT32_MIN, out, &size), 0);
@@ -81,7 +82,7 @@ static void answer(const plog_upcall *question, int16_t error) {
   CHECK_EQ(question->body_bytes, 2 + 3 + 8 + 2 + 4 + 8);
   CHECK_EQ(plog_get_i16(body), 3);
   CHECK_EQ(memcmp(body + 2, "txn", 3), 0);
-  CHECK_EQ(plog_get_i16(body + 13), 0);
+  CHECK_EQ(plog_get_i16(body + 13), epoch);
   CHECK_EQ(plog_get_i32(body + 15), 1);
   CHECK_EQ(plog_get_i64(body + 19), f.partitions[0]);
   CHECK_EQ(plog_engine_verified(f.engine, question->conn, question->slot, &error, 1), 0);
@@ -178,39 +179,39 @@ static void nobody_is_asked(void) {
 
 static void guards_of_producers(void) {
   plog_guards g = {0};
-  int64_t first = plog__guards_begin(&g, 1, 0, 0, 0);
+  int64_t first = plog__guards_begin(&g, 1, 0, 0, false, 0);
   CHECK(first > 0);
-  CHECK_EQ(plog__guards_begin(&g, 1, 0, 0, 5), first); /* as long as it is not used */
-  for (int64_t i = 2; i < 20; i++) CHECK(plog__guards_begin(&g, i, 0, 0, 0) > first);
+  CHECK_EQ(plog__guards_begin(&g, 1, 0, 0, false, 5), first); /* as long as it is not used */
+  for (int64_t i = 2; i < 20; i++) CHECK(plog__guards_begin(&g, i, 0, 0, false, 0) > first);
   CHECK(plog__guards_hold(&g, 1, first));
   CHECK(!plog__guards_hold(&g, 2, first));
   plog__guards_end(&g, 1);
   plog__guards_end(&g, 1);
   CHECK(!plog__guards_hold(&g, 1, first));
-  CHECK(plog__guards_begin(&g, 1, 0, 0, 0) > first);
+  CHECK(plog__guards_begin(&g, 1, 0, 0, false, 0) > first);
   int32_t held = g.capacity;
-  for (int64_t i = 0; i < 1000; i++) CHECK(plog__guards_begin(&g, 100 + i, 0, 0, i * 1000000) > 0);
+  for (int64_t i = 0; i < 1000; i++) CHECK(plog__guards_begin(&g, 100 + i, 0, 0, false, i * 1000000) > 0);
   CHECK_EQ(g.capacity, held); /* those that are old have made room */
   int64_t last = g.last_number;
   plog__guards_clear(&g);
   CHECK(!plog__guards_hold(&g, 1099, last));
-  CHECK(plog__guards_begin(&g, 1, 0, 0, 0) > last);
+  CHECK(plog__guards_begin(&g, 1, 0, 0, false, 0) > last);
   plog__guards_clear(&g);
 }
 
 static void guards_know_what_comes_first(void) {
   plog_guards g = {0};
   CHECK(!plog__guards_is_ahead(&g, 1, 5));
-  (void)plog__guards_begin(&g, 1, 3, 5, 0);
-  (void)plog__guards_begin(&g, 1, 3, 7, 0);
+  (void)plog__guards_begin(&g, 1, 3, 5, false, 0);
+  (void)plog__guards_begin(&g, 1, 3, 7, false, 0);
   CHECK(!plog__guards_is_ahead(&g, 1, 5));
   CHECK(plog__guards_is_ahead(&g, 1, 6));
   CHECK(!plog__guards_is_ahead(&g, 2, 6));
-  (void)plog__guards_begin(&g, 1, 3, 4, 0);
+  (void)plog__guards_begin(&g, 1, 3, 4, false, 0);
   CHECK(plog__guards_is_ahead(&g, 1, 5));
-  (void)plog__guards_begin(&g, 1, 2, 0, 0); /* an epoch that is over says nothing */
+  (void)plog__guards_begin(&g, 1, 2, 0, false, 0); /* an epoch that is over says nothing */
   CHECK(!plog__guards_is_ahead(&g, 1, 4));
-  (void)plog__guards_begin(&g, 1, 4, 9, 0); /* the next begins anew */
+  (void)plog__guards_begin(&g, 1, 4, 9, false, 0); /* the next begins anew */
   CHECK(!plog__guards_is_ahead(&g, 1, 9));
   CHECK(plog__guards_is_ahead(&g, 1, 10));
   plog__guards_clear(&g);
@@ -242,12 +243,59 @@ static void not_before_what_was_refused(void) {
   engine_end(&f);
 }
 
+/* Where nothing is known of a producer, the first of its records come first: so does one whose epoch rises with each transaction,
+   and whatever it sent before is gone with the log's start or never came. Others go on anywhere. */
+static void from_the_first_sequence(void) {
+  begin(true);
+  int fd = client_open(&f);
+  int64_t offset;
+  for (int32_t sequence = 1; sequence >= 0; sequence--) {
+    send_records_of_12(fd, PRODUCER, sequence);
+    plog_upcall question = engine_await(&f, PLOG_UP_VERIFY);
+    answer(&question, 0);
+    CHECK_EQ(error_of_12(fd), sequence == 0 ? 0 : PLOG_OUT_OF_ORDER_SEQUENCE_NUMBER);
+  }
+  send_records_of_12(fd, PRODUCER, 1);
+  CHECK_EQ(error_of_12(fd), 0);
+  send_records(fd, OTHER, 5);
+  plog_upcall question = engine_await(&f, PLOG_UP_VERIFY);
+  answer(&question, 0);
+  CHECK_EQ(client_produced(fd, &offset), 0);
+  (void)close(fd);
+  engine_end(&f);
+}
+
+/* Who was locked out is told so without a question, and leaves nothing behind that would hold up who locked it out. */
+static void not_for_an_old_epoch(void) {
+  begin(true);
+  int fd = client_open(&f), zombie = client_open(&f);
+  int64_t offset;
+  epoch = 1;
+  send_records(fd, PRODUCER, 0);
+  plog_upcall question = engine_await(&f, PLOG_UP_VERIFY);
+  answer(&question, 0);
+  CHECK_EQ(client_produced(fd, &offset), 0);
+  epoch = 0;
+  send_records(zombie, PRODUCER, 0);
+  CHECK_EQ(client_produced(zombie, &offset), PLOG_INVALID_PRODUCER_EPOCH);
+  epoch = 1;
+  send_records(fd, PRODUCER, 1);
+  CHECK_EQ(client_produced(fd, &offset), 0);
+  CHECK_EQ(offset, 1);
+  epoch = 0;
+  (void)close(zombie);
+  (void)close(fd);
+  engine_end(&f);
+}
+
 int main(void) {
   RUN(guards_of_producers);
   RUN(by_the_coordinators_word);
   RUN(guards_know_what_comes_first);
   RUN(not_after_a_marker);
   RUN(not_before_what_was_refused);
+  RUN(from_the_first_sequence);
+  RUN(not_for_an_old_epoch);
   RUN(whoever_goes_away);
   RUN(nobody_is_asked);
   return 0;

@@ -76,6 +76,14 @@ def is_fenced(difference: Difference) -> bool:
     return difference.ours in (47, 49) and difference.theirs in (22, 25, 47, 82)
 
 
+def from_the_log(difference: Difference) -> bool:
+    return difference.ours == 47 and difference.theirs in (42, 48, 49)
+
+
+def old_epoch(difference: Difference) -> bool:
+    return difference.ours in (42, 49) and difference.theirs == 47
+
+
 def left_over(difference: Difference) -> bool:
     ours, theirs = difference.context[-1]
     return bool(ours.get("group_state") == "Empty" and theirs.get("group_state") == "Dead")
@@ -83,6 +91,10 @@ def left_over(difference: Difference) -> bool:
 
 def more_groups(difference: Difference) -> bool:
     return all(each in difference.ours for each in difference.theirs)
+
+
+def fewer_groups(difference: Difference) -> bool:
+    return all(each in difference.theirs for each in difference.ours)
 
 
 def of_no_group(difference: Difference) -> bool:
@@ -187,6 +199,12 @@ KNOWN: list[Known] = [
         is_fenced,
         "of two faults: Kafka asks nobody about a producer that has a transaction here, be it another's or of another"
         " epoch, and looks at the member first",
+    ),
+    Known(
+        "Produce",
+        "responses.partition_responses.error_code",
+        from_the_log,
+        "as in 4.x an epoch is held against the log's before its coordinator is asked; 3.9 asks first",
     ),
     Known(
         "Produce",
@@ -296,7 +314,14 @@ KNOWN_OF_4: list[Known] = [
     Known("OffsetCommit", "topics.partitions.#", repeated, "4.x answers a partition as often as it was named"),
     Known("OffsetDelete", "topics.partitions.#", repeated, "likewise"),
     Known("DeleteGroups", "results.error_code", code(69, 0), "3.9 forgets a group whose last offset is deleted"),
-    Known("TxnOffsetCommit", "topics.partitions.#", repeated, "likewise"),
+    Known("ListGroups", "groups.#", fewer_groups, "likewise"),
+    Known("TxnOffsetCommit", "topics.partitions.#", repeated, "4.x answers a partition as often as it was named"),
+    Known(
+        "TxnOffsetCommit",
+        "topics.partitions.error_code",
+        old_epoch,
+        "4.x holds an epoch against the log's before it asks whose producer it is",
+    ),
     Known("OffsetFetch", "*topics.#", of_no_partition, "4.x names the topics of which no partition was asked for"),
 ]
 

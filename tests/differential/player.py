@@ -56,7 +56,7 @@ class Player:
                 outcomes.append(self._poll(None if expected is None else expected[at]))
                 continue
             if "stable" in step:
-                outcomes.append(self._until_stable(step["stable"], step["topics"]))
+                outcomes.append(self._until_stable(step["stable"], step["topics"], step.get("ids", [])))
                 continue
             if "ended" in step:
                 outcomes.append(self._until_ended(step["ended"]))
@@ -105,12 +105,14 @@ class Player:
             found[str(conn)] = self._tell(step, correlation, data)
         return found
 
-    def _until_stable(self, group: str, topics: list[str]) -> Tree:
-        """The group's offsets of two partitions of these topics, once no transaction holds any."""
+    def _until_stable(self, group: str, topics: list[str], ids: list[str]) -> Tree:
+        """The group's offsets of two partitions of these topics, once no transaction holds any. ids: whose may go on,
+        and hold them for longer; then what was ended gets the time that it may take."""
         made = messages.OffsetFetchRequest
         asked = [made.OffsetFetchRequestTopics(name=name, partition_indexes=[0, 1]) for name in topics]
         request = made(groups=[made.OffsetFetchRequestGroup(group_id=group, topics=asked)], require_stable=True)
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        goes_on = "Ongoing" in {each.transaction_state for each in self._transactions(ids)}
+        deadline = time.monotonic() + (max(0.2, 4 * self.settle_s) if goes_on else ANSWER_TIMEOUT_S)
         while True:
             answer = messages.OffsetFetchResponse.decode(self._aside(request, 8), 8, 5)
             codes = {each.error_code for topic in answer.groups[0].topics for each in topic.partitions}
@@ -119,14 +121,19 @@ class Player:
 
     def _until_ended(self, transactional_id: str) -> Tree:
         """What is said of a transactional id once no end of its is on its way."""
-        request = messages.DescribeTransactionsRequest(transactional_ids=[transactional_id])
         deadline = time.monotonic() + ANSWER_TIMEOUT_S
         while True:
-            answer = messages.DescribeTransactionsResponse.decode(self._aside(request, 0), 0, 5)
-            (found,) = answer.transaction_states
-            if not found.transaction_state.startswith("Prepare") or time.monotonic() > deadline:
+            found = self._transactions([transactional_id])
+            if not found[0].transaction_state.startswith("Prepare") or time.monotonic() > deadline:
+                answer = messages.DescribeTransactionsResponse(transaction_states=found)
                 table = read_table("DescribeTransactionsResponse").struct
                 return normalised("DescribeTransactions", answer, table, 0, self._names)
+
+    def _transactions(self, ids: list[str]) -> list[Any]:
+        if not ids:
+            return []
+        asked = self._aside(messages.DescribeTransactionsRequest(transactional_ids=ids), 0)
+        return messages.DescribeTransactionsResponse.decode(asked, 0, 5).transaction_states
 
     def _readable(self, wait_s: float) -> set[int]:
         waiting = {self._sockets[conn]: conn for conn in self._waiting}

@@ -16,8 +16,10 @@ from tests.differential.session import Session, ask, batches, placeholder
 from tests.differential.values import T0
 
 _SOON = [14, 15, 16]  # what is said while a coordinator is not there yet
-#: From these versions on a producer means the transactions of Kafka 4, which 3.9 has not.
-_LAST_OLD = {"Produce": 11, "TxnOffsetCommit": 4, "EndTxn": 4, "AddPartitionsToTxn": 3, "AddOffsetsToTxn": 4}
+#: Above these versions a producer means the transactions of Kafka 4 (KIP-890), which 3.9 has not.
+_LAST_OLD = {"Produce": 11, "TxnOffsetCommit": 4, "EndTxn": 4}
+_ENDED_WITH_EPOCH = 5  # of EndTxn: the answer says which epoch to go on with
+_TOPIC_IDS_SINCE = 13  # of Produce
 _STATES = ("Ongoing", "Empty", "CompleteCommit", "CompleteAbort", "PrepareCommit", "Dead", "ongoing", "Nonsense", "")
 
 
@@ -27,6 +29,9 @@ class TransactionScript(OffsetScript):
     def __init__(self, seed: int, prefix: str, ranges: Ranges) -> None:
         super().__init__(seed, prefix, ranges)
         self.sequences = {"x": 0, "y": 0}
+        #: Which transactions the producers mean; what is odd about "mixed" is that a producer changes its mind.
+        of_4 = ranges["EndTxn"][1] >= _ENDED_WITH_EPOCH
+        self.style = self.random.choice(["old", "new", "new", "mixed"]) if of_4 else "old"
 
     def build(self) -> Session:
         topics = [{"name": name, "num_partitions": 2, "replication_factor": 1} for name in self.world.topics]
@@ -61,8 +66,11 @@ class TransactionScript(OffsetScript):
     def named(self, label: str) -> str:
         return f"{self.world.prefix}-{label}"
 
-    def old(self, api: str, low: int = 0) -> int:
-        return self.version(api, low, _LAST_OLD[api])
+    def spoken(self, api: str, low: int = 0) -> int:
+        """A version of one of those APIs by which a producer says which transactions it means."""
+        last = _LAST_OLD[api]
+        style = self.random.choice(["old", "new"]) if self.style == "mixed" else self.style
+        return self.version(api, low, last) if style == "old" else self.version(api, last + 1)
 
     def producer(self, label: str, odd: bool) -> dict[str, Any]:
         """Who it says it is; odd: with another epoch or id, or one that another has."""
@@ -75,7 +83,8 @@ class TransactionScript(OffsetScript):
 
     def settle(self, label: str) -> None:
         self.steps.append({"ended": self.named(label)})
-        self.steps.append({"stable": self.group, "topics": self.world.topics})
+        ids = [self.named("x"), self.named("y")]
+        self.steps.append({"stable": self.group, "topics": self.world.topics, "ids": ids})
 
     # ------------------------------------------------------------------------------------------------- the producer
 
@@ -125,7 +134,7 @@ class TransactionScript(OffsetScript):
         owner = self.producer(label, odd and self.chance(0.7))
         body = {f"v3_and_below_{key}": value for key, value in owner.items()}
         body["v3_and_below_topics"] = self.wanted(odd)
-        self.add("AddPartitionsToTxn", self.old("AddPartitionsToTxn"), body)
+        self.add("AddPartitionsToTxn", self.version("AddPartitionsToTxn", 0, 3), body)
 
     def wanted(self, odd: bool) -> list[dict[str, Any]]:
         names = [*self.world.topics, "nope", "__consumer_offsets"] if odd else self.world.topics
@@ -148,7 +157,7 @@ class TransactionScript(OffsetScript):
     def produce(self, label: str, odd: bool | None = None) -> None:
         """To a partition that may have been added. The sequence goes on where the script believes it stands."""
         odd = self.chance(0.25) if odd is None else odd
-        version = self.old("Produce", 3)
+        version = self.spoken("Produce", 3)
         epoch = placeholder("epoch", label, add=self.random.choice([0, 0, 1, -1]) if odd else 0)
         sequence = self.sequences[label] + (self.random.choice([0, 1, -1]) if odd else 0)
         attributes = 0 if odd and self.chance(0.2) else 0x10
@@ -159,7 +168,11 @@ class TransactionScript(OffsetScript):
             "producer": [label, epoch, sequence],
         }
         part = {"index": 0, "records": batches(spec)}
-        topic = {"name": self.world.topics[0 if label == "x" else 1], "partition_data": [part]}
+        topic_name = self.world.topics[0 if label == "x" else 1]
+        known = {"name": topic_name}
+        if version >= _TOPIC_IDS_SINCE:
+            known = {"topic_id": placeholder("topic_id", topic_name)}
+        topic = {**known, "partition_data": [part]}
         name = self.random.choice([None, self.named("never"), ""]) if odd and self.chance(0.2) else self.named(label)
         body = {"transactional_id": name, "acks": -1, "timeout_ms": 5_000, "topic_data": [topic]}
         self.add("Produce", version, body)
@@ -168,11 +181,11 @@ class TransactionScript(OffsetScript):
     def add_offsets(self, label: str, odd: bool | None = None) -> None:
         odd = self.chance(0.3) if odd is None else odd
         group = self.any_group() if odd else self.group
-        self.add("AddOffsetsToTxn", self.old("AddOffsetsToTxn"), {**self.producer(label, odd), "group_id": group})
+        self.add("AddOffsetsToTxn", self.version("AddOffsetsToTxn"), {**self.producer(label, odd), "group_id": group})
 
     def commit_within(self, label: str, odd: bool | None = None) -> None:
         odd = self.chance(0.4) if odd is None else odd
-        version = self.old("TxnOffsetCommit")
+        version = self.spoken("TxnOffsetCommit")
         owner = self.producer(label, odd and self.chance(0.4))
         who: dict[str, Any] = {}
         if version >= 3 and self.chance(0.6):
@@ -187,20 +200,28 @@ class TransactionScript(OffsetScript):
 
     def end(self, label: str, odd: bool | None = None) -> None:
         odd = self.chance(0.3) if odd is None else odd
-        version = self.old("EndTxn")
+        version = self.spoken("EndTxn")
         body = {**self.producer(label, odd), "committed": self.chance(0.6)}
-        self.add("EndTxn", version, body)
+        bumps = version >= _ENDED_WITH_EPOCH
+        heard = not odd and bumps and self.chance(0.8)
+        self.add("EndTxn", version, body, **({"save": label, "keep": True} if heard else {}))
         self.settle(label)
         if self.chance(0.3):  # the answer was lost, or another end is wanted
-            self.add("EndTxn", version, {**body, "committed": body["committed"] != self.chance(0.5)})
+            again = {**body, "committed": body["committed"] != self.chance(0.5)}
+            self.add("EndTxn", version, again, **({"save": label, "keep": True} if bumps and not odd else {}))
             self.settle(label)
+        if bumps and not odd:
+            self.sequences[label] = 0
 
     def whole(self, label: str) -> None:
         """A transaction as producers make it, with questions meanwhile."""
-        self.add_partitions(label, odd=False)
+        old = self.style == "old"  # later ones need not announce what they write to
+        if old or self.chance(0.1):
+            self.add_partitions(label, odd=False)
         self.produce(label, odd=False)
         if self.chance(0.6):
-            self.add_offsets(label, odd=False)
+            if old or self.chance(0.1):
+                self.add_offsets(label, odd=False)
             self.commit_within(label, odd=False)
         self.ask_about(label)
         self.end(label, odd=False)

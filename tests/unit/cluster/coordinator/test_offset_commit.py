@@ -205,6 +205,18 @@ class TestFetch:
         (answer,) = self.fetch(driver, 10, "nope", [0])
         assert (answer.committed_offset, answer.error_code) == (-1, ErrorCode.UNKNOWN_TOPIC_ID)
 
+    def test_who_asks_by_id_is_told_of_everything_as_often_as_it_is_named(self, driver: Driver) -> None:
+        """As by Kafka 4.3.1."""
+        driver.commit_offsets({T0: 5})
+        topic = m.OffsetFetchRequest.OffsetFetchRequestTopics
+        known, strange = driver.topics.topic_id("t") or b"", b"?" * 16
+        named = [(known, [0, 0]), (strange, [1]), (known, [0]), (strange, [1]), (known, [])]
+        topics = [topic(topic_id=each, partition_indexes=numbers) for each, numbers in named]
+        asked = m.OffsetFetchRequest.OffsetFetchRequestGroup(group_id="g", topics=topics)
+        (group,) = driver.ask(m.OffsetFetchRequest(groups=[asked]), 10, m.OffsetFetchResponse).groups
+        told = [(each.topic_id, [part.partition_index for part in each.partitions]) for each in group.topics]
+        assert told == named
+
     @pytest.mark.parametrize("version", range(2, 8))
     def test_all_of_a_group(self, driver: Driver, version: int) -> None:
         driver.commit_offsets({T0: 5, U0: 6})
