@@ -14,9 +14,10 @@ from cluster.cli.arguments import add_connection, connect, duration_ms, non_nega
 from cluster.cli.client import ClusterClient
 from cluster.cli.errors import CommandError
 from cluster.cli.group_lag import led
+from cluster.cli.group_list import list_groups
 from cluster.cli.group_output import counted
 from cluster.cli.group_topics import chosen_partitions
-from cluster.cli.group_view import describe_groups
+from cluster.cli.group_view import CLASSIC, CONSUMER, describe_groups
 from cluster.cli.offsets import (
     COMMIT_VERSIONS,
     EARLIEST,
@@ -68,11 +69,9 @@ def add_reset(verbs: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(options: argparse.Namespace) -> int:
     with connect(options) as cluster:
         view = describe_groups(cluster, [options.group]).get(options.group)
-        if view is None and options.all_topics:  # with --topic a group may be made by giving it offsets
-            raise CommandError(f"group {options.group!r} does not exist")
         if view is None:
-            notice(f"there is no group {options.group!r} yet; offsets make one")
-        if view is not None and view.members:
+            _may_be_made(cluster, options)
+        elif view.members:
             raise _active(options.group, f"has {counted(len(view.members), 'member')}")
         committed = committed_offsets(cluster, options.group)
         partitions = _chosen(cluster, options, committed)
@@ -84,6 +83,16 @@ def _run(options: argparse.Namespace) -> int:
         if not options.execute:
             notice("nothing was changed; the same with --execute does it")
     return 0
+
+
+def _may_be_made(cluster: ClusterClient, options: argparse.Namespace) -> None:
+    """With --topic a group may be made by giving it offsets, unless there is one of another sort."""
+    kinds = [each.kind for each in list_groups(cluster) if each.group == options.group]
+    if kinds and kinds[0] not in (CLASSIC, CONSUMER):
+        raise CommandError(f"group {options.group!r} is a {kinds[0]} group; only those of consumers can be reset")
+    if options.all_topics:
+        raise CommandError(f"group {options.group!r} does not exist")
+    notice(f"there is no group {options.group!r} yet; offsets make one")
 
 
 def _active(group: str, why: str) -> CommandError:

@@ -145,6 +145,8 @@ def test_a_group_of_another_sort(fake: FakeCluster, run: Run) -> None:
     fake.kinds["shared"] = "Share"
     said = "pylog: group 'shared' is a share group; only groups of consumers can be described"
     assert run("describe", "shared") == (EXIT_FAILED, [], [said])
+    refused = ["pylog: group 'shared' is a share group; only those of consumers can be reset"]
+    assert run("reset", "shared", "-t", "t", "--to-latest") == (EXIT_FAILED, [], refused)
     assert run("list", "--type", "share")[1] == ["shared\tDead\tshare\t-\t-\t-\t0"]
 
 
@@ -242,6 +244,14 @@ def test_reset_shows_and_then_does(fake: FakeCluster, run: Run) -> None:
     assert fake.committed["g"] == before
     assert run(*how, "--execute")[1] == rows
     assert fake.committed["g"] == before | {TopicPartition("t", 1): 10, TopicPartition("t", 2): 10}
+
+
+def test_reset_of_a_group_that_is_to_be(fake: FakeCluster, run: Run) -> None:
+    code, rows, said = run("reset", "new", "-t", "t:1", "--to-latest", "--execute")
+    assert (code, rows, said) == (0, ["t\t1\t-\t10"], ["pylog: there is no group 'new' yet; offsets make one"])
+    assert fake.committed["new"] == {TopicPartition("t", 1): 10}
+    refused = ["pylog: group 'newer' does not exist"]
+    assert run("reset", "newer", "--all-topics", "--to-latest") == (EXIT_FAILED, [], refused)
 
 
 def test_reset_leaves_out_what_is_gone(fake: FakeCluster, run: Run) -> None:
