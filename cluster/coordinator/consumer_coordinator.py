@@ -22,8 +22,9 @@ from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import GroupDeleted
 from cluster.coordinator.group_state import GroupState
 from cluster.coordinator.journal import Journals
-from cluster.coordinator.lane import TIMER, Lane, Turn
+from cluster.coordinator.lane import TIMER, Lane
 from cluster.coordinator.shard import Step
+from cluster.coordinator.turns import SharedWrite, Turn
 from cluster.effects import Ask, Note, Reply
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
@@ -62,7 +63,7 @@ class ConsumerCoordinator:
         self._bare = bare
         self._lanes: dict[str, Lane] = {}
         self._downgrading: set[str] = set()
-        self._late: dict[str, Change] = {}  # what was written, and took too long
+        self._late: dict[str, list[Change]] = {}  # what was written, and took too long
 
     # Requests -----------------------------------------------------------------------------------------------------
 
@@ -71,13 +72,15 @@ class ConsumerCoordinator:
         lane = self._lanes.get(group_id)
         return lane is not None and lane.is_busy
 
-    def later(self, group_id: str, ctx: RequestContext, message: Message, now_ms: int) -> list[Step]:
-        """Serve a request when the group's change is done."""
+    def later(
+        self, group_id: str, ctx: RequestContext, message: Message, now_ms: int, member: str | None = None
+    ) -> list[Step]:
+        """Serve a request when the group's change is done. `member`: whose heartbeat it is."""
 
         def refused(error: ErrorCode, at_ms: int) -> list[Step]:
             return [Reply(ctx.reply_to, self._refuse(ctx, message, error))]
 
-        return self._lane(group_id).take(Turn(partial(self._again, ctx, message), refused), now_ms)
+        return self._lane(group_id).take(Turn(partial(self._again, ctx, message), refused, member), now_ms)
 
     def timer_later(self, group_id: str, run: Callable[[int], list[Step]], now_ms: int) -> list[Step]:
         """The same for a timer of a group that is about to be another's."""
@@ -86,7 +89,7 @@ class ConsumerCoordinator:
     def heartbeat(self, ctx: RequestContext, request: m.ConsumerGroupHeartbeatRequest, now_ms: int) -> list[Step]:
         group_id = request.group_id
         if self.is_busy(group_id):
-            return self.later(group_id, ctx, request, now_ms)
+            return self.later(group_id, ctx, request, now_ms, request.member_id or None)
         change = Change(now_ms)
         steps: list[Step] = []
         try:
@@ -102,7 +105,11 @@ class ConsumerCoordinator:
         except KafkaError as error:
             self._tidy(group_id)
             failed = m.ConsumerGroupHeartbeatResponse(error_code=error.code, error_message=error.message)
-            return [Reply(ctx.reply_to, failed)]
+            shared = self._shared(group_id)
+            if shared is None:
+                return [Reply(ctx.reply_to, failed)]
+            shared.add([], partial(self._answer, ctx, failed))
+            return []
         classic = self._groups.get(group_id)
         if isinstance(classic, Group) and change.facts:
             steps += classic.give_way(now_ms)
@@ -183,11 +190,24 @@ class ConsumerCoordinator:
         described = [self._described(ctx, group_id) for group_id in request.group_ids]
         return [Reply(ctx.reply_to, m.ConsumerGroupDescribeResponse(groups=described))]
 
+    # Groups that are decided upon ---------------------------------------------------------------------------------
+
+    def _shared(self, group_id: str) -> SharedWrite | None:
+        """What turns before this one have decided about the group, and is not written yet; None: nothing."""
+        lane = self._lanes.get(group_id)
+        return lane.shared if lane is not None and lane.shared is not None and lane.shared.facts else None
+
+    def _group(self, group_id: str) -> Group | ConsumerGroup | None:
+        """A group as the turn that is run finds it."""
+        group = self._groups.get(group_id)
+        shared = self._shared(group_id)
+        return group if shared is None or not isinstance(group, ConsumerGroup) else shared.group(group)
+
     # Groups -------------------------------------------------------------------------------------------------------
 
     def _known(self, group_id: str, kind: str = "Group") -> ConsumerGroup:
         """Raises KafkaError. `kind`: what is said not to be there."""
-        group = self._groups.get(group_id)
+        group = self._group(group_id)
         if group is None:
             raise KafkaError(ErrorCode.GROUP_ID_NOT_FOUND, f"{kind} {group_id} not found.")
         if group.state is GroupState.DEAD:
@@ -198,7 +218,7 @@ class ConsumerCoordinator:
 
     def _found(self, group_id: str, change: Change) -> ConsumerGroup:
         """The group for somebody who joins: known, new, or a classic one that is upgraded. Raises KafkaError."""
-        group = self._groups.get(group_id)
+        group = self._group(group_id)
         if group is None:
             return ConsumerGroup(group_id)
         if not isinstance(group, Group) or group.state is GroupState.DEAD:
@@ -263,25 +283,34 @@ class ConsumerCoordinator:
     def _commit(self, group_id: str, change: Change, done: Done, now_ms: int) -> list[Step]:
         """Have a change written, then `done`; at once if there is nothing to write."""
         lane = self._lane(group_id)
+        is_plain = isinstance(self._groups.get(group_id), ConsumerGroup) and not change.is_downgrade
+        shared = self._shared(group_id)
+        if shared is not None and not is_plain:
+            shared.is_unfit = True
+            return []
         steps = lane.timers.set([wait for wait in change.waits if wait.timeout_ms is not None], now_ms)
         if change.regexes and not lane.regexes.is_resolving:
             lane.regexes.is_resolving = True
             steps.append(Ask((_QUESTION, group_id), ResolveRegexes(change.regexes)))
-        if not change.facts:
+        if not change.facts and shared is None:
             steps += self._end_waits(group_id, change, now_ms) + done(ErrorCode.NONE, now_ms)
             self._tidy(group_id)
             return steps
         if change.is_downgrade:
             self._downgrading.add(group_id)
-        change.causes = causes(self._groups.get(group_id), change)
-        steps.append(lane.write(tuple(change.facts), partial(self._written, group_id, change, done)))
+        change.causes = causes(self._group(group_id), change)
+        then = partial(self._written, group_id, change, done)
+        if is_plain and lane.shared is not None:
+            lane.shared.add(change.facts, then)
+        else:
+            steps.append(lane.write(tuple(change.facts), then))
         return steps
 
     def _written(self, group_id: str, change: Change, done: Done, error: ErrorCode, now_ms: int) -> list[Step]:
         steps = done(error, now_ms)
         if error is ErrorCode.REQUEST_TIMED_OUT:
             # It may be committed all the same, and then the group is what it says: see what became of it.
-            self._late[group_id] = change
+            self._late.setdefault(group_id, []).append(change)
             late = Change(now_ms)
             late.wait(_SETTLE, "", _RETRY_MS)
             return steps + self._lane(group_id).timers.set(late.waits, now_ms)
@@ -355,8 +384,9 @@ class ConsumerCoordinator:
             return steps
         if what == _SETTLE:
             if not lane.is_busy:
-                change = self._late.pop(group_id)
-                return self._end_waits(group_id, change, now_ms) + self._settle(group_id, change, now_ms)
+                for change in self._late.pop(group_id):
+                    steps += self._end_waits(group_id, change, now_ms) + self._settle(group_id, change, now_ms)
+                return steps
             late = Change(now_ms)
             late.wait(_SETTLE, "", _RETRY_MS)
             return lane.timers.set(late.waits, now_ms)

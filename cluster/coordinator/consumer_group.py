@@ -102,6 +102,30 @@ class ConsumerGroup:
         self._owners: dict[tuple[bytes, int], str] = {}
         self._target_owners: dict[bytes, dict[int, str]] = {}  # topics of which nobody is to have anything are not kept
 
+    def copy(self) -> ConsumerGroup:
+        """One that goes its own way by what is applied to it; offsets are not copied."""
+        other = ConsumerGroup(self.group_id, self.offsets)
+        other.epoch = self.epoch
+        other.metadata_hash = self.metadata_hash
+        other.has_partitions_record = self.has_partitions_record
+        other.assignment_epoch = self.assignment_epoch
+        other.assignment_ms = self.assignment_ms
+        other.members = self.members.copy()
+        other.targets = self.targets.copy()
+        other.regexes = self.regexes.copy()
+        other.topic_readers = self.topic_readers.copy()
+        other.regex_readers = self.regex_readers.copy()
+        other.assignor_users = self.assignor_users.copy()
+        other.classic_count = self.classic_count
+        other.classic_protocols = self.classic_protocols.copy()
+        other.verified = self.verified
+        other.is_dead = self.is_dead
+        other._reconciled_count = self._reconciled_count
+        other._static = self._static.copy()
+        other._owners = self._owners.copy()
+        other._target_owners = {topic_id: owners.copy() for topic_id, owners in self._target_owners.items()}
+        return other
+
     # What follows -------------------------------------------------------------------------------------------------
 
     @property

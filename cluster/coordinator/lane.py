@@ -1,36 +1,34 @@
 """The requests of one group go one after another, and its members are waited for.
 
 What stays true: while records of a group are on their way to the log nothing else is decided about it, because what was
-written is not yet part of it; whatever comes meanwhile waits its turn, and each has its turn once. When a write takes
-too long those who wait are refused, and so is everybody until the log has decided. A timer never fires for a member
-that was heard from in time.
+written is not yet part of it; whatever comes meanwhile waits its turn, and each has its turn once. Heartbeats that
+have waited have their turns together, and one write (`turns.py`). When a write takes too long those who wait are
+refused, and so is everybody until the log has decided. A timer never fires for a member that was heard from in time.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from functools import partial
 
 from cluster.coordinator.consumer_env import Wait
 from cluster.coordinator.consumer_regex import Regexes
 from cluster.coordinator.shard import Done, Step, Write
+from cluster.coordinator.turns import SharedWrite, Turn
 from cluster.effects import CancelTimer, SetTimer
 from pylog.errors import ErrorCode
-from pylog.facts import NamedTuple
 
 TIMER = "member"
 
 
-class Turn(NamedTuple):
-    """`run`: when it comes; `refuse`: when it does not."""
-
-    run: Callable[[int], list[Step]]
-    refuse: Callable[[ErrorCode, int], list[Step]]
+_TOO_LARGE = frozenset({ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_LARGE})
 
 
 class Lane:
-    __slots__ = ("_awaited", "_is_overdue", "_turns", "regexes", "timers")
+    """`shared`: what the turns that are being run write together; None: each writes for itself."""
+
+    __slots__ = ("_alone", "_awaited", "_is_overdue", "_turns", "regexes", "shared", "timers")
 
     def __init__(self, group_id: str) -> None:
         self.timers = MemberTimers(group_id)
@@ -38,6 +36,8 @@ class Lane:
         self._turns: deque[Turn] = deque()
         self._awaited: object = None  # the last fact of the write that is under way
         self._is_overdue = False
+        self._alone = 0  # so many turns are to write for themselves, because together they were too large
+        self.shared: SharedWrite | None = None
 
     @property
     def is_busy(self) -> bool:
@@ -69,8 +69,36 @@ class Lane:
         self._awaited = None
         steps = done(error, now_ms)
         while self._turns and not self.is_busy:
-            steps += self._turns.popleft().run(now_ms)
+            if self._alone or len(self._turns) == 1 or self._turns[0].member is None:
+                self._alone = max(0, self._alone - 1)
+                steps += self._turns.popleft().run(now_ms)
+            else:
+                steps += self._share(now_ms)
         return steps
+
+    def _share(self, now_ms: int) -> list[Step]:
+        """Run the next turns, as far as they may share a write."""
+        steps: list[Step] = []
+        shared = self.shared = SharedWrite()
+        try:
+            while self._turns and not self.is_busy and shared.takes(self._turns[0]):
+                turn = self._turns.popleft()
+                steps += turn.run(now_ms)
+                if shared.is_unfit:
+                    self._turns.appendleft(turn)
+        finally:
+            self.shared = None
+        if shared.facts:
+            steps.append(self.write(tuple(shared.facts), partial(self._shared_written, shared)))
+        return steps
+
+    def _shared_written(self, shared: SharedWrite, error: ErrorCode, now_ms: int) -> list[Step]:
+        turns = shared.turns()
+        if error not in _TOO_LARGE or len(turns) == 1:
+            return shared.written(error, now_ms)
+        self._turns.extendleft(reversed(turns))
+        self._alone = len(turns)
+        return []
 
     def replayed(self, fact: object) -> None:
         """A fact of the group is committed: perhaps the one that had taken too long."""
