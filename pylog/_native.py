@@ -21,6 +21,8 @@ INT64_MAX = (1 << 63) - 1
 
 # Room for bytes that C fills: clearing it first would cost as much as filling it.
 _new_bytes = ffi.new_allocator(should_clear_after_alloc=False)
+_HEADER = Struct("@qiiiIiiqqqiiiI")  # plog_batch_header
+assert _HEADER.size == ffi.sizeof("plog_batch_header")
 _RECORD = Struct("@qqPiPiPii")  # plog_record
 assert _RECORD.size == ffi.sizeof("plog_record")
 
@@ -204,7 +206,7 @@ def read_batch_header(data: bytes | memoryview, position: int = 0) -> BatchHeade
     if rc == lib.PLOG_E_SHORT:
         raise ShortBatch(out.size_bytes)
     check(rc)
-    return BatchHeader(*(getattr(out, field) for field in BatchHeader._fields))
+    return BatchHeader(*_HEADER.unpack(ffi.buffer(out)))
 
 
 def check_batch(data: bytes | memoryview, position: int = 0) -> BatchHeader:
@@ -214,7 +216,7 @@ def check_batch(data: bytes | memoryview, position: int = 0) -> BatchHeader:
     if rc == lib.PLOG_E_SHORT:
         raise ShortBatch(out.size_bytes)
     check(rc)
-    return BatchHeader(*(getattr(out, field) for field in BatchHeader._fields))
+    return BatchHeader(*_HEADER.unpack(ffi.buffer(out)))
 
 
 def batch_records(batch: bytes | memoryview, limit_bytes: int) -> list[NativeRecord]:
@@ -238,6 +240,15 @@ def batch_rows(batch: bytes, limit_bytes: int) -> list[tuple[int, bytes | None, 
             ffi.buffer(records, count * _RECORD.size)
         )
     ]
+
+
+def first_timestamp(batch: bytes | memoryview, offset: int, limit_bytes: int) -> int | None:
+    """That of the first record at or behind offset. Raises as `batch_records` does."""
+    records, count, _ = _find_records(batch, limit_bytes)
+    for found, timestamp, *_ in _RECORD.iter_unpack(ffi.buffer(records, count * _RECORD.size)):
+        if found >= offset:
+            return int(timestamp)
+    return None
 
 
 def _find_records(batch: bytes | memoryview, limit_bytes: int) -> tuple[Any, int, Any]:

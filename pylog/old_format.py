@@ -73,6 +73,10 @@ class OldBatch(RecordBatch):
     def records(self, limit_bytes: int = LARGEST_BATCH_BYTES) -> list[Record]:
         return [Record(m.offset, m.timestamp, m.key, m.value) for m in self.messages(limit_bytes)]
 
+    def first_timestamp(self, offset: int, limit_bytes: int = LARGEST_BATCH_BYTES) -> int | None:
+        found = next((m.timestamp for m in self.messages(limit_bytes) if m.offset >= offset), None)
+        return self.header.max_timestamp if found is not None and self.log_append_time else found
+
 
 def is_old(head: bytes | memoryview) -> bool:
     """Whether what begins with these bytes claims to be of format 0 or 1 (zeros do too: see `old_size`)."""

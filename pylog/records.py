@@ -9,7 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
-from pylog._native import BatchBuilder, BatchHeader, ShortBatch, batch_records, check_batch, read_batch_header
+from pylog._native import (
+    BatchBuilder,
+    BatchHeader,
+    ShortBatch,
+    batch_records,
+    check_batch,
+    first_timestamp,
+    read_batch_header,
+)
 from pylog.compression import LARGEST_BATCH_BYTES, Codec
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
@@ -117,6 +125,11 @@ class RecordBatch:
             Record(r.offset, r.timestamp, r.key, r.value, decode_headers(r.headers, r.headers_count))
             for r in batch_records(self.data, limit_bytes)
         ]
+
+    def first_timestamp(self, offset: int, limit_bytes: int = LARGEST_BATCH_BYTES) -> int | None:
+        """That of its first record at or behind offset, None when there is none. Raises as `records` does."""
+        found = first_timestamp(self.data, offset, limit_bytes)
+        return self.header.max_timestamp if found is not None and self.log_append_time else found
 
 
 def sequence_after(sequence: int, steps: int) -> int:

@@ -6,7 +6,7 @@ What stays true: markers of transactions are no records; with LogAppendTime the 
 from __future__ import annotations
 
 from pylog.facts import NamedTuple
-from pylog.records import Record, batches
+from pylog.records import batches
 
 
 class FirstUnread(NamedTuple):
@@ -16,22 +16,14 @@ class FirstUnread(NamedTuple):
     go_on: int = -1
 
 
-class Fetched:
-    """`end`: the offset behind the last whole batch; -1: there is none. Raises KafkaError for what cannot be read."""
-
-    def __init__(self, data: bytes) -> None:
-        self._batches = list(batches(data))
-        self._records: dict[int, list[Record]] = {}
-        self.end = self._batches[-1].next_offset if self._batches else -1
-
-    def first_record(self, start: int) -> FirstUnread:
-        """The first record at or behind `start`, which is before the end."""
-        for place, batch in enumerate(self._batches):
-            if batch.control or batch.next_offset <= start:
-                continue
-            if place not in self._records:
-                self._records[place] = batch.records()
-            for record in self._records[place]:
-                if record.offset >= start:
-                    return FirstUnread(batch.header.max_timestamp if batch.log_append_time else record.timestamp)
-        return FirstUnread(None, self.end)
+def first_unread(data: bytes, start: int) -> FirstUnread | None:
+    """The first record at or behind `start`; None: there is no whole batch that goes beyond it. What comes behind the
+    record is not looked at. Raises KafkaError for what cannot be read."""
+    end = start
+    for batch in batches(data):
+        if batch.next_offset <= start:
+            continue
+        end = batch.next_offset
+        if not batch.control and (time_ms := batch.first_timestamp(start)) is not None:
+            return FirstUnread(time_ms)
+    return FirstUnread(None, end) if end > start else None

@@ -19,7 +19,7 @@ from cluster.cli.offsets import EARLIEST, TopicPartition, leaders, list_offsets
 from cluster.protocol import messages as m
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
-from pylog.unread import Fetched, FirstUnread
+from pylog.unread import FirstUnread, first_unread
 
 # From version 13 on topics are named by their ids, which an old broker has not.
 _VERSIONS = (4, 12)
@@ -114,13 +114,13 @@ class _Search:
         self._bytes += len(data)
         start = self._from[position]
         try:
-            fetched = Fetched(data)
-            if fetched.end > start:
-                return {
-                    each: fetched.first_record(self._from[each])
-                    for each in self._places[position.partition]
-                    if start <= self._from[each] < fetched.end
-                }
+            found = {
+                each: first
+                for each in self._places[position.partition]
+                if self._from[each] >= start and (first := first_unread(data, self._from[each])) is not None
+            }
+            if found:
+                return found
         except KafkaError:
             return {position: _UNKNOWN}
         if is_alone:

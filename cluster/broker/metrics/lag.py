@@ -23,7 +23,7 @@ from cluster.coordinator.group_figures import GroupSeen
 from pylog.errors import KafkaError
 from pylog.facts import NamedTuple
 from pylog.typed import Final, TypeAlias
-from pylog.unread import Fetched, FirstUnread
+from pylog.unread import FirstUnread, first_unread
 
 READ_BYTES: Final = 64 << 20
 READ_S: Final = 0.25
@@ -226,7 +226,6 @@ class _Search:
 def _first(data: bytes, offset: int) -> FirstUnread | None:
     """None: there is no whole batch that goes beyond the offset."""
     try:
-        fetched = Fetched(data)
-        return fetched.first_record(offset) if fetched.end > offset else None
+        return first_unread(data, offset)
     except KafkaError:
         return _UNKNOWN
