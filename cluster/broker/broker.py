@@ -80,6 +80,8 @@ else:  # the C half of signal: the other half makes enums of its numbers, and en
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 _DRAIN_MS: Final = 2000
+#: How long a thread that computes (a page of metrics, a pass of the cleaner) lets the control thread wait for its turn.
+_TURN_S: Final = 0.0005
 _HOSTS_KEPT: Final = 20_000
 #: Older ones are advertised, for librdkafka's sake, and refused when they are used: as Kafka 4 does.
 _OLDEST_PRODUCE: Final = 3
@@ -612,6 +614,7 @@ def run(config: Config) -> int:
                 "only; leave it out, or put a proxy that ends TLS before the broker\n"
             )
             return EXIT_USAGE
+    sys.setswitchinterval(_TURN_S)
     wanted = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, wanted)  # before any thread is there, so that every one inherits it
     try:
