@@ -12,6 +12,7 @@ callback into the machine, and the loop reports back only through the machine's 
     Ask              find something out, or have it done elsewhere; then say `told`
     CancelAsk        nobody waits for that any more
     PublishMembers   heartbeats of these members find nothing changed, and their offsets may be taken: by the data plane
+    PublishConsumer  the same of one member of the consumer protocol
     WithdrawMembers  they are the machine's again
     Note             write a line to the log
 """
@@ -102,6 +103,27 @@ class PublishMembers(NamedTuple):
     shard: Shard | None = None
 
 
+class PublishConsumer(NamedTuple):
+    """Heartbeats of this member of the consumer protocol need no decision when they say this epoch and nothing else,
+    with this client id and from this address, while `topics` is the number of the topics; whoever answers them tells
+    it the interval, and remembers when they came. Nor do its offsets, whatever the topics, from a version of
+    OffsetCommit on: they are no sign of life."""
+
+    group_id: str
+    member_id: str
+    instance_id: str | None
+    client_id: str
+    client_host: str
+    epoch: int
+    heartbeat_interval_ms: int
+    topics: int
+    commits_since: int
+    shard: Shard | None = None
+
+
+Publication: TypeAlias = PublishMembers | PublishConsumer
+
+
 class WithdrawMembers(NamedTuple):
     """Heartbeats and offsets of these members are decided by the machine again, all that come after this was carried
     out. `forget`: nobody will ask any more when they came."""
@@ -120,4 +142,4 @@ class Note(NamedTuple):
     warning: bool = False
 
 
-Effect: TypeAlias = Reply | Append | SetTimer | CancelTimer | Ask | CancelAsk | PublishMembers | WithdrawMembers | Note
+Effect: TypeAlias = Reply | Append | SetTimer | CancelTimer | Ask | CancelAsk | Publication | WithdrawMembers | Note

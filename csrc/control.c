@@ -126,27 +126,45 @@ static int32_t hand_over(plog_engine *e, plog_conn *conn, const plog_frame *fram
   return 0;
 }
 
-/* A heartbeat of a member that was published, by whoever is known to be allowed to send it; others are Python's to judge. */
-static bool is_routine(plog_engine *e, const plog_conn *conn, const plog_frame *frame) {
+/* Whether who asks is known to be allowed to read the group; what is not known is Python's to find out. */
+static bool may_read_group(const plog_engine *e, const plog_conn *conn, plog_bytes group_id) {
+  if (plog__grants_everyone(&e->grants, PLOG_GRANT_READ)) return true;
+  plog_grant_key key = {.principal = conn->principal,
+                        .resource = PLOG_RESOURCE_GROUP,
+                        .name = group_id.data,
+                        .name_bytes = (uint32_t)group_id.size_bytes};
+  if (key.principal == 0) key.principal = plog__grants_listener_principal(&e->grants, conn->listener_id);
+  return plog__grants_find(&e->grants, &key, PLOG_GRANT_READ) == PLOG_ALLOWED;
+}
+
+/* The answer to a heartbeat of a member that was published: its bytes. 0: it is Python's to judge. */
+static uint32_t hear(plog_engine *e, const plog_conn *conn, const plog_frame *frame,
+                     uint8_t answer[PLOG_HEARTBEAT_ANSWER_BYTES_MAX]) {
   plog_heartbeat heartbeat;
-  if (!plog__heartbeat_read(frame, &heartbeat)) return false;
-  if (!plog__grants_everyone(&e->grants, PLOG_GRANT_READ)) {
-    plog_grant_key key = {.principal = conn->principal,
-                          .resource = PLOG_RESOURCE_GROUP,
-                          .name = heartbeat.group_id.data,
-                          .name_bytes = (uint32_t)heartbeat.group_id.size_bytes};
-    if (key.principal == 0) key.principal = plog__grants_listener_principal(&e->grants, conn->listener_id);
-    if (plog__grants_find(&e->grants, &key, PLOG_GRANT_READ) != PLOG_ALLOWED) return false;
-  }
-  return plog__members_hear(&e->members, &heartbeat, e->now_ms);
+  if (!plog__heartbeat_read(frame, &heartbeat) || !may_read_group(e, conn, heartbeat.group_id)) return 0;
+  return plog__members_hear(&e->members, &heartbeat, e->now_ms) ? plog__heartbeat_answer(frame, answer) : 0;
+}
+
+static uint32_t hear_consumer(plog_engine *e, const plog_conn *conn, const plog_frame *frame,
+                              uint8_t answer[PLOG_HEARTBEAT_ANSWER_BYTES_MAX]) {
+  plog_consumer_heartbeat heartbeat = {.client_id = {frame->client_id, (size_t)PLOG_MAX(frame->client_id_bytes, 0)},
+                                       .host = conn->peer};
+  if (!plog__consumer_heartbeat_read(frame, &heartbeat.says)) return 0;
+  if (!may_read_group(e, conn, heartbeat.says.group_id)) return 0;
+  int32_t interval_ms = plog__members_hear_consumer(&e->members, &heartbeat, e->now_ms);
+  return interval_ms < 0 ? 0 : plog__consumer_heartbeat_answer(frame, &heartbeat.says, interval_ms, answer);
 }
 
 int32_t plog__control_handle(plog_engine *e, plog_conn *conn, const plog_frame *frame) {
   int64_t generation = plog__answer_cache_generation(&e->answers);
-  if (frame->api_key == PLOG_API_HEARTBEAT && conn->waiting == 0 && is_routine(e, conn, frame)) {
+  if (conn->waiting == 0 && (frame->api_key == PLOG_API_HEARTBEAT || frame->api_key == PLOG_API_CONSUMER_HEARTBEAT)) {
     uint8_t answer[PLOG_HEARTBEAT_ANSWER_BYTES_MAX];
-    plog__count(&e->counters.heartbeats, 1);
-    return answer_at_once(e, conn, frame, answer, plog__heartbeat_answer(frame, answer));
+    bool is_classic = frame->api_key == PLOG_API_HEARTBEAT;
+    uint32_t answer_bytes = is_classic ? hear(e, conn, frame, answer) : hear_consumer(e, conn, frame, answer);
+    if (answer_bytes > 0) {
+      plog__count(&e->counters.heartbeats, 1);
+      return answer_at_once(e, conn, frame, answer, answer_bytes);
+    }
   }
   /* Behind a request that Python has, it is Python's too: what that does comes first. */
   bool may_commit = conn->waiting == 0 || plog__offset_commit_is(conn->last);

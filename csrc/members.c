@@ -15,14 +15,16 @@ struct plog_member {
   plog_member *next; /* in its bucket */
   uint64_t hash;
   int64_t heard_ms; /* -1: never */
-  int64_t offsets;  /* -1: not here */
-  int32_t epoch;
+  plog_consumer_terms terms;
+  uint8_t host[PLOG_HOST_BYTES]; /* of a consumer */
   bool published;
+  bool is_consumer;
   bool is_static;
   uint16_t group_bytes;
   uint16_t member_bytes;
   uint16_t instance_bytes;
-  uint8_t text[]; /* group id, member id, instance id */
+  uint16_t client_bytes; /* of a consumer */
+  uint8_t text[];        /* group id, member id, instance id, client id */
 };
 
 void plog__members_init(plog_members *m, uint64_t hash_key) {
@@ -73,7 +75,7 @@ static plog_member **place_of(const plog_members *m, uint64_t hash, plog_bytes g
 /* The member, if this is what was published. Holding the lock. */
 static plog_member *find_published(const plog_members *m, const plog_heartbeat *h, uint64_t hash) {
   plog_member *member = m->count ? *place_of(m, hash, h->group_id, h->member_id) : NULL;
-  if (!member || !member->published || member->epoch != h->epoch) return NULL;
+  if (!member || !member->published || member->terms.epoch != h->epoch) return NULL;
   const uint8_t *instance = member->text + member->group_bytes + member->member_bytes;
   /* Who does not say the instance id is asked for its member id alone, as Kafka does. */
   bool is_it = !h->instance_id.data || (member->is_static && same(instance, member->instance_bytes, h->instance_id));
@@ -84,19 +86,44 @@ bool plog__members_hear(plog_members *m, const plog_heartbeat *h, int64_t now_ms
   uint64_t hash = hash_of(m, h->group_id, h->member_id);
   pthread_mutex_lock(&m->lock);
   plog_member *member = find_published(m, h, hash);
-  if (member) member->heard_ms = now_ms;
+  bool is_heard = member && !member->is_consumer;
+  if (is_heard) member->heard_ms = now_ms;
   pthread_mutex_unlock(&m->lock);
-  return member != NULL;
+  return is_heard;
 }
 
-int64_t plog__members_commits_to(plog_members *m, const plog_heartbeat *who, int64_t now_ms) {
+/* Whether it comes from where it came from, to topics that are what they were. Holding the lock. */
+static bool is_unmoved(const plog_members *m, const plog_member *member, const plog_consumer_heartbeat *h) {
+  if (!member->is_consumer || member->terms.topics != m->topics) return false;
+  const uint8_t *client = member->text + member->group_bytes + member->member_bytes + member->instance_bytes;
+  return memcmp(member->host, h->host, PLOG_HOST_BYTES) == 0 && same(client, member->client_bytes, h->client_id);
+}
+
+int32_t plog__members_hear_consumer(plog_members *m, const plog_consumer_heartbeat *h, int64_t now_ms) {
+  uint64_t hash = hash_of(m, h->says.group_id, h->says.member_id);
+  pthread_mutex_lock(&m->lock);
+  plog_member *member = find_published(m, &h->says, hash);
+  bool is_heard = member && is_unmoved(m, member, h);
+  if (is_heard) member->heard_ms = now_ms;
+  int32_t interval_ms = is_heard ? member->terms.heartbeat_interval_ms : -1;
+  pthread_mutex_unlock(&m->lock);
+  return interval_ms;
+}
+
+int64_t plog__members_commits_to(plog_members *m, const plog_heartbeat *who, int16_t version, int64_t now_ms) {
   uint64_t hash = hash_of(m, who->group_id, who->member_id);
   pthread_mutex_lock(&m->lock);
   plog_member *member = find_published(m, who, hash);
-  int64_t offsets = member ? member->offsets : -1;
-  if (offsets >= 0) member->heard_ms = now_ms;
+  int64_t offsets = member && version >= member->terms.commits_since ? member->terms.offsets : -1;
+  if (offsets >= 0 && !member->is_consumer) member->heard_ms = now_ms;
   pthread_mutex_unlock(&m->lock);
   return offsets;
+}
+
+void plog__members_topics_changed(plog_members *m, int64_t topics) {
+  pthread_mutex_lock(&m->lock);
+  m->topics = topics;
+  pthread_mutex_unlock(&m->lock);
 }
 
 int64_t plog__members_heard_ms(plog_members *m, plog_bytes group_id, plog_bytes member_id) {
@@ -129,25 +156,28 @@ static int32_t grow(plog_members *m) {
   return 0;
 }
 
-static plog_member *make(uint64_t hash, const plog_heartbeat *as, int64_t offsets) {
-  plog_assert(as->group_id.size_bytes <= UINT16_MAX);
-  plog_assert(as->member_id.size_bytes <= UINT16_MAX);
-  plog_assert(as->instance_id.size_bytes <= UINT16_MAX);
-  plog_assert(as->instance_id.data || as->instance_id.size_bytes == 0);
-  plog_member *member =
-      malloc(sizeof *member + as->group_id.size_bytes + as->member_id.size_bytes + as->instance_id.size_bytes);
+static plog_member *make(uint64_t hash, const plog_consumer_heartbeat *as, const plog_consumer_terms *terms) {
+  const plog_bytes parts[] = {as->says.group_id, as->says.member_id, as->says.instance_id, as->client_id};
+  size_t text_bytes = 0;
+  for (size_t i = 0; i < PLOG_COUNT_OF(parts); i++) {
+    plog_assert(parts[i].size_bytes <= UINT16_MAX);
+    plog_assert(parts[i].data || parts[i].size_bytes == 0);
+    text_bytes += parts[i].size_bytes;
+  }
+  plog_member *member = malloc(sizeof *member + text_bytes);
   if (!member) return NULL;
   *member = (plog_member){.hash = hash,
                           .heard_ms = -1,
-                          .offsets = offsets,
-                          .epoch = as->epoch,
+                          .terms = *terms,
                           .published = true,
-                          .is_static = as->instance_id.data != NULL,
-                          .group_bytes = (uint16_t)as->group_id.size_bytes,
-                          .member_bytes = (uint16_t)as->member_id.size_bytes,
-                          .instance_bytes = (uint16_t)as->instance_id.size_bytes};
+                          .is_consumer = as->host != NULL,
+                          .is_static = as->says.instance_id.data != NULL,
+                          .group_bytes = (uint16_t)as->says.group_id.size_bytes,
+                          .member_bytes = (uint16_t)as->says.member_id.size_bytes,
+                          .instance_bytes = (uint16_t)as->says.instance_id.size_bytes,
+                          .client_bytes = (uint16_t)as->client_id.size_bytes};
+  if (as->host) memcpy(member->host, as->host, PLOG_HOST_BYTES);
   uint8_t *at = member->text;
-  const plog_bytes parts[] = {as->group_id, as->member_id, as->instance_id};
   for (size_t i = 0; i < PLOG_COUNT_OF(parts); i++) {
     if (parts[i].size_bytes) memcpy(at, parts[i].data, parts[i].size_bytes);
     at += parts[i].size_bytes;
@@ -155,15 +185,15 @@ static plog_member *make(uint64_t hash, const plog_heartbeat *as, int64_t offset
   return member;
 }
 
-int32_t plog__members_publish(plog_members *m, const plog_heartbeat *as, int64_t offsets) {
-  uint64_t hash = hash_of(m, as->group_id, as->member_id);
-  plog_member *fresh = make(hash, as, offsets);
+static int32_t publish(plog_members *m, const plog_consumer_heartbeat *as, const plog_consumer_terms *terms) {
+  uint64_t hash = hash_of(m, as->says.group_id, as->says.member_id);
+  plog_member *fresh = make(hash, as, terms);
   if (!fresh) return -ENOMEM;
   plog_member *former = NULL;
   pthread_mutex_lock(&m->lock);
   int32_t rc = grow(m);
   if (rc == 0) {
-    plog_member **at = place_of(m, hash, as->group_id, as->member_id);
+    plog_member **at = place_of(m, hash, as->says.group_id, as->says.member_id);
     former = *at;
     if (former) {
       fresh->heard_ms = former->heard_ms;
@@ -176,6 +206,18 @@ int32_t plog__members_publish(plog_members *m, const plog_heartbeat *as, int64_t
   pthread_mutex_unlock(&m->lock);
   free(rc == 0 ? former : fresh);
   return rc;
+}
+
+int32_t plog__members_publish(plog_members *m, const plog_heartbeat *as, int64_t offsets) {
+  plog_consumer_heartbeat says = {.says = *as, .host = NULL};
+  plog_consumer_terms terms = {.epoch = as->epoch, .offsets = offsets};
+  return publish(m, &says, &terms);
+}
+
+int32_t plog__members_publish_consumer(plog_members *m, const plog_consumer_heartbeat *as,
+                                       const plog_consumer_terms *terms) {
+  plog_assert(as->host && as->says.epoch == terms->epoch && terms->heartbeat_interval_ms >= 0);
+  return publish(m, as, terms);
 }
 
 void plog__members_withdraw(plog_members *m, plog_bytes group_id, plog_bytes member_id, bool forget) {

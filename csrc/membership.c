@@ -1,7 +1,9 @@
 /*
  * membership.c: the public functions about members of groups. See plog.h.
  */
+#include <arpa/inet.h>
 #include <errno.h>
+#include <string.h>
 
 #include "command.h"
 #include "members.h"
@@ -35,6 +37,36 @@ int32_t plog_engine_publish_members(plog_engine *e, const uint8_t *group_id, siz
     rc = plog_reader_status(&r) ? -EINVAL : plog__members_publish(&e->members, &as, offsets);
   }
   return rc;
+}
+
+/* The text of an address as plog_engine_peer gives it, as connections have theirs. */
+static bool parse_host(plog_bytes text, uint8_t out[PLOG_HOST_BYTES]) {
+  static const uint8_t mapped[] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}; /* of an address of IPv4 */
+  char copy[INET6_ADDRSTRLEN] = {0};
+  if (text.size_bytes == 0 || text.size_bytes >= sizeof copy) return false;
+  memcpy(copy, text.data, text.size_bytes);
+  memcpy(out, mapped, sizeof mapped);
+  return inet_pton(AF_INET, copy, out + sizeof mapped) == 1 || inet_pton(AF_INET6, copy, out) == 1;
+}
+
+int32_t plog_engine_publish_consumer(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, const uint8_t *member,
+                                     size_t member_bytes, const plog_consumer_terms *terms) {
+  uint8_t host[PLOG_HOST_BYTES];
+  plog_reader r;
+  plog_reader_init(&r, member, member_bytes);
+  plog_consumer_heartbeat as = {.says = {.group_id = {group_id, group_id_bytes}, .epoch = terms->epoch}, .host = host};
+  as.says.member_id = plog_read_string(&r, false);
+  as.says.instance_id = plog_read_nullable_string(&r, false);
+  as.client_id = plog_read_string(&r, false);
+  plog_bytes host_text = plog_read_string(&r, false);
+  if (group_id_bytes > INT16_MAX || plog_reader_status(&r) || r.left > 0 || !parse_host(host_text, host)) return -EINVAL;
+  if (terms->heartbeat_interval_ms < 0) return -EINVAL;
+  return plog__members_publish_consumer(&e->members, &as, terms);
+}
+
+int32_t plog_engine_topics_changed(plog_engine *e, int64_t topics) {
+  plog__members_topics_changed(&e->members, topics);
+  return 0;
 }
 
 int32_t plog_engine_withdraw_members(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, const uint8_t *members,

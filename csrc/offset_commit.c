@@ -308,7 +308,7 @@ static plog_partition *keeper_of(plog_engine *e, const plog_frame *frame, plog_o
   if (plog__upcalls_behind(&e->upcalls) > BEHIND_BYTES_MAX) return NULL;
   if (!plog__offset_commit_read(frame, e->commits.metadata_max_bytes, commit)) return NULL;
   if (!are_known(e, commit, frame->api_version)) return NULL;
-  int64_t number = plog__members_commits_to(&e->members, &commit->who, e->now_ms);
+  int64_t number = plog__members_commits_to(&e->members, &commit->who, frame->api_version, e->now_ms);
   plog_partition *p = number < 0 ? NULL : plog__topics_by_number(&e->topics, number);
   return p && p->log ? p : NULL;
 }

@@ -1082,6 +1082,24 @@ int32_t plog_engine_take_offsets(plog_engine *e, int32_t timeout_ms, int32_t met
     0 | -ENOMEM: the rest is not published | -EINVAL. any */
 int32_t plog_engine_publish_members(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, int32_t epoch,
                                     int64_t offsets, const uint8_t *members, size_t members_bytes);
+/** What a heartbeat of a member of the consumer protocol (KIP-848) has to say, and what it is told. */
+typedef struct {
+  int32_t epoch;
+  int32_t heartbeat_interval_ms;
+  int32_t commits_since; /* offsets are taken in this version of OffsetCommit and later ones */
+  int64_t offsets;       /* as of plog_engine_publish_members */
+  int64_t topics;        /* the number of the topics for which that was decided */
+} plog_consumer_terms;
+
+/** Likewise of one member of the consumer protocol, for whom C answers ConsumerGroupHeartbeat, as long as it says nothing but who it
+    is, with the same client id from the same address, and the topics have not changed. member: its id, its instance id or null,
+    the client id and the address as plog_engine_peer gives it. Its offsets are taken, whatever the topics: they are no sign of
+    life of it. 0 | -ENOMEM | -EINVAL. any */
+int32_t plog_engine_publish_consumer(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, const uint8_t *member,
+                                     size_t member_bytes, const plog_consumer_terms *terms);
+/** The number of the topics, which rises with every change: when this has returned, no heartbeat of a member that was published with
+    another is answered by C. 0. any */
+int32_t plog_engine_topics_changed(plog_engine *e, int64_t topics);
 /** When this has returned, no heartbeat of these members (ids alone) is answered by C, and no offset is taken. forget != 0: nor is
     it known any more when they were heard; every member that is published is forgotten in the end. 0 | -EINVAL. any */
 int32_t plog_engine_withdraw_members(plog_engine *e, const uint8_t *group_id, size_t group_id_bytes, const uint8_t *members,

@@ -106,6 +106,16 @@ class PartitionState(NamedTuple):
     joining: Sequence[int] = ()
 
 
+class ConsumerTerms(NamedTuple):
+    """plog_consumer_terms. offsets: -1: they are not taken. topics: the number for which this was decided."""
+
+    epoch: int
+    heartbeat_interval_ms: int
+    commits_since: int
+    offsets: int
+    topics: int
+
+
 class FetcherConfig(NamedTuple):
     """plog_fetcher_config; the comments beside its fields in plog.h name Kafka's keys. host: an address or a name."""
 
@@ -669,6 +679,18 @@ class Engine:
         group = group_id.encode()
         packed = b"".join([_string(each) + _string(instance) for each, instance in members])
         check(lib.plog_engine_publish_members(self.pointer, group, len(group), epoch, offsets, packed, len(packed)))
+
+    def publish_consumer(self, group_id: str, who: tuple[str, str | None, str, str], terms: ConsumerTerms) -> None:
+        """The same of a member of the consumer protocol: its id, its instance id, and the client id and the address
+        that it heartbeats with."""
+        group, packed = group_id.encode(), b"".join([_string(each) for each in who])
+        told = ffi.new("plog_consumer_terms *", terms)
+        check(lib.plog_engine_publish_consumer(self.pointer, group, len(group), packed, len(packed), told))
+
+    def topics_changed(self, topics: int) -> None:
+        """Heartbeats of consumers that were published with another number of the topics are upcalls once this has
+        returned."""
+        check(lib.plog_engine_topics_changed(self.pointer, topics))
 
     def withdraw_members(self, group_id: str, members: Iterable[str], *, forget: bool) -> None:
         """Their heartbeats and offsets are upcalls again once this has returned. forget: nor is it known when they were

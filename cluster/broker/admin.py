@@ -413,6 +413,8 @@ class Admin:
             plan = config_plans.replace_broker(self.context, self._broker.config, self.broker_id, name, settings)
         elif kind == _GROUP:
             self.group_settings().replace(self._broker.config, name, settings, validate_only)
+            if not validate_only:
+                self._broker.metadata.changes()
             return
         else:
             config_plans.check_changes([config_plans.ConfigChange(key, 0, value) for key, value in settings])
@@ -430,6 +432,8 @@ class Admin:
             plan = config_plans.alter_broker(self.context, self._broker.config, self.broker_id, name, wanted)
         elif kind == _GROUP:
             self.group_settings().change(self._broker.config, name, wanted, validate_only)
+            if not validate_only:
+                self._broker.metadata.changes()
             return
         else:
             config_plans.check_changes(wanted)

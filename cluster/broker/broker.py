@@ -22,7 +22,7 @@ from cluster.broker.apis import Apis, OverdueKey, ReplyHere, ReplyTo, Request
 from cluster.broker.loop import Loop
 from cluster.broker.metadata_cache import MetadataCache
 from cluster.broker.replica_manager import ReplicaManager
-from cluster.effects import Append, Ask, Effect, PublishMembers, Reply
+from cluster.effects import Append, Ask, Effect, Publication, Reply
 from cluster.model import EndPoint
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.served import CONSUMER_PROTOCOL, SERVED
@@ -142,7 +142,7 @@ class Broker:
             self.engine.keep_synced(directory, self._group_commit)
         self.loop = Loop(self.engine, self, self.now_ms)
         self.apis = Apis(self, self.engine)
-        self.metadata = MetadataCache(self.admin.cluster_id)
+        self.metadata = MetadataCache(self.admin.cluster_id, self.engine.topics_changed)
         self.replicas = ReplicaManager(
             self.broker_id, self.engine, self.logs, self.admin.log_config, self._is_known_partition
         )
@@ -459,7 +459,7 @@ class Broker:
 
     # ---------------------------------------------------------------------------------------------- the loop's driver
 
-    def publish(self, publication: PublishMembers) -> None:
+    def publish(self, publication: Publication) -> None:
         self.coordinators.publish(publication)
 
     def upcall(self, upcall: Upcall) -> None:

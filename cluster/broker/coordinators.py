@@ -17,9 +17,9 @@ from cluster.coordinator.context import ConsumerConfig, GroupConfig
 from cluster.coordinator.group_coordinator import GroupCoordinator
 from cluster.coordinator.group_kind import GroupKind
 from cluster.coordinator.runtime import AskKey, Runtime, Taken, TimerKey
-from cluster.effects import Append, Ask, Effect, PublishMembers
+from cluster.effects import Append, Ask, Effect, Publication, PublishConsumer
 from cluster.protocol.errors import DecodeError
-from pylog._engine import Appended, Appending
+from pylog._engine import Appended, Appending, ConsumerTerms
 from pylog._native import BatchBuilder, NativeError, batch_rows, read_batch_header
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
@@ -364,14 +364,19 @@ class Coordinators:
 
     # ------------------------------------------------------------------------------------------------- members
 
-    def publish(self, publication: PublishMembers) -> None:
+    def publish(self, publication: Publication) -> None:
         """The data plane may answer heartbeats of these members, and take their offsets if we lead the shard."""
         shard, number = publication.shard, -1
         hosted = None if shard is None else self._broker.replicas.find(shard.topic, shard.partition)
         if hosted is not None:
             number = hosted.number
         engine = self._broker.engine
-        engine.publish_members(publication.group_id, publication.epoch, publication.members, number)
+        if isinstance(publication, PublishConsumer):
+            group_id, member_id, instance_id, client_id, host, epoch, interval_ms, topics, since, _ = publication
+            terms = ConsumerTerms(epoch, interval_ms, since, number, topics)
+            engine.publish_consumer(group_id, (member_id, instance_id, client_id, host), terms)
+        else:
+            engine.publish_members(publication.group_id, publication.epoch, publication.members, number)
 
     def taken(self, upcall: Upcall) -> None:
         """The data plane has written offsets of members that were published to it."""

@@ -22,6 +22,8 @@ from cluster.effects import (
     CancelTimer,
     Effect,
     Note,
+    Publication,
+    PublishConsumer,
     PublishMembers,
     Reply,
     SetTimer,
@@ -103,7 +105,7 @@ class Driver(Protocol):
     def cancel_ask(self, key: Hashable) -> None:
         """Nobody waits for that answer any more."""
 
-    def publish(self, publication: PublishMembers) -> None:
+    def publish(self, publication: Publication) -> None:
         """Have the data plane answer heartbeats of these members, and take their offsets."""
 
 
@@ -184,7 +186,7 @@ class Loop:
             self._driver.ask(effect)
         elif isinstance(effect, CancelAsk):
             self._driver.cancel_ask(effect.key)
-        elif isinstance(effect, PublishMembers):
+        elif isinstance(effect, (PublishMembers, PublishConsumer)):
             self._driver.publish(effect)
         elif isinstance(effect, WithdrawMembers):
             self._engine.withdraw_members(effect.group_id, effect.members, forget=effect.forget)

@@ -1,13 +1,14 @@
 """What this broker tells clients about the cluster: brokers, topics, partitions and who leads them.
 
 What stays true: every topic is found by its name and by its id; partitions are in order, and dense but for those that a
-controller has not told of yet; a topic's entry is replaced whole, never changed. `version`
-rises with each change, so that whoever derives something knows when to do it again. Control thread.
+controller has not told of yet; a topic's entry is replaced whole, never changed. `version` rises whenever something
+changes that groups are decided upon: topics, their partitions and who has replicas of them, racks, settings of groups;
+who leads is none of it. Whoever answers for the coordinators is told before anybody can see the change. Control thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pylog.facts import NamedTuple
 from pylog.typed import Final
@@ -50,10 +51,16 @@ class BrokerMetadata(NamedTuple):
     rack: str | None
 
 
-class MetadataCache:
-    __slots__ = ("_by_id", "brokers", "cluster_id", "controller_id", "topics", "version")
+def _placed(topic: TopicMetadata) -> list[tuple[int, tuple[int, ...]]]:
+    return [(each.partition, each.replicas) for each in topic.partitions]
 
-    def __init__(self, cluster_id: str) -> None:
+
+class MetadataCache:
+    __slots__ = ("_by_id", "_changed", "brokers", "cluster_id", "controller_id", "topics", "version")
+
+    def __init__(self, cluster_id: str, changed: Callable[[int], None] = lambda version: None) -> None:
+        """`changed` is told each new version."""
+        self._changed = changed
         self.cluster_id = cluster_id
         self.controller_id = -1
         self.brokers: dict[int, BrokerMetadata] = {}
@@ -67,18 +74,29 @@ class MetadataCache:
             self._by_id.pop(old.topic_id, None)
         self.topics[topic.name] = topic
         self._by_id[topic.topic_id] = topic.name
-        self.version += 1
+        if old is None or old.topic_id != topic.topic_id or _placed(old) != _placed(topic):
+            self.changes()
 
     def drop(self, name: str) -> None:
         topic = self.topics.pop(name, None)
         if topic is not None:
             self._by_id.pop(topic.topic_id, None)
-            self.version += 1
+            self.changes()
 
     def set_brokers(self, brokers: Iterable[BrokerMetadata], controller_id: int) -> None:
+        racks = self._racks()
         self.brokers = {broker.broker_id: broker for broker in brokers}
         self.controller_id = controller_id
+        if self._racks() != racks:
+            self.changes()
+
+    def changes(self) -> None:
+        """What groups are decided upon is not what it was."""
         self.version += 1
+        self._changed(self.version)
+
+    def _racks(self) -> dict[int, str]:
+        return {broker.broker_id: broker.rack for broker in self.brokers.values() if broker.rack is not None}
 
     def update(
         self, topics: Mapping[str, tuple[bytes, Sequence[PartitionMetadata]]], gone: Iterable[TopicPartition]

@@ -17,7 +17,7 @@ from cluster.coordinator.consumer_journal import ConsumerRebalance, causes
 from cluster.coordinator.consumer_member import MemberState, Owned, Target
 from cluster.coordinator.consumer_records import ConsumerFact, GroupEpochDeleted, in_order, topics_in_order
 from cluster.coordinator.consumer_regex import Resolved, ResolveRegexes, take_resolved
-from cluster.coordinator.context import RequestContext
+from cluster.coordinator.context import Heard, RequestContext
 from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import GroupDeleted
 from cluster.coordinator.group_state import GroupState
@@ -43,7 +43,8 @@ _CONSUMER, _CLASSIC = 1, 0
 
 class ConsumerCoordinator:
     """`groups`: those of the shard, of both protocols. `again`: serve a request from the beginning; `refuse`: answer it
-    with an error; `bare`: put a classic group into `groups` that nothing is known of."""
+    with an error; `bare`: put a classic group into `groups` that nothing is known of; `heard`: of members that are
+    published; None: none is."""
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class ConsumerCoordinator:
         again: Callable[[RequestContext, Message, int], list[Step]],
         refuse: Callable[[RequestContext, Message, ErrorCode], object],
         bare: Callable[[str], Group],
+        heard: Heard | None = None,
     ) -> None:
         self._env = env
         self._groups = groups
@@ -61,6 +63,7 @@ class ConsumerCoordinator:
         self._again = again
         self._refuse = refuse
         self._bare = bare
+        self._heard = heard
         self._lanes: dict[str, Lane] = {}
         self._downgrading: set[str] = set()
         self._late: dict[str, list[Change]] = {}  # what was written, and took too long
@@ -113,7 +116,17 @@ class ConsumerCoordinator:
         classic = self._groups.get(group_id)
         if isinstance(classic, Group) and change.facts:
             steps += classic.give_way(now_ms)
-        return steps + self._commit(group_id, change, partial(self._answer, ctx, response), now_ms)
+        steps += self._commit(group_id, change, partial(self._answer, ctx, response), now_ms)
+        is_decided = not change.facts and self._shared(group_id) is None
+        return steps + self._open(group, response.member_id) if is_decided else steps
+
+    def _open(self, group: ConsumerGroup, member_id: str | None) -> list[Step]:
+        """A heartbeat changed nothing of the group as it is: perhaps those that follow need nobody's thought."""
+        member = group.members.get(member_id or "")
+        if member is None or not consumer_heartbeat.is_settled(self._env, group, member):
+            return []
+        interval_ms = self._env.heartbeat_interval_ms(group.group_id)
+        return self._lane(group.group_id).published.open(member, interval_ms, self._env.topics.version())
 
     def _answer(
         self, ctx: RequestContext, response: m.ConsumerGroupHeartbeatResponse, error: ErrorCode, now_ms: int
@@ -303,7 +316,7 @@ class ConsumerCoordinator:
         if is_plain and lane.shared is not None:
             lane.shared.add(change.facts, then)
         else:
-            steps.append(lane.write(tuple(change.facts), then))
+            steps += lane.write(tuple(change.facts), then)
         return steps
 
     def _written(self, group_id: str, change: Change, done: Done, error: ErrorCode, now_ms: int) -> list[Step]:
@@ -362,7 +375,7 @@ class ConsumerCoordinator:
     def _lane(self, group_id: str) -> Lane:
         lane = self._lanes.get(group_id)
         if lane is None:
-            lane = self._lanes[group_id] = Lane(group_id)
+            lane = self._lanes[group_id] = Lane(group_id, self._heard)
         return lane
 
     def _tidy(self, group_id: str) -> None:
@@ -415,7 +428,7 @@ class ConsumerCoordinator:
                 return [Note(f"Group {group_id}", "Could not fence a member", (("why", error.message),), warning=True)]
             return [note, *self._commit(group_id, change, retry, at_ms)]
 
-        return lane.take(Turn(fence, retry), now_ms)
+        return steps + lane.take(Turn(fence, retry), now_ms)
 
     def told(self, key: Hashable, answer: object, now_ms: int) -> list[Step]:
         """Patterns were resolved."""
@@ -483,7 +496,7 @@ class ConsumerCoordinator:
     def unloaded(self) -> list[Step]:
         steps: list[Step] = []
         for lane in self._lanes.values():
-            steps += lane.refuse_all(ErrorCode.NOT_COORDINATOR, 0)
+            steps += lane.refuse_all(ErrorCode.NOT_COORDINATOR, 0) + lane.published.forget_all()
         return steps
 
 

@@ -46,7 +46,7 @@ from pylog.errors import ErrorCode
 
 _NOTHING: Target = {}
 _NOBODY: Mapping[int, str] = {}
-_EPOCHS_SINCE = 9  # of OffsetCommit
+EPOCHS_SINCE = 9  # of OffsetCommit
 _FIRST_EPOCH = 1  # 0 is that of members who join
 
 
@@ -245,7 +245,7 @@ class ConsumerGroup:
         member = self.members.get(member_id)
         if member is None:
             return ErrorCode.UNKNOWN_MEMBER_ID
-        if member.classic is None and not transactional and api_version < _EPOCHS_SINCE:
+        if member.classic is None and not transactional and api_version < EPOCHS_SINCE:
             return ErrorCode.UNSUPPORTED_VERSION
         return self._stale(member, transactional=transactional) if epoch > member.epoch else ErrorCode.NONE
 

@@ -32,6 +32,8 @@ from cluster.coordinator.consumer_records import (
     TargetDeleted,
     TargetStored,
     current_of,
+    in_order,
+    topics_in_order,
 )
 from cluster.coordinator.consumer_regex import Regexes, follow_regex
 from cluster.coordinator.consumer_target import assign, is_uniform, may_assign, topic_ids
@@ -97,9 +99,17 @@ def heartbeat(
     member_id = request.member_id or env.new_id()
     reported = _reported(request.topic_partitions)
     before = _member(group, member_id, request, reported, change)
+    is_full = (
+        request.rebalance_timeout_ms != -1
+        and reported is not None
+        and (request.subscribed_topic_names is not None or request.subscribed_topic_regex is not None)
+    )
     if is_steady(env, group, before, ctx, request):
         change.wait(SESSION, member_id, env.session_timeout_ms(group.group_id))
-        return _answer(env, group, before)
+        response = _answer(env, group, before)
+        if is_full:
+            response.assignment = _told(before.assigned)
+        return response
     after = before._replace(
         instance_id=before.instance_id if request.instance_id is None else request.instance_id,
         rack_id=before.rack_id if request.rack_id is None else request.rack_id,
@@ -122,11 +132,6 @@ def heartbeat(
     target_epoch, target = target_of(env, group, before, after, epoch, uniform, now_ms, change)
     after = step(env, group, after, target_epoch, target, reported, has_new_topics or regex.is_changed, change)
     change.wait(SESSION, member_id, env.session_timeout_ms(group.group_id))
-    is_full = (
-        request.rebalance_timeout_ms != -1
-        and reported is not None
-        and (request.subscribed_topic_names is not None or request.subscribed_topic_regex is not None)
-    )
     response = _answer(env, group, after)
     if request.member_epoch == JOINING_EPOCH or is_full or before.assigned != after.assigned:
         response.assignment = _told(after.assigned)
@@ -140,23 +145,39 @@ def is_steady(
     ctx: RequestContext,
     request: m.ConsumerGroupHeartbeatRequest,
 ) -> bool:
-    """Whether there is nothing to be found out or done: what nearly every heartbeat is. The long way would come to the
-    same."""
+    """Whether there is nothing to be found out or done: what nearly every heartbeat is, be it that it repeats all that
+    is known. The long way would come to the same."""
     return (
         request.member_epoch == member.epoch
+<<<<<<< ours
         and request.subscribed_topic_names is None
         and request.topic_partitions is None
         and request.rebalance_timeout_ms == -1
         and request.subscribed_topic_regex is None
         and request.rack_id is None
         and request.server_assignor is None
-        and request.instance_id is None
+        and member.client_id == ctx.client_id
+        and member.client_host == "/" + ctx.client_host
+        and is_settled(env, group, member)
+    )
+
+
+def is_settled(env: ConsumerEnv, group: ConsumerGroup, member: ConsumerMember) -> bool:
+    """Whether there is nothing to be found out or done for a member that says nothing new."""
+    return (
+        group.epoch == group.assignment_epoch
+=======
+        and (request.subscribed_topic_names is None or member.topics == frozenset(request.subscribed_topic_names))
+        and request.rebalance_timeout_ms in (-1, member.rebalance_timeout_ms)
+        and request.subscribed_topic_regex in (None, member.topic_regex)
+        and request.rack_id in (None, member.rack_id)
+        and request.server_assignor in (None, member.assignor)
+        and request.instance_id in (None, member.instance_id)
         and group.epoch == group.assignment_epoch
+>>>>>>> theirs
         and not group.regex_readers
         and member.is_reconciled_to(group.assignment_epoch)
         and member.classic is None
-        and member.client_id == ctx.client_id
-        and member.client_host == "/" + ctx.client_host
         and is_verified(env, group)
     )
 
@@ -182,8 +203,6 @@ def _reported(
 
 
 def _told(assigned: Owned) -> m.ConsumerGroupHeartbeatResponse.Assignment:
-    from cluster.coordinator.consumer_records import in_order, topics_in_order
-
     return m.ConsumerGroupHeartbeatResponse.Assignment(
         topic_partitions=[
             m.ConsumerGroupHeartbeatResponse.TopicPartitions(topic_id=topic_id, partitions=in_order(assigned[topic_id]))
@@ -388,7 +407,7 @@ def step(
         owner = group.owner(topic_id, partition)
         return owner is not None and owner not in own_ids
 
-    subscribed = frozenset(topic_ids(env, group, member))
+    subscribed = topic_ids(env, group, member)
     after = reconcile(member, Goal(epoch, target, subscribed, is_owned, reported, has_new_subscription))
     if after == member:
         return member

@@ -104,6 +104,7 @@ class GroupCoordinator:
                 self.handle,
                 GroupKind.refuse,
                 lambda group_id: self._create(group_id, None),
+                self._heard,
             )
         return self._consumers
 

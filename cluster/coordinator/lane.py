@@ -3,7 +3,8 @@
 What stays true: while records of a group are on their way to the log nothing else is decided about it, because what was
 written is not yet part of it; whatever comes meanwhile waits its turn, and each has its turn once. Heartbeats that
 have waited have their turns together, and one write (`turns.py`). When a write takes too long those who wait are
-refused, and so is everybody until the log has decided. A timer never fires for a member that was heard from in time.
+refused, and so is everybody until the log has decided. A timer never fires for a member that was heard from in time,
+here or elsewhere.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections import deque
 from collections.abc import Hashable
 from functools import partial
 
-from cluster.coordinator.consumer_env import Wait
+from cluster.coordinator.consumer_env import SESSION, Wait
 from cluster.coordinator.consumer_regex import Regexes
+from cluster.coordinator.context import Heard
+from cluster.coordinator.published import Published
 from cluster.coordinator.shard import Done, Step, Write
 from cluster.coordinator.turns import SharedWrite, Turn
 from cluster.effects import CancelTimer, SetTimer
@@ -28,10 +31,11 @@ _TOO_LARGE = frozenset({ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_L
 class Lane:
     """`shared`: what the turns that are being run write together; None: each writes for itself."""
 
-    __slots__ = ("_alone", "_awaited", "_is_overdue", "_turns", "regexes", "shared", "timers")
+    __slots__ = ("_alone", "_awaited", "_is_overdue", "_turns", "published", "regexes", "shared", "timers")
 
-    def __init__(self, group_id: str) -> None:
-        self.timers = MemberTimers(group_id)
+    def __init__(self, group_id: str, heard: Heard | None) -> None:
+        self.published = Published(group_id, heard)
+        self.timers = MemberTimers(group_id, self.published)
         self.regexes = Regexes()
         self._turns: deque[Turn] = deque()
         self._awaited: object = None  # the last fact of the write that is under way
@@ -57,10 +61,10 @@ class Lane:
         self._turns.append(turn)
         return []
 
-    def write(self, facts: tuple[object, ...], done: Done) -> Write:
+    def write(self, facts: tuple[object, ...], done: Done) -> list[Step]:
         assert not self.is_busy
         self._awaited = facts[-1]
-        return Write(facts, partial(self._written, done))
+        return [*self.published.shut(), Write(facts, partial(self._written, done))]
 
     def _written(self, done: Done, error: ErrorCode, now_ms: int) -> list[Step]:
         if error is ErrorCode.REQUEST_TIMED_OUT:
@@ -89,7 +93,7 @@ class Lane:
         finally:
             self.shared = None
         if shared.facts:
-            steps.append(self.write(tuple(shared.facts), partial(self._shared_written, shared)))
+            steps += self.write(tuple(shared.facts), partial(self._shared_written, shared))
         return steps
 
     def _shared_written(self, shared: SharedWrite, error: ErrorCode, now_ms: int) -> list[Step]:
@@ -114,22 +118,26 @@ class Lane:
 
 
 class _Timer:
-    """`armed_ms`: when it fires, never later than the deadline. `epoch`: see `Wait`."""
+    """`armed_ms`: when it fires, never later than the deadline. `timeout_ms`: from the last sign of life to the
+    deadline. `epoch`: see `Wait`."""
 
-    __slots__ = ("armed_ms", "deadline_ms", "epoch")
+    __slots__ = ("armed_ms", "deadline_ms", "epoch", "timeout_ms")
 
-    def __init__(self, deadline_ms: int, epoch: int) -> None:
+    def __init__(self, deadline_ms: int, timeout_ms: int, epoch: int) -> None:
         self.deadline_ms = self.armed_ms = deadline_ms
+        self.timeout_ms = timeout_ms
         self.epoch = epoch
 
 
 class MemberTimers:
-    """Life signs only move a deadline: a timer that fires before it is set again."""
+    """Life signs only move a deadline: a timer that fires before it is set again. With a session ends what is known of
+    its member's life signs elsewhere."""
 
-    __slots__ = ("_group_id", "_timers")
+    __slots__ = ("_group_id", "_published", "_timers")
 
-    def __init__(self, group_id: str) -> None:
+    def __init__(self, group_id: str, published: Published) -> None:
         self._group_id = group_id
+        self._published = published
         self._timers: dict[tuple[str, str], _Timer] = {}
 
     def __bool__(self) -> bool:
@@ -144,13 +152,14 @@ class MemberTimers:
                 if timer is not None:
                     del self._timers[name]
                     steps.append(CancelTimer(self._key(name)))
+                    steps += self._over(name)
                 continue
             deadline_ms = now_ms + wait.timeout_ms
             if timer is None:
-                self._timers[name] = _Timer(deadline_ms, wait.epoch)
+                self._timers[name] = _Timer(deadline_ms, wait.timeout_ms, wait.epoch)
                 steps.append(SetTimer(self._key(name), deadline_ms))
             elif wait.renew:
-                timer.deadline_ms, timer.epoch = deadline_ms, wait.epoch
+                timer.deadline_ms, timer.timeout_ms, timer.epoch = deadline_ms, wait.timeout_ms, wait.epoch
                 if deadline_ms < timer.armed_ms:
                     timer.armed_ms = deadline_ms
                     steps.append(SetTimer(self._key(name), deadline_ms))
@@ -162,16 +171,22 @@ class MemberTimers:
         timer = self._timers.get(name)
         if timer is None:
             return None, []
+        heard_ms = self._published.heard_ms(member_id, now_ms) if what == SESSION else None
+        if heard_ms is not None:
+            timer.deadline_ms = max(timer.deadline_ms, heard_ms + timer.timeout_ms)
         if now_ms < timer.deadline_ms:
             timer.armed_ms = timer.deadline_ms
             return None, [SetTimer(self._key(name), timer.deadline_ms)]
         del self._timers[name]
-        return timer.epoch, []
+        return timer.epoch, self._over(name)
 
     def clear(self) -> list[Step]:
         steps: list[Step] = [CancelTimer(self._key(name)) for name in self._timers]
         self._timers.clear()
-        return steps
+        return steps + self._published.forget_all()
+
+    def _over(self, name: tuple[str, str]) -> list[Step]:
+        return self._published.forget(name[1]) if name[0] == SESSION else []
 
     def _key(self, name: tuple[str, str]) -> Hashable:
         return (TIMER, self._group_id, *name)

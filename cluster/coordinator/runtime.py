@@ -45,6 +45,7 @@ from cluster.effects import (
     CancelTimer,
     Effect,
     Note,
+    PublishConsumer,
     PublishMembers,
     Reply,
     SetTimer,
@@ -399,7 +400,7 @@ class Runtime:
                 if step.key in host.armed:
                     del host.armed[step.key]
                     effects.append(CancelTimer(TimerKey(host.shard, step.key)))
-            elif isinstance(step, PublishMembers):
+            elif isinstance(step, (PublishMembers, PublishConsumer)):
                 effects.append(step._replace(shard=host.shard))
             else:
                 effects.append(step)

@@ -15,7 +15,7 @@ from cluster.effects import (
     CancelTimer,
     Note,
     Producer,
-    PublishMembers,
+    Publication,
     Reply,
     SetTimer,
     Shard,
@@ -42,7 +42,7 @@ class Write(NamedTuple):
     knows_all: bool = False
 
 
-Step: TypeAlias = Reply | SetTimer | CancelTimer | Ask | PublishMembers | WithdrawMembers | Note | Write
+Step: TypeAlias = Reply | SetTimer | CancelTimer | Ask | Publication | WithdrawMembers | Note | Write
 
 
 class Machine(Protocol):

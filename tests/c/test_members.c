@@ -108,6 +108,115 @@ static void many(void) {
   plog__members_deinit(&m);
 }
 
+/* ------------------------------------------------------------------------------------------------ consumers */
+
+static const uint8_t here[PLOG_HOST_BYTES] = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1};
+static const uint8_t elsewhere[PLOG_HOST_BYTES] = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 2};
+static const plog_consumer_terms terms = {
+    .epoch = 4, .heartbeat_interval_ms = 5000, .commits_since = 9, .offsets = 77, .topics = 3};
+
+static plog_consumer_heartbeat consumer(const char *member, const char *instance, int32_t epoch, const char *client,
+                                        const uint8_t *host) {
+  return (plog_consumer_heartbeat){says("g", member, instance, epoch), text(client), host};
+}
+
+static void publish_consumer(const char *member, const char *instance, plog_consumer_terms with) {
+  plog_consumer_heartbeat as = consumer(member, instance, with.epoch, "c", here);
+  CHECK_EQ(plog__members_publish_consumer(&m, &as, &with), 0);
+}
+
+static int32_t hear_consumer(plog_consumer_heartbeat heartbeat, int64_t now_ms) {
+  return plog__members_hear_consumer(&m, &heartbeat, now_ms);
+}
+
+static int64_t commits_to(const char *member, int32_t epoch, int16_t version, int64_t now_ms) {
+  plog_heartbeat who = says("g", member, NULL, epoch);
+  return plog__members_commits_to(&m, &who, version, now_ms);
+}
+
+static void consumers_say_all_that_was_published(void) {
+  plog__members_init(&m, 7);
+  plog__members_topics_changed(&m, 3);
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 4, "c", here), 5), -1);
+  publish_consumer("a", NULL, terms);
+  publish_consumer("s", "i", terms);
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 4, "c", here), 5), 5000);
+  CHECK_EQ(heard_ms("g", "a"), 5);
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 3, "c", here), 6), -1);
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 5, "c", here), 6), -1);
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 4, "d", here), 6), -1);
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 4, "cc", here), 6), -1);
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 4, NULL, here), 6), -1);
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 4, "c", elsewhere), 6), -1);
+  CHECK_EQ(hear_consumer(consumer("a", "i", 4, "c", here), 6), -1);
+  CHECK_EQ(hear_consumer(consumer("s", "j", 4, "c", here), 6), -1);
+  CHECK_EQ(heard_ms("g", "a"), 5);
+  CHECK_EQ(heard_ms("g", "s"), -1);
+  CHECK_EQ(hear_consumer(consumer("s", "i", 4, "c", here), 7), 5000);
+  CHECK_EQ(hear_consumer(consumer("s", NULL, 4, "c", here), 8), 5000);
+  CHECK_EQ(heard_ms("g", "s"), 8);
+  plog__members_withdraw(&m, text("g"), text("a"), false);
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 4, "c", here), 9), -1);
+  CHECK_EQ(heard_ms("g", "a"), 5);
+  plog__members_deinit(&m);
+}
+
+/* Each protocol's heartbeats are of its own members. */
+static void kinds_do_not_mix(void) {
+  plog__members_init(&m, 7);
+  plog__members_topics_changed(&m, 3);
+  publish_consumer("a", NULL, terms);
+  publish(says("g", "b", NULL, 4));
+  CHECK(!hear(says("g", "a", NULL, 4), 5));
+  CHECK_EQ(hear_consumer(consumer("b", NULL, 4, NULL, here), 5), -1);
+  CHECK_EQ(hear_consumer(consumer("b", NULL, 4, "c", here), 5), -1);
+  CHECK_EQ(heard_ms("g", "a"), -1);
+  CHECK_EQ(heard_ms("g", "b"), -1);
+  publish(says("g", "a", NULL, 4)); /* its group has become a classic one */
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 4, "c", here), 6), -1);
+  CHECK(hear(says("g", "a", NULL, 4), 6));
+  plog__members_deinit(&m);
+}
+
+/* What was decided for other topics than there are is void, whichever of the two came first. */
+static void topics_that_change_void_what_was_published(void) {
+  plog__members_init(&m, 7);
+  plog__members_topics_changed(&m, 3);
+  publish_consumer("a", NULL, terms);
+  plog__members_topics_changed(&m, 4);
+  publish_consumer("late", NULL, terms);
+  publish(says("g", "classic", NULL, 1));
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 4, "c", here), 5), -1);
+  CHECK_EQ(hear_consumer(consumer("late", NULL, 4, "c", here), 5), -1);
+  CHECK(hear(says("g", "classic", NULL, 1), 5));
+  CHECK_EQ(commits_to("a", 4, 9, 5), 77);
+  plog_consumer_terms anew = terms;
+  anew.topics = 4;
+  publish_consumer("a", NULL, anew);
+  CHECK_EQ(hear_consumer(consumer("a", NULL, 4, "c", here), 6), 5000);
+  plog__members_deinit(&m);
+}
+
+static void offsets_of_consumers_are_no_sign_of_life(void) {
+  plog__members_init(&m, 7);
+  publish_consumer("a", NULL, terms);
+  CHECK_EQ(commits_to("a", 4, 9, 5), 77);
+  CHECK_EQ(commits_to("a", 4, 10, 5), 77);
+  CHECK_EQ(commits_to("a", 4, 8, 5), -1);
+  CHECK_EQ(commits_to("a", 3, 9, 5), -1);
+  CHECK_EQ(commits_to("a", 5, 9, 5), -1);
+  CHECK_EQ(heard_ms("g", "a"), -1);
+  plog_consumer_terms without = terms;
+  without.offsets = -1;
+  publish_consumer("a", NULL, without);
+  CHECK_EQ(commits_to("a", 4, 9, 5), -1);
+  plog_heartbeat classic = says("g", "b", NULL, 1);
+  CHECK_EQ(plog__members_publish(&m, &classic, 77), 0);
+  CHECK_EQ(commits_to("b", 1, 2, 6), 77);
+  CHECK_EQ(heard_ms("g", "b"), 6);
+  plog__members_deinit(&m);
+}
+
 /* ------------------------------------------------------------------------------------------------ two threads */
 
 enum { ROUNDS = 2000 };
@@ -200,6 +309,88 @@ static void every_version_is_answered(void) {
   }
 }
 
+/* ------------------------------------------------------------------------------------------------ a consumer's request */
+
+/* What a consumer may say besides who it is; none of it is said in `nothing`. */
+typedef struct {
+  int8_t rack, topics, regex, assignor, partitions;
+  int32_t rebalance_timeout_ms;
+} more;
+
+static const more nothing = {.rebalance_timeout_ms = -1};
+
+static void put_consumer(plog_writer *w, int16_t version, const more *says_more) {
+  plog_writer_init(w);
+  plog_write_no_tags(w);
+  plog_write_string(w, true, "group", 5);
+  plog_write_string(w, true, "member", 6);
+  plog_write_i32(w, 9);
+  plog_write_string(w, true, "instance", 8);
+  plog_write_i8(w, says_more->rack); /* 1: an empty string, or list */
+  plog_write_i32(w, says_more->rebalance_timeout_ms);
+  plog_write_i8(w, says_more->topics);
+  if (version >= 1) plog_write_i8(w, says_more->regex);
+  plog_write_i8(w, says_more->assignor);
+  plog_write_i8(w, says_more->partitions);
+  plog_write_raw(w, "\1\5\2xy", 5); /* a tagged field that nobody knows */
+}
+
+static bool read_consumer(int16_t version, const uint8_t *body, size_t body_bytes, plog_heartbeat *out) {
+  plog_frame frame = frame_of(version, (uint8_t *)body, body_bytes);
+  return plog__consumer_heartbeat_read(&frame, out);
+}
+
+static void consumers_are_read_when_they_say_nothing_more(void) {
+  static const more talkers[] = {
+      {1, 0, 0, 0, 0, -1}, {0, 1, 0, 0, 0, -1}, {0, 0, 1, 0, 0, -1}, {0, 0, 0, 1, 0, -1},
+      {0, 0, 0, 0, 1, -1}, {0, 0, 0, 0, 0, 0},  {0, 0, 0, 0, 0, 1},
+  };
+  plog_heartbeat h;
+  for (int16_t version = 0; version <= 1; version++) {
+    plog_writer w;
+    put_consumer(&w, version, &nothing);
+    CHECK(read_consumer(version, w.data, w.size_bytes, &h));
+    CHECK_EQ(h.epoch, 9);
+    CHECK(h.group_id.size_bytes == 5 && memcmp(h.group_id.data, "group", 5) == 0);
+    CHECK(h.member_id.size_bytes == 6 && memcmp(h.member_id.data, "member", 6) == 0);
+    CHECK(h.instance_id.size_bytes == 8 && memcmp(h.instance_id.data, "instance", 8) == 0);
+    CHECK(!read_consumer((int16_t)(1 - version), w.data, w.size_bytes, &h));
+    for (size_t cut = 0; cut < w.size_bytes; cut++) {
+      uint8_t *part = malloc(cut + 1); /* so that a sanitizer sees a look past its end */
+      CHECK(part);
+      memcpy(part, w.data, cut);
+      CHECK(!read_consumer(version, part, cut, &h));
+      free(part);
+    }
+    plog_write_i8(&w, 0);
+    CHECK(!read_consumer(version, w.data, w.size_bytes, &h));
+    plog_writer_deinit(&w);
+    for (size_t i = 0; i < PLOG_COUNT_OF(talkers); i++) {
+      put_consumer(&w, version, &talkers[i]);
+      CHECK_EQ(read_consumer(version, w.data, w.size_bytes, &h), version == 0 && talkers[i].regex);
+      plog_writer_deinit(&w);
+    }
+  }
+  plog_writer w;
+  put_consumer(&w, 1, &nothing);
+  CHECK(!read_consumer(2, w.data, w.size_bytes, &h));
+  CHECK(!read_consumer(-1, w.data, w.size_bytes, &h));
+  plog_writer_deinit(&w);
+}
+
+static void consumers_are_told_who_they_are(void) {
+  static const uint8_t expected[] = {1,   2,   3, 4, 0, 0, 0, 0, 0,    0,    0,    0, 3,
+                                     'a', 'b', 0, 0, 0, 9, 0, 0, 0x13, 0x88, 0xff, 0};
+  uint8_t out[PLOG_HEARTBEAT_ANSWER_BYTES_MAX];
+  plog_frame frame = frame_of(1, NULL, 0);
+  plog_heartbeat h = says("g", "ab", NULL, 9);
+  CHECK_EQ(plog__consumer_heartbeat_answer(&frame, &h, 5000, out), sizeof expected);
+  CHECK(memcmp(out, expected, sizeof expected) == 0);
+  uint8_t longest[PLOG_HEARTBEAT_MEMBER_BYTES_MAX] = {0};
+  h.member_id = (plog_bytes){longest, sizeof longest};
+  CHECK_EQ(plog__consumer_heartbeat_answer(&frame, &h, 5000, out), sizeof out);
+}
+
 int main(void) {
   only_as_it_was_published();
   what_was_heard_stays_known();
@@ -207,5 +398,11 @@ int main(void) {
   withdrawn_means_withdrawn();
   every_version_is_read();
   every_version_is_answered();
+  consumers_say_all_that_was_published();
+  kinds_do_not_mix();
+  topics_that_change_void_what_was_published();
+  offsets_of_consumers_are_no_sign_of_life();
+  consumers_are_read_when_they_say_nothing_more();
+  consumers_are_told_who_they_are();
   return 0;
 }

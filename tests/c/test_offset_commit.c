@@ -126,16 +126,16 @@ static void only_members_with_a_partition_commit(void) {
   plog__members_init(&m, 3);
   plog_heartbeat who = {.group_id = {(const uint8_t *)"g", 1}, .member_id = {(const uint8_t *)"a", 1}, .epoch = 2};
   CHECK_EQ(plog__members_publish(&m, &who, -1), 0);
-  CHECK_EQ(plog__members_commits_to(&m, &who, 5), -1);
+  CHECK_EQ(plog__members_commits_to(&m, &who, 9, 5), -1);
   CHECK_EQ(plog__members_heard_ms(&m, who.group_id, who.member_id), -1);
   CHECK_EQ(plog__members_publish(&m, &who, 77), 0);
-  CHECK_EQ(plog__members_commits_to(&m, &who, 6), 77);
+  CHECK_EQ(plog__members_commits_to(&m, &who, 2, 6), 77);
   CHECK_EQ(plog__members_heard_ms(&m, who.group_id, who.member_id), 6);
   who.epoch = 1;
-  CHECK_EQ(plog__members_commits_to(&m, &who, 7), -1);
+  CHECK_EQ(plog__members_commits_to(&m, &who, 9, 7), -1);
   who.epoch = 2;
   plog__members_withdraw(&m, who.group_id, who.member_id, false);
-  CHECK_EQ(plog__members_commits_to(&m, &who, 8), -1);
+  CHECK_EQ(plog__members_commits_to(&m, &who, 9, 8), -1);
   CHECK_EQ(plog__members_heard_ms(&m, who.group_id, who.member_id), 6);
   plog__members_deinit(&m);
 }

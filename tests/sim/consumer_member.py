@@ -37,6 +37,7 @@ class ConsumerMember(Consumer):
         self.target: set[int] = set()
         self._log = host
         self._says_all = True
+        self._said: set[int] | None = None  # what it has, as the coordinator was told last; None: that is in doubt
         host.members.append(self)
         world.after(world.random.randrange(2_000 * US_PER_MS), self.process, self._beat)
 
@@ -71,6 +72,9 @@ class ConsumerMember(Consumer):
         says_all = self._says_all or self.epoch == 0
         topic_id = OneTopic().topic_id(TOPIC)
         assert topic_id is not None
+        has = set(self.positions)
+        says_own = says_all or has != self._said
+        self._said = None
         owned = [m.ConsumerGroupHeartbeatRequest.TopicPartitions(topic_id=topic_id, partitions=sorted(self.positions))]
         request = m.ConsumerGroupHeartbeatRequest(
             group_id="g",
@@ -79,11 +83,11 @@ class ConsumerMember(Consumer):
             instance_id=self.instance,
             rebalance_timeout_ms=REBALANCE_MS if says_all else -1,
             subscribed_topic_names=[TOPIC] if says_all else None,
-            topic_partitions=owned if self.positions else [],
+            topic_partitions=(owned if has else []) if says_own else None,
         )
-        self._ask(request, _VERSION, self._beaten)
+        self._ask(request, _VERSION, lambda answer: self._beaten(answer, has))
 
-    def _beaten(self, answer: Message) -> None:
+    def _beaten(self, answer: Message, has: set[int]) -> None:
         assert isinstance(answer, m.ConsumerGroupHeartbeatResponse)
         if answer.error_code:
             self._refused(answer.error_code)
@@ -91,6 +95,7 @@ class ConsumerMember(Consumer):
         if answer.member_epoch < self.epoch:
             raise Violation(f"{self.name} was in epoch {self.epoch}, and is told {answer.member_epoch}")
         self._says_all = False
+        self._said = has
         self.epoch = answer.member_epoch
         if answer.assignment is not None:
             self.target = {index for each in answer.assignment.topic_partitions for index in each.partitions}

@@ -27,6 +27,7 @@ from tests.sim.world import Violation
 
 class ConsumerStory(Membership[ConsumerMember, ConsumerHost]):
     kind: ClassVar[str] = "consumer"
+    faults = (*Membership.faults, "topics")
 
     def make_host(self, random: Random) -> ConsumerHost:
         consumer = ConsumerConfig(session_timeout_ms=SESSION_MS, assignment_interval_ms=random.choice([0, 1_000]))
@@ -37,6 +38,12 @@ class ConsumerStory(Membership[ConsumerMember, ConsumerHost]):
 
     def buried(self, member: ConsumerMember) -> None:
         self.host.members.remove(member)
+
+    def strike(self, what: str, number: int) -> None:
+        if what == "topics":
+            self.host.topics.changes += 1
+        else:
+            super().strike(what, number)
 
     def check_agreed(self) -> None:
         owned = sorted(partition for member in self.members for partition in member.positions)

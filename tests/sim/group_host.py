@@ -10,23 +10,30 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from cluster.coordinator.context import GroupConfig, RequestContext
 from cluster.coordinator.group_kind import GroupKind
-from cluster.coordinator.group_records import Fact, OffsetCommitted, decode
-from cluster.coordinator.runtime import Runtime, TimerKey
+from cluster.coordinator.group_records import Fact, OffsetCommitted, decode, encode
+from cluster.coordinator.runtime import Runtime, Taken, TimerKey
 from cluster.coordinator.shard import Marker
-from cluster.effects import Append, CancelTimer, Effect, PublishMembers, Reply, SetTimer, WithdrawMembers
+from cluster.effects import Append, CancelTimer, Effect, Reply, SetTimer
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
 from tests.sim.world import Process, Violation, World
+from tests.transcripts.front import Front
 
 OFFSETS = "__consumer_offsets"
 TOPIC = "t"
 PARTITIONS = 6
 _LOAD_US = 40_000
 _MARKER_RETRY_US = 20_000
+_TAKEN = 0.5
 
 
 class OneTopic:
+    """It never changes, but may be said to have."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+
     def partition_count(self, topic: str) -> int:
         return {OFFSETS: 1, TOPIC: PARTITIONS}.get(topic, 0)
 
@@ -37,7 +44,7 @@ class OneTopic:
         return TOPIC if topic_id == self.topic_id(TOPIC) else None
 
     def version(self) -> int:
-        return 0  # they never change
+        return self.changes
 
     def partition_racks(self, topic: str) -> Sequence[Iterable[str]]:
         return [()] * self.partition_count(topic)
@@ -56,17 +63,6 @@ class Record:
         self.marker = marker
         self.epoch = -1
         self.coordinator_epoch = -1
-
-
-class Published:
-    """A member whose heartbeats are answered here. `generation`: which it has to say, -1: the machine is asked."""
-
-    __slots__ = ("generation", "heard_ms", "instance")
-
-    def __init__(self, generation: int, instance: str | None, heard_ms: int | None) -> None:
-        self.generation = generation
-        self.instance = instance
-        self.heard_ms = heard_ms
 
 
 class GroupHost:
@@ -92,15 +88,19 @@ class GroupHost:
         self._requests = 0
         self._answers: dict[Hashable, Callable[[Message], None]] = {}
         self._timers: dict[Hashable, int] = {}
-        self._published: dict[str, Published] = {}
+        self.topics = OneTopic()
+        self.front = Front(self.topics.version)
         self._begin()
 
     def _begin(self) -> None:
         self.process = Process(f"coordinator {self.failovers}")
         self._answers.clear()
         self._timers.clear()
-        self._published.clear()
-        self.runtime = Runtime([GroupKind(self._config, self._new_id, OneTopic(), heard=self._heard)])
+        before, self.front = self.front, Front(self.topics.version)
+        self.front.answered, self.front.took = before.answered, before.took
+        self._taken: list[tuple[int, Callable[[Message], None], Message]] = []
+        kind = GroupKind(self._config, self._new_id, self.topics, heard=self.front.heard_ms)
+        self.runtime = Runtime([kind])
         self.world.after(self.world.random.randrange(_LOAD_US), self.process, self._load)
 
     def _new_id(self) -> str:
@@ -140,13 +140,13 @@ class GroupHost:
         """What a transaction that has ended sends late is not let in: the broker verifies it before."""
         if isinstance(message, m.TxnOffsetCommitRequest) and message.producer_id not in self.open:
             return
-        if isinstance(message, m.HeartbeatRequest):
-            known = self._published.get(message.member_id)
-            said = message.generation_id, message.group_instance_id
-            if known is not None and said == (known.generation, known.instance):
-                known.heard_ms = self.world.now_ms
-                answer(m.HeartbeatResponse())
-                return
+        told = self.front.answer(ctx, message, self.world.now_ms)
+        if told is not None:
+            answer(told)
+            return
+        if isinstance(message, m.OffsetCommitRequest) and self._takes(ctx, message):
+            self._take(message, answer)
+            return
         self._requests += 1
         reply_to = self._requests
         self._answers[reply_to] = answer
@@ -173,14 +173,41 @@ class GroupHost:
             self.world.after(self.world.random.randrange(self.commit_us), self.process, self._commit, len(self.log))
         self.world.after(_MARKER_RETRY_US, None, lambda: self.end_transaction(producer_id, ended, commit=commit))
 
-    def _heard(self, group_id: str, member_id: str, now_ms: int) -> int | None:
-        known = self._published.get(member_id)
-        return None if known is None else known.heard_ms
+    def _takes(self, ctx: RequestContext, request: m.OffsetCommitRequest) -> bool:
+        """Not all that could be taken is: what is not is the machine's."""
+        return self.world.chance(_TAKEN) and self.front.takes(ctx, request, self.world.now_ms) is not None
+
+    def _take(self, request: m.OffsetCommitRequest, answer: Callable[[Message], None]) -> None:
+        """Offsets are written here; the machine hears of it at once, who sent them when they are committed."""
+        random = self.world.random
+        (topic,) = request.topics
+        facts = [
+            OffsetCommitted("g", topic.name, each.partition_index, each.committed_offset, -1, "", self.world.now_ms)
+            for each in topic.partitions
+        ]
+        error = ErrorCode.COORDINATOR_NOT_AVAILABLE if random.random() < self.errors else ErrorCode.NONE
+        answered = m.OffsetCommitResponse.OffsetCommitResponsePartition
+        entries = [answered(partition_index=each.partition, error_code=error) for each in facts]
+        told = m.OffsetCommitResponse.OffsetCommitResponseTopic(name=topic.name, partitions=entries)
+        response = m.OffsetCommitResponse(topics=[told])
+        if error:
+            answer(response)
+            return
+        base = len(self.log)
+        records = [(key, value) for key, value in map(encode, facts) if value is not None]
+        self.log += [Record(key, value) for key, value in records]
+        self._ends.append(len(self.log))
+        taken = Taken(records, base, self.failovers, self.high_watermark)
+        self.carry_out(self.runtime.taken(OFFSETS, 0, taken, self.world.now_ms))
+        self._taken.append((len(self.log), answer, response))
+        self.world.after(random.randrange(self.commit_us), self.process, self._commit, len(self.log))
 
     # Effects ------------------------------------------------------------------------------------------------------
 
     def carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
+            if self.front.carry_out(effect):
+                continue
             if isinstance(effect, Reply):
                 assert isinstance(effect.message, Message)
                 self._answers.pop(effect.reply_to)(effect.message)  # KeyError: it was answered before
@@ -197,16 +224,6 @@ class GroupHost:
                 )
             elif isinstance(effect, CancelTimer):
                 self._timers.pop(effect.key, None)
-            elif isinstance(effect, PublishMembers):
-                for member_id, instance in effect.members:
-                    known = self._published.get(member_id)
-                    heard_ms = None if known is None else known.heard_ms
-                    self._published[member_id] = Published(effect.epoch, instance, heard_ms)
-            elif isinstance(effect, WithdrawMembers):
-                for member_id in effect.members:
-                    self._published[member_id].generation = -1
-                    if effect.forget:
-                        del self._published[member_id]
 
     def _due(self, key: TimerKey, deadline_ms: int) -> None:
         if self._timers.get(key) == deadline_ms:
@@ -233,6 +250,9 @@ class GroupHost:
         self.high_watermark = max(self.high_watermark, high_watermark)
         self._check()
         self.carry_out(self.runtime.committed(OFFSETS, 0, self.high_watermark, self.world.now_ms))
+        while self._taken and self._taken[0][0] <= self.high_watermark:
+            _, answer, response = self._taken.pop(0)
+            answer(response)
 
     # Checks -------------------------------------------------------------------------------------------------------
 

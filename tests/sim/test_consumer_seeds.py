@@ -9,6 +9,7 @@ import pytest
 from cluster.coordinator import reconciliation
 from cluster.coordinator.consumer_group import ConsumerGroup
 from cluster.coordinator.lane import MemberTimers
+from cluster.coordinator.published import Published
 from cluster.coordinator.shard import HostedShard
 from pylog.errors import ErrorCode
 from tests.sim.consumer_story import run_seed
@@ -20,8 +21,10 @@ _UNTIL_FOUND = 40
 
 @pytest.mark.parametrize("first", range(1, _SEEDS, 10))
 def test_a_group_keeps_its_promises(first: int) -> None:
-    events = sum(run_seed(seed).world.events for seed in range(first, first + 10))
-    assert events > 10 * 500
+    stories = [run_seed(seed) for seed in range(first, first + 10)]
+    assert sum(story.world.events for story in stories) > 10 * 500
+    assert sum(story.host.front.answered for story in stories) > 10 * 50
+    assert sum(story.host.front.took for story in stories) > 10 * 50
 
 
 def test_a_seed_is_a_run() -> None:
@@ -60,6 +63,16 @@ def nobody_is_late(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(MemberTimers, "fired", lambda *_: (None, []))
 
 
+def who_was_heard_elsewhere_is_held_for_dead(patch: pytest.MonkeyPatch) -> None:
+    """Nobody asks when published members were last heard."""
+    patch.setattr(Published, "heard_ms", lambda *_: None)
+
+
+def members_stay_published(patch: pytest.MonkeyPatch) -> None:
+    """The group changes, and heartbeats go on being answered as if nothing were."""
+    patch.setattr(Published, "shut", lambda *_: [])
+
+
 @pytest.mark.parametrize(
     ("mistake", "says"),
     [
@@ -68,6 +81,8 @@ def nobody_is_late(patch: pytest.MonkeyPatch) -> None:
         (anybody_may_commit, "went from .* back to"),
         (the_log_is_not_waited_for, "reads .*, and in the log it has"),
         (nobody_is_late, "they do not agree"),
+        (who_was_heard_elsewhere_is_held_for_dead, "they do not agree"),
+        (members_stay_published, "they do not agree"),
     ],
 )
 def test_a_mistake_is_found(

@@ -42,6 +42,7 @@ _WRITE_TIMEOUT_MS = 600
 
 class Topics(OneTopic):
     def __init__(self, inputs: int) -> None:
+        super().__init__()
         self._counts = {STATE: 1, "__consumer_offsets": 1, OUTPUT: 2, INPUT: inputs}
 
     def partition_count(self, topic: str) -> int:

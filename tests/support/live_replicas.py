@@ -23,7 +23,7 @@ from cluster.broker.isr_keeper import TIMER, IsrKeeper, OnAnswer, PublishedIsr
 from cluster.broker.leader_offsets import OffsetAnswer, OffsetQuestion
 from cluster.broker.loop import Loop
 from cluster.broker.replicator import FetcherAddress, Followed, Replicator
-from cluster.effects import Append, Ask, Effect, PublishMembers, Reply
+from cluster.effects import Append, Ask, Effect, Publication, Reply
 from cluster.protocol import messages as m
 from cluster.replication.follower import LATEST
 from cluster.replication.isr import LedPartition
@@ -228,7 +228,7 @@ class LiveNode:
             diverging = EpochEnd(upcall.a, upcall.b)
             self.replicator.told_partition(upcall.partition, upcall.token, upcall.slot, upcall.error, paused, diverging)
 
-    def publish(self, publication: PublishMembers) -> None:
+    def publish(self, publication: Publication) -> None:
         raise AssertionError("no group lives here")
 
     def timer(self, key: Hashable) -> Sequence[Effect]:

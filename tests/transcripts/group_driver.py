@@ -23,6 +23,7 @@ class Driver(ShardDriver):
     def __init__(self, config: GroupConfig | None = None, *, partitions: int = 1, host: bool = True) -> None:
         self.config = config or GroupConfig(offsets_topic_partitions=partitions)
         self.ids = 0
+        self.settings: dict[str, dict[str, str]] = {}  # that groups have of their own
         self.owners: dict[tuple[Shard, int], int | Marker] = {}  # of records written in transactions; their ends
         self.questions: list[Ask] = []
         super().__init__(OFFSETS, FewTopics({OFFSETS: partitions, "t": 4, "u": 2}))
@@ -36,7 +37,15 @@ class Driver(ShardDriver):
     # What the broker does -----------------------------------------------------------------------------------------
 
     def kind(self) -> GroupKind:
-        return GroupKind(self.config, self._new_id, self.topics)
+        return GroupKind(self.config, self._new_id, self.topics, self.settings_of)
+
+    def settings_of(self, group: str) -> dict[str, str]:
+        return self.settings.get(group, {})
+
+    def set_up(self, group: str, settings: dict[str, str]) -> None:
+        """A group has these settings and no others."""
+        self.settings[group] = settings
+        self.topics.changes += 1
 
     def replay(self, shard: Shard, offset: int, key: bytes, value: bytes | None) -> None:
         owner = self.owners.get((shard, offset), -1)

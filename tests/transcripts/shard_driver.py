@@ -67,6 +67,7 @@ class ShardDriver(ABC):
         self.seen: list[Effect] = []
         self.seen_ms: list[int] = []
         self.waiting: deque[Append] = deque()
+        self.client_host = "127.0.0.1"
         self.verified = ErrorCode.NONE  # what a transaction's coordinator says of its offsets
         self.commits = True
         self.appends = True
@@ -189,12 +190,14 @@ class ShardDriver(ABC):
     def send(self, who: Hashable, request: Message, version: int, client_id: str = "c") -> Hashable:
         """Send a request; `who` names it for `answer`."""
         assert who not in self.asked, f"{who} was used before"
-        ctx = RequestContext(
-            who, type(request).api_key, version, client_id, "127.0.0.1", "User:ANONYMOUS", self.verified
-        )
+        ctx = self.context(who, request, version, client_id)
         self.asked[who] = ctx
         self.carry_out(self.runtime.request(None, ctx, _through_bytes(request, version), self.now_ms))
         return who
+
+    def context(self, who: Hashable, request: Message, version: int, client_id: str) -> RequestContext:
+        key, host = type(request).api_key, self.client_host
+        return RequestContext(who, key, version, client_id, host, "User:ANONYMOUS", self.verified)
 
     def ask(self, request: Message, version: int, kind: type[Response], client_id: str = "c") -> Response:
         """Send a request that is answered at once."""

@@ -7,7 +7,7 @@ from typing import Any
 from weakref import WeakSet
 
 from cluster.broker.loop import Loop, Timers
-from cluster.effects import Append, Ask, CancelTimer, Effect, PublishMembers, Reply, SetTimer, Shard
+from cluster.effects import Append, Ask, CancelTimer, Effect, Publication, Reply, SetTimer, Shard
 
 SHARD = Shard("__consumer_offsets", 3)
 
@@ -63,7 +63,7 @@ class Recorder:
         loop, effects = self.loop, self.effects_of[ask.question]
         loop.soon(lambda: loop.apply(effects))
 
-    def publish(self, publication: PublishMembers) -> None:
+    def publish(self, publication: Publication) -> None:
         self.seen.append(("publish", publication.group_id))
 
     def timer(self, key: Hashable) -> Iterable[Effect]:

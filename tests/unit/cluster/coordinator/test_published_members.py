@@ -3,138 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable
 
 import pytest
 
 from cluster.coordinator.context import GroupConfig
-from cluster.coordinator.group_kind import GroupKind
-from cluster.coordinator.group_records import OffsetCommitted, encode
-from cluster.coordinator.runtime import Runtime, Taken
-from cluster.effects import Append, Effect, PublishMembers, Shard, WithdrawMembers
+from cluster.effects import Append, PublishMembers, WithdrawMembers
 from cluster.protocol import messages as m
-from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
 from tests.transcripts.group_driver import OFFSETS, Driver, subscription
+from tests.unit.cluster.coordinator.fronted_driver import SHARD, FrontedDriver
 
 T0, T1 = ("t", 0), ("t", 1)
-SHARD = Shard(OFFSETS, 0)
-
-
-class FrontedDriver(Driver):
-    """A driver that answers heartbeats of published members itself and takes their offsets, as the data plane does:
-    what it took is told before any request that comes later, and not before (`told`: what waits for that)."""
-
-    def __init__(self, config: GroupConfig | None = None) -> None:
-        super().__init__(config, host=False)
-        self.published: dict[tuple[str, str], tuple[int, str | None] | None] = {}  # None: withdrawn, not forgotten
-        self.heard: dict[tuple[str, str], int] = {}
-        self.fronted = 0
-        self.took = 0
-        self.told: list[Taken] = []
-        self.epoch = self.taken_end = 0
-        self.runtime = Runtime([GroupKind(self.config, self._new_id, self.topics, heard=self._heard_ms)])
-        self.load(0)
-
-    def _heard_ms(self, group: str, member: str, now_ms: int) -> int | None:
-        return self.heard.get((group, member))
-
-    def tell_taken(self) -> None:
-        while self.told:
-            self.carry_out(self.runtime.taken(OFFSETS, 0, self.told.pop(0), self.now_ms))
-
-    def unload(self, partition: int = 0) -> None:
-        super().unload(partition)
-        self.tell_taken()
-
-    def load(self, partition: int = 0, epoch: int = 0) -> None:
-        self.epoch, self.taken_end = epoch, 0
-        super().load(partition, epoch)
-
-    def send(self, who: Hashable, request: Message, version: int, client_id: str = "c") -> Hashable:
-        self.tell_taken()
-        return super().send(who, request, version, client_id)
-
-    def append_all(self) -> None:
-        refused = [each for each in self.waiting if each.heard is not None and each.heard < self.taken_end]
-        for append in refused:
-            self.waiting.remove(append)
-        super().append_all()
-        for append in refused:
-            error = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
-            self.carry_out(self.runtime.appended(append.token, error, -1, self.now_ms))
-
-    def take(self, offsets: dict[tuple[str, int], int], group: str = "g") -> None:
-        """Offsets of a member are in the log, and the machine is still to hear of them."""
-        log = self.logs.setdefault(SHARD, [])
-        facts = [OffsetCommitted(group, *at, offset, -1, "", self.now_ms) for at, offset in offsets.items()]
-        records = [(key, value) for key, value in map(encode, facts) if value is not None]
-        base = len(log)
-        log += records
-        self.taken_end = len(log)
-        if self.commits:
-            self.high[SHARD] = len(log)
-        self.told.append(Taken(records, base, self.epoch, self.high.get(SHARD, 0)))
-
-    def send_commit(
-        self,
-        who: Hashable,
-        offsets: dict[tuple[str, int], int],
-        *,
-        group: str = "g",
-        member: str = "",
-        generation: int = -1,
-        instance: str | None = None,
-        metadata: str | None = "",
-        retention_ms: int = -1,
-        version: int = 7,
-    ) -> Hashable:
-        known = self.published.get((group, member))
-        is_open = known is not None and known[0] == generation and instance in (None, known[1])
-        if not is_open or self.write_error is not None or not self.commits:
-            self.tell_taken()
-            return super().send_commit(
-                who, offsets, group=group, member=member, generation=generation, instance=instance, version=version
-            )
-        self.heard[group, member] = self.now_ms
-        self.took += 1
-        self.take(offsets, group)
-        entry, topic = m.OffsetCommitResponse.OffsetCommitResponsePartition, m.OffsetCommitResponse
-        topics: dict[str, m.OffsetCommitResponse.OffsetCommitResponseTopic] = {}
-        for name, index in offsets:
-            answered = topics.setdefault(name, topic.OffsetCommitResponseTopic(name=name))
-            answered.partitions.append(entry(partition_index=index))
-        self.answers[who] = m.OffsetCommitResponse(topics=list(topics.values()))
-        return who
-
-    def carry_out(self, effects: list[Effect]) -> None:
-        rest: list[Effect] = []
-        for effect in effects:
-            if isinstance(effect, PublishMembers):
-                assert effect.shard == SHARD
-                for member, instance in effect.members:
-                    self.published[effect.group_id, member] = (effect.epoch, instance)
-            elif isinstance(effect, WithdrawMembers):
-                for member in effect.members:
-                    assert (effect.group_id, member) in self.published
-                    self.published[effect.group_id, member] = None
-                    if effect.forget:
-                        del self.published[effect.group_id, member]
-                        self.heard.pop((effect.group_id, member), None)
-            else:
-                rest.append(effect)
-        super().carry_out(rest)
-
-    def heartbeat(self, member: str, generation: int, *, group: str = "g", instance: str | None = None) -> ErrorCode:
-        known = self.published.get((group, member))
-        if known is not None and known[0] == generation and instance in (None, known[1]):
-            self.heard[group, member] = self.now_ms
-            self.fronted += 1
-            return ErrorCode.NONE
-        return super().heartbeat(member, generation, group=group, instance=instance)
-
-    def is_open(self, member: str, group: str = "g") -> bool:
-        return self.published.get((group, member)) is not None
 
 
 def test_members_are_open_while_the_group_is_stable() -> None:
@@ -150,7 +29,7 @@ def test_members_are_open_while_the_group_is_stable() -> None:
     driver.append_all()
     assert driver.is_open(member)
     assert driver.heartbeat(member, 1) == ErrorCode.NONE
-    assert driver.fronted == 1
+    assert driver.front.answered == 1
     driver.join("b")
     assert driver.published == {("g", member): None}
     assert driver.heartbeat(member, 1) == ErrorCode.REBALANCE_IN_PROGRESS
@@ -162,13 +41,13 @@ def test_a_member_that_only_somebody_else_hears_stays() -> None:
     for _ in range(10):
         driver.advance(9_999)
         assert driver.heartbeat(member, 1) == ErrorCode.NONE
-    assert driver.fronted == 10
+    assert driver.front.answered == 10
     driver.advance(9_999)
     assert driver.state() == "Stable"
     driver.advance(1)
     assert driver.state() == "Empty"
     assert not driver.published
-    assert not driver.heard
+    assert not driver.front.heard
 
 
 def test_what_was_heard_before_a_rebalance_counts_in_it() -> None:
@@ -239,7 +118,7 @@ def test_a_group_that_goes_over_to_the_consumer_protocol_takes_nobody_along() ->
     assert driver.ask(joins, 1, m.ConsumerGroupHeartbeatResponse).error_code == 0
     assert not driver.published
     assert driver.heartbeat(member, 1) == ErrorCode.REBALANCE_IN_PROGRESS
-    assert driver.fronted == 0
+    assert driver.front.answered == 0
 
 
 def test_where_nobody_else_answers_nobody_is_published() -> None:
@@ -264,7 +143,7 @@ def test_offsets_that_were_taken_are_known_to_the_next_request() -> None:
     (member,) = driver.stable_group("a")
     driver.send_commit("c", {T0: 5, T1: 6}, member=member, generation=1)
     driver.send_commit("d", {T0: 7}, member=member, generation=1)
-    assert driver.took == 2
+    assert driver.front.took == 2
     assert driver.fetch() == {T0: 7, T1: 6}
     driver.unload()
     driver.load(epoch=1)
@@ -292,7 +171,9 @@ def test_what_the_machine_wrote_behind_it_may_be_replayed_first() -> None:
     driver.take({T0: 5})
     late, driver.told = driver.told, []
     driver.send_commit("c", {T0: 6, T1: 1}, member="", generation=-1, group="h")
-    Driver.send_commit(driver, "d", {T0: 7}, member=member, generation=1)
+    open_members, driver.front.published = driver.front.published, {}
+    driver.send_commit("d", {T0: 7}, member=member, generation=1)
+    driver.front.published = open_members
     assert driver.fetch() == {T0: 7}
     driver.told = late
     driver.tell_taken()
@@ -464,7 +345,7 @@ class Worlds:
             assert not open_members
         known = {each["member_id"] for each in _described(self.fronted)[1]}
         assert {member for _, member in self.fronted.published} <= known
-        assert {member for _, member in self.fronted.heard} <= known
+        assert {member for _, member in self.fronted.front.heard} <= known
 
 
 def _asked(driver: Driver) -> set[object]:
@@ -487,5 +368,5 @@ def test_nobody_can_tell_who_answers_heartbeats(seed: int) -> None:
     worlds = Worlds(seed)
     for _ in range(300):
         worlds.step()
-    assert worlds.fronted.fronted > 0
-    assert worlds.fronted.took > 0
+    assert worlds.fronted.front.answered > 0
+    assert worlds.fronted.front.took > 0
