@@ -7,7 +7,7 @@ broken by it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from cluster.coordinator.consumer_member import Target
 from cluster.coordinator.hash_order import copied_table, grown_table, hash_order, string_hash, uuid_hash
@@ -20,7 +20,7 @@ class MemberSpec(NamedTuple):
     """`topics`: a set, in order: ids of what it reads, those that exist. `target`: what it was to have until now."""
 
     instance_id: str | None
-    topics: dict[bytes, None]
+    topics: Mapping[bytes, None]
     target: Target
 
 

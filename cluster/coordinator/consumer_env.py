@@ -6,12 +6,13 @@ become the group's only when they are committed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cluster.coordinator.assignor import Assignor, assignors
 from cluster.coordinator.consumer_records import ConsumerFact, GroupEpoch
 from cluster.coordinator.context import GroupConfig, NewId, Overrides, Topics
 from cluster.coordinator.group_records import GroupDeleted, GroupStored
+from cluster.coordinator.hash_order import copied_table, hash_order, string_hash
 from cluster.coordinator.journal import Cause
 from cluster.coordinator.topic_hash import group_hash, topic_hash
 from pylog.facts import NamedTuple
@@ -19,6 +20,8 @@ from pylog.typed import TypeAlias
 
 SESSION, REBALANCE, JOIN, SYNC = "session", "rebalance", "join", "sync"
 """What a member may be late with: living; giving up partitions; joining again and syncing (the classic protocol's)."""
+
+_MOST_SUBSCRIPTIONS = 1_000
 
 AnyFact: TypeAlias = ConsumerFact | GroupStored | GroupDeleted
 
@@ -76,8 +79,9 @@ class Change:
 
 class ConsumerEnv:
     __slots__ = (
-        "_hashed_version",
         "_hashes",
+        "_ids",
+        "_known_version",
         "_overrides",
         "assignors",
         "config",
@@ -93,8 +97,10 @@ class ConsumerEnv:
         self.assignors: dict[str, Assignor] = assignors(config.consumer.assignors)
         self.default_assignor = next(iter(self.assignors))
         self._overrides = overrides
+        # Of the topics as they were in this version.
+        self._known_version = -1
         self._hashes: dict[str, int] = {}
-        self._hashed_version = -1
+        self._ids: dict[frozenset[str], dict[bytes, None]] = {}  # by subscription
 
     def session_timeout_ms(self, group_id: str) -> int:
         config = self.config.consumer
@@ -129,10 +135,7 @@ class ConsumerEnv:
 
     def metadata_hash(self, names: Iterable[str]) -> int:
         """Of the topics of these names that exist."""
-        version = self.topics.version()
-        if version != self._hashed_version:
-            self._hashes.clear()
-            self._hashed_version = version
+        self._look()
         found = {}
         for name in names:
             value = self._hashes.get(name)
@@ -143,3 +146,23 @@ class ConsumerEnv:
                 value = self._hashes[name] = topic_hash(name, topic_id, self.topics.partition_racks(name))
             found[name] = value
         return group_hash(found)
+
+    def topic_ids(self, names: frozenset[str]) -> Mapping[bytes, None]:
+        """The ids of the topics of these names that exist, as a set in Kafka's order."""
+        self._look()
+        found = self._ids.get(names)
+        if found is None:
+            if len(self._ids) >= _MOST_SUBSCRIPTIONS:
+                self._ids.clear()
+            ordered = hash_order(sorted(names), string_hash, copied_table(len(names)))
+            ids = (self.topics.topic_id(name) for name in ordered)
+            found = self._ids[names] = {topic_id: None for topic_id in ids if topic_id is not None}
+        return found
+
+    def _look(self) -> None:
+        """Nothing is known of topics that may have changed."""
+        version = self.topics.version()
+        if version != self._known_version:
+            self._hashes.clear()
+            self._ids.clear()
+            self._known_version = version

@@ -149,13 +149,12 @@ def is_steady(
     is known. The long way would come to the same."""
     return (
         request.member_epoch == member.epoch
-<<<<<<< ours
-        and request.subscribed_topic_names is None
-        and request.topic_partitions is None
-        and request.rebalance_timeout_ms == -1
-        and request.subscribed_topic_regex is None
-        and request.rack_id is None
-        and request.server_assignor is None
+        and (request.subscribed_topic_names is None or member.topics == frozenset(request.subscribed_topic_names))
+        and request.rebalance_timeout_ms in (-1, member.rebalance_timeout_ms)
+        and request.subscribed_topic_regex in (None, member.topic_regex)
+        and request.rack_id in (None, member.rack_id)
+        and request.server_assignor in (None, member.assignor)
+        and request.instance_id in (None, member.instance_id)
         and member.client_id == ctx.client_id
         and member.client_host == "/" + ctx.client_host
         and is_settled(env, group, member)
@@ -166,15 +165,6 @@ def is_settled(env: ConsumerEnv, group: ConsumerGroup, member: ConsumerMember) -
     """Whether there is nothing to be found out or done for a member that says nothing new."""
     return (
         group.epoch == group.assignment_epoch
-=======
-        and (request.subscribed_topic_names is None or member.topics == frozenset(request.subscribed_topic_names))
-        and request.rebalance_timeout_ms in (-1, member.rebalance_timeout_ms)
-        and request.subscribed_topic_regex in (None, member.topic_regex)
-        and request.rack_id in (None, member.rack_id)
-        and request.server_assignor in (None, member.assignor)
-        and request.instance_id in (None, member.instance_id)
-        and group.epoch == group.assignment_epoch
->>>>>>> theirs
         and not group.regex_readers
         and member.is_reconciled_to(group.assignment_epoch)
         and member.classic is None

@@ -27,7 +27,7 @@ _LATE = {
 
 def causes(group: ConsumerGroup | Group | None, change: Change) -> tuple[Cause, ...]:
     """Why the group, as it is before the change, gets a new epoch by it; nothing if it gets none."""
-    if not any(isinstance(fact, GroupEpoch) for fact in change.facts):
+    if GroupEpoch not in map(type, change.facts):
         return ()
     known: dict[str, ConsumerMember] = group.members if isinstance(group, ConsumerGroup) else {}
     is_upgraded = isinstance(group, Group) and len(group.members) > 0

@@ -5,30 +5,28 @@ What stays true: only members whose target changed get a record, and the record 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cluster.coordinator.assignor import MemberSpec, Spec
 from cluster.coordinator.consumer_env import Change, ConsumerEnv
 from cluster.coordinator.consumer_group import ConsumerGroup, add
 from cluster.coordinator.consumer_member import ConsumerMember, Target
 from cluster.coordinator.consumer_records import TargetEpoch, TargetStored
-from cluster.coordinator.hash_order import copied_table, grown_table, hash_order, string_hash
+from cluster.coordinator.hash_order import grown_table, hash_order, string_hash
 from pylog.errors import ErrorCode, KafkaError
 
 _NOTHING: Target = {}
 
 
-def topic_names(group: ConsumerGroup, member: ConsumerMember) -> list[str]:
-    """What a member reads, by name or because it matches its pattern."""
-    names = hash_order(sorted(member.topics), string_hash, copied_table(len(member.topics)))
+def topic_ids(env: ConsumerEnv, group: ConsumerGroup, member: ConsumerMember) -> Mapping[bytes, None]:
+    """The ids of what a member reads, by name or because it matches its pattern, as far as there are such topics: a set
+    in order."""
+    known = env.topic_ids(member.topics)
     resolved = group.regexes.get(member.topic_regex) if member.topic_regex else None
-    if resolved is not None:
-        names += [name for name in sorted(resolved.topics) if name not in member.topics]
-    return names
-
-
-def topic_ids(env: ConsumerEnv, group: ConsumerGroup, member: ConsumerMember) -> dict[bytes, None]:
-    """The ids of those of them that exist, as a set in order."""
-    found = (env.topics.topic_id(name) for name in topic_names(group, member))
-    return {topic_id: None for topic_id in found if topic_id is not None}
+    if resolved is None:
+        return known
+    found = (env.topics.topic_id(name) for name in sorted(resolved.topics) if name not in member.topics)
+    return {**known, **{topic_id: None for topic_id in found if topic_id is not None}}
 
 
 def is_uniform(topic_readers: dict[str, int], regex_readers: dict[str, int], group: ConsumerGroup, count: int) -> bool:
@@ -95,7 +93,7 @@ def assign(
 def _specs(env: ConsumerEnv, group: ConsumerGroup, members: dict[str, ConsumerMember]) -> dict[str, MemberSpec]:
     """The members as assignors see them. Many read the same, which is looked up once."""
     known = group.targets
-    read: dict[tuple[frozenset[str], str], dict[bytes, None]] = {}
+    read: dict[tuple[frozenset[str], str], Mapping[bytes, None]] = {}
     specs: dict[str, MemberSpec] = {}
     for member_id, member in members.items():
         topics = read.get((member.topics, member.topic_regex))

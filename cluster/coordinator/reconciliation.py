@@ -11,7 +11,7 @@ that it is to give up; then it goes to the epoch of the target in one step, with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from cluster.coordinator.consumer_member import ConsumerMember, MemberState, Owned, Target
 from pylog.errors import ErrorCode, KafkaError
@@ -25,7 +25,7 @@ class Goal(NamedTuple):
 
     epoch: int
     target: Target
-    subscribed: frozenset[bytes]
+    subscribed: Collection[bytes]
     is_owned: Callable[[bytes, int], bool]
     reported: dict[bytes, set[int]] | None
     has_new_subscription: bool = False

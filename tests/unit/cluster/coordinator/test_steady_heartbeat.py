@@ -14,6 +14,12 @@ from tests.transcripts.group_driver import Driver
 
 Request = m.ConsumerGroupHeartbeatRequest
 STEPS = 150
+KNOWN = {
+    ErrorCode.UNKNOWN_MEMBER_ID,
+    ErrorCode.FENCED_MEMBER_EPOCH,
+    ErrorCode.GROUP_ID_NOT_FOUND,
+    ErrorCode.UNRELEASED_INSTANCE_ID,
+}
 OFTEN = {"say": 50, "say all": 20, "own": 10, "late": 5, "leave": 3, "time": 15, "grow": 2, "host": 2}
 
 
@@ -25,6 +31,7 @@ class Members:
         consumer = ConsumerConfig(assignment_interval_ms=seed % 2 * 2_000)
         config = GroupConfig(offsets_topic_partitions=1, consumer=consumer)
         self.driver = Driver(config)
+        self.instance = "i" if seed % 4 == 0 else None  # of "c"
         self.epochs = dict.fromkeys("abc", 0)
         self.owned: dict[str, list[Request.TopicPartitions]] = {name: [] for name in "abc"}
 
@@ -47,14 +54,17 @@ class Members:
         elif what == "own" and self.epochs[name]:
             request.topic_partitions = self.owned[name]
         elif what == "say all" or not self.epochs[name]:
-            request.rebalance_timeout_ms = 5_000
+            request.rebalance_timeout_ms = self.chance.choice([5_000, 5_000, 5_000, 6_000])
+            request.rack_id = self.chance.choice([None, None, "r", "s"])
+            request.server_assignor = self.chance.choice([None, "uniform", "uniform", "range"])
             request.subscribed_topic_names = self.chance.choice([["t"], ["t"], ["t", "u"]])
             request.topic_partitions = self.owned[name] if self.epochs[name] else []
+        if name == "c":
+            request.instance_id = self.instance
         client = "another" if what == "host" else "c"
         answer = self.driver.ask(request, 1, m.ConsumerGroupHeartbeatResponse, client)
         if answer.error_code:
-            known = (ErrorCode.UNKNOWN_MEMBER_ID, ErrorCode.FENCED_MEMBER_EPOCH, ErrorCode.GROUP_ID_NOT_FOUND)
-            assert answer.error_code in known
+            assert answer.error_code in KNOWN
         gone = bool(answer.error_code) or what == "leave"
         self.epochs[name] = 0 if gone else answer.member_epoch
         if gone:
