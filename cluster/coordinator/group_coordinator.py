@@ -5,7 +5,9 @@ What stays true:
     who asks it is told to look for the coordinator again;
   - offsets and groups disappear by tombstones only: expiry, DeleteGroups, OffsetDelete and the deletion of a topic
     write them, `replay` removes;
-  - while the shard is loading, records are taken as they are; afterwards only through the writes of this machine.
+  - while the shard is loading, records are taken as they are; afterwards only through the writes of this machine;
+  - a deletion that was decided before everything in the log was heard is decided again, and whoever asked for it waits
+    meanwhile: where members commit all the time, something is nearly always unheard.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ GROUP_TYPE = "classic"
 CONSUMER_GROUP_TYPE = "consumer"
 
 _EXPIRY_KEY = ("expiry",)
-_FORGET_AGAIN_MS = 100
+_DECIDE_AGAIN_MS = 5  # somebody waits
+_FORGET_AGAIN_MS = 100  # nobody does, and they may be many
 _TOPIC_IDS_SINCE = 10  # of OffsetCommit and OffsetFetch
 
 
@@ -68,6 +71,9 @@ class GroupCoordinator:
         self._consumers: ConsumerCoordinator | None = None  # made when the consumer protocol is first met
         # By producer the groups that its open transaction may hold offsets of: a marker touches no others.
         self._in_transaction: dict[int, dict[str, None]] = {}
+        # Deletions that are to be decided again, by number: how, and how to refuse them.
+        self._undecided: dict[int, tuple[Callable[[int], list[Step]], Callable[[ErrorCode], Reply]]] = {}
+        self._undecided_count = 0
         self._is_loading = True
 
     def elected(self, leader_epoch: int) -> None:
@@ -215,18 +221,36 @@ class GroupCoordinator:
         return [Reply(ctx.reply_to, m.ListGroupsResponse(groups=listed))]
 
     def _delete(self, ctx: RequestContext, request: m.DeleteGroupsRequest, now_ms: int) -> list[Step]:
+        return self._delete_until(now_ms + self._config.offsets_commit_timeout_ms, ctx, request, now_ms)
+
+    def _delete_until(
+        self, until_ms: int, ctx: RequestContext, request: m.DeleteGroupsRequest, now_ms: int
+    ) -> list[Step]:
         """One group: the runtime splits a request by its groups."""
         (group_id,) = request.groups_names
         group = self._groups.get(group_id)
         if group is None or group.state is GroupState.DEAD:
             return [_deleted(ctx, group_id, ErrorCode.GROUP_ID_NOT_FOUND)]
+        if self._consumers is not None and self._consumers.is_busy(group_id):
+            return self._consumers.later(group_id, ctx, request, now_ms)
         if group.state is not GroupState.EMPTY:
             return [_deleted(ctx, group_id, ErrorCode.NON_EMPTY_GROUP)]
 
         def done(error: ErrorCode, done_ms: int) -> list[Step]:
+            if error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS and done_ms < until_ms:
+                again = partial(self._delete_until, until_ms, ctx, request)
+                return self._decide_again(again, partial(_deleted, ctx, group_id), done_ms)
             return [_deleted(ctx, group_id, answers.offset_write_error(error))]
 
         return self._remove(group, group.offsets.known(), now_ms, done, whole=True)
+
+    def _decide_again(
+        self, again: Callable[[int], list[Step]], refuse: Callable[[ErrorCode], Reply], now_ms: int
+    ) -> list[Step]:
+        """Try a deletion again when more was heard. `refuse`: the answer if that is not to be."""
+        self._undecided_count += 1
+        self._undecided[self._undecided_count] = (again, refuse)
+        return [SetTimer(("again", self._undecided_count), now_ms + _DECIDE_AGAIN_MS)]
 
     # Offsets ------------------------------------------------------------------------------------------------------
 
@@ -357,6 +381,11 @@ class GroupCoordinator:
         )
 
     def _offset_delete(self, ctx: RequestContext, request: m.OffsetDeleteRequest, now_ms: int) -> list[Step]:
+        return self._offset_delete_until(now_ms + self._config.offsets_commit_timeout_ms, ctx, request, now_ms)
+
+    def _offset_delete_until(
+        self, until_ms: int, ctx: RequestContext, request: m.OffsetDeleteRequest, now_ms: int
+    ) -> list[Step]:
         group = self._groups.get(request.group_id)
         error = ErrorCode.NONE
         if group is None or group.state is GroupState.DEAD:
@@ -364,7 +393,7 @@ class GroupCoordinator:
         elif group.state is not GroupState.EMPTY and group.protocol_type != CONSUMER_PROTOCOL_TYPE:
             error = ErrorCode.NON_EMPTY_GROUP
         if group is None or error:
-            return [Reply(ctx.reply_to, m.OffsetDeleteResponse(error_code=error))]
+            return [_offsets_not_deleted(ctx, error)]
         response, asked_of = self._offset_delete_entries(request)
         doomed: list[TopicPartition] = []
         doomed_entries = []
@@ -380,6 +409,9 @@ class GroupCoordinator:
                 doomed_entries.append(entry)
 
         def done(error: ErrorCode, done_ms: int) -> list[Step]:
+            if error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS and done_ms < until_ms:
+                again = partial(self._offset_delete_until, until_ms, ctx, request)
+                return self._decide_again(again, partial(_offsets_not_deleted, ctx), done_ms)
             for entry in doomed_entries:
                 entry.error_code = answers.offset_write_error(error)
             return [Reply(ctx.reply_to, response)]
@@ -418,35 +450,44 @@ class GroupCoordinator:
         """Forget what was committed for topics that are no more: one of the same name begins anew."""
         steps: list[Step] = []
         for group in list(self._groups.values()):
-            steps += self._forget(group, topics, now_ms)
+            steps += self._forget(group, group.offsets.of_topics(topics), topics, now_ms, now_ms)
         return steps
 
-    def _forget(self, group: AnyGroup, topics: frozenset[str], now_ms: int) -> list[Step]:
-        """Until it is done: with members that commit in between it takes another attempt."""
-        doomed = group.offsets.of_topics(topics)
-        if not doomed or group.state is GroupState.DEAD:
+    def _forget(
+        self, group: AnyGroup, doomed: list[TopicPartition], topics: frozenset[str], deleted_ms: int, now_ms: int
+    ) -> list[Step]:
+        """Until it is done: with members that commit in between it takes another attempt, and so it does if the group
+        is being deleted and stays after all."""
+        done = _again_or_note("forget", group, "Could not remove offsets of a topic", topics, deleted_ms)
+        if doomed and group.state is GroupState.DEAD:
+            return done(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS, now_ms)
+        return self._remove(group, doomed, now_ms, done) if doomed else []
+
+    def _forget_again(self, group_id: str, topics: frozenset[str], deleted_ms: int, now_ms: int) -> list[Step]:
+        """What was committed since for a topic that has the name again is that one's."""
+        group = self._groups.get(group_id)
+        if group is None:
             return []
-        note = _only_note(group, "Could not remove offsets of a topic")
-
-        def done(error: ErrorCode, done_ms: int) -> list[Step]:
-            if error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
-                return [SetTimer(("forget", group.group_id, topics), done_ms + _FORGET_AGAIN_MS)]
-            return note(error, done_ms)
-
-        return self._remove(group, doomed, now_ms, done)
+        there = frozenset(each for each in topics if self._topics.partition_count(each))
+        doomed = group.offsets.of_topics(topics - there) + group.offsets.of_topics(there, deleted_ms)
+        return self._forget(group, doomed, topics, deleted_ms, now_ms)
 
     def _expire(self, now_ms: int) -> list[Step]:
         """Remove offsets nobody has needed for the retention time, and then groups that have nothing left."""
         steps: list[Step] = []
         for group in list(self._groups.values()):
-            if self._is_busy(group.group_id):
-                continue  # what is on its way may be somebody who joins
-            doomed = self._expired(group, now_ms)
-            if doomed or _is_finished(group, doomed):
-                steps += self._remove(group, doomed, now_ms, _only_note(group, "Could not remove expired offsets"))
+            steps += self._expire_one(group, now_ms)
         self._journals.retain(self._groups)
         steps.append(SetTimer(_EXPIRY_KEY, now_ms + self._config.offsets_retention_check_interval_ms))
         return steps
+
+    def _expire_one(self, group: AnyGroup, now_ms: int) -> list[Step]:
+        if self._is_busy(group.group_id) or group.state is GroupState.DEAD:
+            return []  # what is on its way may be somebody who joins
+        doomed = self._expired(group, now_ms)
+        if not doomed and not _is_finished(group, doomed):
+            return []
+        return self._remove(group, doomed, now_ms, _again_or_note("expire", group, "Could not remove expired offsets"))
 
     def _expired(self, group: AnyGroup, now_ms: int) -> list[TopicPartition]:
         """Retention runs from when the group became empty; from the commit for a group that only keeps offsets, and
@@ -602,6 +643,7 @@ class GroupCoordinator:
                 steps += group.unload()
         if self._consumers is not None:
             steps += self._consumers.unloaded()
+        steps += [refuse(ErrorCode.NOT_COORDINATOR) for _, refuse in self._undecided.values()]
         return steps
 
     # Timers -------------------------------------------------------------------------------------------------------
@@ -613,8 +655,13 @@ class GroupCoordinator:
         if key[0] == "member":
             return self.consumers.timer(key, now_ms)
         if key[0] == "forget":
+            return self._forget_again(key[1], key[2], key[3], now_ms)
+        if key[0] == "expire":
             known = self._groups.get(key[1])
-            return [] if known is None else self._forget(known, key[2], now_ms)
+            return [] if known is None else self._expire_one(known, now_ms)
+        if key[0] == "again":
+            again, _ = self._undecided.pop(key[1])
+            return again(now_ms)
         if self._is_busy(key[1]):
             return self.consumers.timer_later(key[1], partial(self.timer, key), now_ms)
         group = self._groups.get(key[1])
@@ -699,10 +746,17 @@ def _deleted(ctx: RequestContext, group_id: str, error: ErrorCode) -> Reply:
     return Reply(ctx.reply_to, m.DeleteGroupsResponse(results=[result]))
 
 
-def _only_note(group: AnyGroup, message: str) -> Done:
-    """For removals nobody asked for: a failed one is tried again at the next check, so a line in the log is enough."""
+def _offsets_not_deleted(ctx: RequestContext, error: ErrorCode) -> Reply:
+    return Reply(ctx.reply_to, m.OffsetDeleteResponse(error_code=error))
 
-    def done(error: ErrorCode, now_ms: int) -> list[Step]:
+
+def _again_or_note(what: str, group: AnyGroup, message: str, *more: Hashable) -> Done:
+    """For removals nobody asked for. What was decided too early is decided again soon, by a timer of these words;
+    otherwise a line in the log is enough, for there will be another check."""
+
+    def done(error: ErrorCode, done_ms: int) -> list[Step]:
+        if error is ErrorCode.COORDINATOR_LOAD_IN_PROGRESS:
+            return [SetTimer((what, group.group_id, *more), done_ms + _FORGET_AGAIN_MS)]
         return [Note(f"Group {group.group_id}", message, (("error", error.name),), warning=True)] if error else []
 
     return done

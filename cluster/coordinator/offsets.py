@@ -91,8 +91,12 @@ class Offsets:
             known |= held
         return list(known)
 
-    def of_topics(self, topics: frozenset[str]) -> list[TopicPartition]:
-        return [partition for partition in self.known() if partition[0] in topics]
+    def of_topics(self, topics: frozenset[str], until_ms: int | None = None) -> list[TopicPartition]:
+        """`until_ms`: only of those that are committed, and were no later than that."""
+        if until_ms is None:
+            return [partition for partition in self.known() if partition[0] in topics]
+        committed = self.committed.items()
+        return [partition for partition, each in committed if partition[0] in topics and each.commit_ms <= until_ms]
 
     def expired(
         self, now_ms: int, retention_ms: int, *, empty_since_ms: int | None, subscribed: frozenset[str]

@@ -198,22 +198,94 @@ def test_nothing_is_deleted_before_everything_was_heard() -> None:
     assert driver.fetch() == {}
 
 
-def test_a_group_is_not_deleted_while_an_offset_of_it_is_unheard() -> None:
+def test_what_is_committed_for_a_topic_of_the_same_name_is_kept() -> None:
+    """However often the removal of what was committed for the one before has to be decided."""
+    driver = FrontedDriver()
+    driver.stable_group("a")
+    driver.take({T0: 5, T1: 5})
+    driver.tell_taken()
+    driver.take({T1: 6})  # to the old one, too
+    driver.carry_out(driver.runtime.on_topics_deleted(["t"], driver.now_ms))
+    assert len(removals(driver)) == 1
+    driver.now_ms += 1
+    driver.take({T0: 7})
+    driver.tell_taken()
+    driver.advance(100)
+    assert len(removals(driver)) == 2
+    assert driver.fetch() == {T0: 7}
+
+
+DELETE_GROUP = m.DeleteGroupsRequest(groups_names=["g"])
+DELETE_T0 = m.OffsetDeleteRequest(
+    group_id="g",
+    topics=[
+        m.OffsetDeleteRequest.OffsetDeleteRequestTopic(
+            name="t", partitions=[m.OffsetDeleteRequest.OffsetDeleteRequestPartition(partition_index=0)]
+        )
+    ],
+)
+
+
+def left_group(*, offsets: int) -> tuple[FrontedDriver, list[Taken]]:
+    """A group without members whose machine has not heard of the last of so many commits; and what it is to hear."""
     driver = FrontedDriver()
     (member,) = driver.stable_group("a")
     driver.leave((member, None))
     assert driver.state() == "Empty"
-    driver.take({T0: 5})
+    for offset in range(offsets):
+        driver.tell_taken()
+        driver.take({T0: offset})
     late, driver.told = driver.told, []
-    request = m.DeleteGroupsRequest(groups_names=["g"])
-    (result,) = driver.ask(request, 2, m.DeleteGroupsResponse).results
-    assert result.error_code == ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    return driver, late
+
+
+@pytest.mark.parametrize(("request_", "version"), [(DELETE_GROUP, 2), (DELETE_T0, 0)])
+def test_a_deletion_waits_until_everything_was_heard(request_: Message, version: int) -> None:
+    driver, late = left_group(offsets=2)
+    driver.send("d", request_, version)
+    driver.advance(1_000)
+    assert "d" not in driver.answers
     driver.told = late
-    (result,) = driver.ask(request, 2, m.DeleteGroupsResponse).results
-    assert result.error_code == ErrorCode.NONE
+    driver.tell_taken()
+    driver.advance(10)
+    answer = driver.answers["d"]
+    if isinstance(answer, m.DeleteGroupsResponse):
+        assert answer.results[0].error_code == ErrorCode.NONE
+    else:
+        assert isinstance(answer, m.OffsetDeleteResponse)
+        assert answer.topics[0].partitions[0].error_code == answer.error_code == ErrorCode.NONE
     driver.unload()
     driver.load(epoch=1)
     assert driver.fetch() == {}
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_deletion_does_not_wait_for_ever(is_lost: bool) -> None:
+    driver, _ = left_group(offsets=2)
+    driver.send("d", DELETE_GROUP, 2)
+    driver.send("o", DELETE_T0, 0)
+    if is_lost:
+        Driver.unload(driver)
+        error = ErrorCode.NOT_COORDINATOR
+    else:
+        driver.advance(driver.config.offsets_commit_timeout_ms + 10)
+        error = ErrorCode.COORDINATOR_LOAD_IN_PROGRESS
+    deleted, offsets = driver.answers["d"], driver.answers["o"]
+    assert isinstance(deleted, m.DeleteGroupsResponse)
+    assert deleted.results[0].error_code == error
+    assert isinstance(offsets, m.OffsetDeleteResponse)
+    assert error in (offsets.error_code, *(each.error_code for topic in offsets.topics for each in topic.partitions))
+
+
+def test_what_expires_while_something_is_unheard_goes_soon_after() -> None:
+    driver, late = left_group(offsets=2)
+    retention_ms = driver.config.offsets_retention_ms
+    driver.advance(retention_ms + driver.config.offsets_retention_check_interval_ms)
+    assert driver.state() == "Empty"
+    driver.told = late
+    driver.tell_taken()
+    driver.advance(100)
+    assert driver.state() == "Dead"
 
 
 def test_what_an_earlier_leader_of_ours_took_is_as_the_log_has_it() -> None:
