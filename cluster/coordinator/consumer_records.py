@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from cluster.coordinator import consumer_record_bytes as record_bytes
 from cluster.coordinator.consumer_member import ClassicProtocols, ConsumerMember, MemberState, Owned, Target
 from cluster.coordinator.hash_order import grown_table, hash_order, int_order, uuid_hash
 from cluster.protocol import messages as m
@@ -144,6 +145,25 @@ def current_of(group_id: str, member: ConsumerMember) -> CurrentStored:
 
 
 def encode(fact: ConsumerFact) -> tuple[bytes, bytes | None]:
+    """Raises EncodeError."""
+    packed = _packed(fact)
+    return encode_by_message(fact) if packed is None else packed
+
+
+def _packed(fact: ConsumerFact) -> tuple[bytes, bytes] | None:
+    """Records of which there are as many as members."""
+    if isinstance(fact, CurrentStored):
+        value = record_bytes.current(fact.epoch, fact.previous_epoch, fact.state, fact.assigned, fact.revoking)
+    elif isinstance(fact, TargetStored):
+        value = record_bytes.target(fact.partitions)
+    else:
+        return None
+    key = record_bytes.key(_KEY_VERSION[type(fact)], fact.group_id, fact.member_id)
+    return None if key is None or value is None else (key, value)
+
+
+def encode_by_message(fact: ConsumerFact) -> tuple[bytes, bytes | None]:
+    """Raises EncodeError."""
     key, value = _ENCODERS[type(fact)](fact)
     return encode_versioned(key, _KEY_VERSION[type(fact)]), (
         None if value is None else encode_versioned(value, _VALUE_VERSION)

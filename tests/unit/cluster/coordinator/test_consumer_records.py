@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cluster.coordinator.consumer_member import ClassicProtocols, ConsumerMember, MemberState
-from cluster.coordinator.consumer_records import CurrentStored, MemberStored, PartitionsKnown, TargetEpoch
+from cluster.coordinator.consumer_member import ClassicProtocols, ConsumerMember, MemberState, Owned, Target
+from cluster.coordinator.consumer_records import (
+    ConsumerFact,
+    CurrentStored,
+    MemberStored,
+    PartitionsKnown,
+    TargetEpoch,
+    TargetStored,
+    encode_by_message,
+)
 from cluster.coordinator.group_records import decode, encode
 from cluster.protocol import messages as m
-from cluster.protocol.errors import DecodeError
+from cluster.protocol.errors import DecodeError, EncodeError
 from cluster.protocol.records import encode_versioned, read_version
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "consumer_group" / "records.jsonl"
 RECORDS = [json.loads(line) for line in GOLDEN.read_text().splitlines()]
 TOPIC = bytes(range(16))
+EPOCHS = st.integers(-2, 1 << 30)
 
 
 @pytest.mark.parametrize(("key", "value"), RECORDS)
@@ -25,6 +37,52 @@ def test_kafkas_bytes(key: str, value: str | None) -> None:
     fact = decode(*record)
     assert fact is not None
     assert encode(fact) == record
+
+
+def _partitions(most: int) -> st.SearchStrategy[frozenset[int]]:
+    few = st.frozensets(st.integers(0, 70_000) | st.integers(0, 40), min_size=1, max_size=8)
+    return few | st.integers(1, most).map(lambda count: frozenset(range(count)))
+
+
+TOPICS = st.binary(min_size=16, max_size=16)
+OWNED = st.dictionaries(TOPICS, _partitions(40).flatmap(lambda few: st.fixed_dictionaries(dict.fromkeys(few, EPOCHS))))
+TARGETS = st.dictionaries(TOPICS, _partitions(200), max_size=5)
+IDS = st.text(max_size=40) | st.sampled_from(["m" * 32_767, "\u20ac" * 10_923])
+
+
+@settings(max_examples=60)
+@given(IDS, IDS, EPOCHS, st.sampled_from(list(MemberState)), OWNED, OWNED)
+def test_what_a_member_has_is_packed_as_the_messages_say(
+    group_id: str, member_id: str, epoch: int, state: MemberState, assigned: Owned, revoking: Owned
+) -> None:
+    fact = CurrentStored(group_id, member_id, epoch, epoch - 1, state, assigned, revoking)
+    assert _encoded(encode, fact) == _encoded(encode_by_message, fact)
+
+
+@settings(max_examples=60)
+@given(IDS, IDS, TARGETS)
+def test_what_a_member_is_to_have_is_packed_as_the_messages_say(
+    group_id: str, member_id: str, partitions: Target
+) -> None:
+    fact = TargetStored(group_id, member_id, partitions)
+    assert _encoded(encode, fact) == _encoded(encode_by_message, fact)
+
+
+def test_many_topics_are_packed_as_the_messages_say() -> None:
+    for count in (126, 127, 200):
+        ids = [number.to_bytes(16, "big") for number in range(count)]
+        target = TargetStored("g", "m", dict.fromkeys(ids, frozenset({1})))
+        current = CurrentStored("g", "m", 5, 4, MemberState.STABLE, {each: {1: 5} for each in ids}, {})
+        for fact in (target, current):
+            assert encode(fact) == encode_by_message(fact)
+            assert decode(*encode(fact)) == fact
+
+
+def _encoded(encode: Callable[..., tuple[bytes, bytes | None]], fact: ConsumerFact) -> object:
+    try:
+        return encode(fact)
+    except EncodeError as error:
+        return str(error)
 
 
 def test_there_are_records_of_each_kind() -> None:
