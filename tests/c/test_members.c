@@ -172,6 +172,10 @@ static void kinds_do_not_mix(void) {
   CHECK_EQ(hear_consumer(consumer("b", NULL, 4, "c", here), 5), -1);
   CHECK_EQ(heard_ms("g", "a"), -1);
   CHECK_EQ(heard_ms("g", "b"), -1);
+  static const uint8_t nowhere[PLOG_HOST_BYTES];
+  plog__members_topics_changed(&m, 0);
+  CHECK_EQ(hear_consumer(consumer("b", NULL, 4, NULL, nowhere), 5), -1);
+  CHECK_EQ(heard_ms("g", "b"), -1);
   publish(says("g", "a", NULL, 4)); /* its group has become a classic one */
   CHECK_EQ(hear_consumer(consumer("a", NULL, 4, "c", here), 6), -1);
   CHECK(hear(says("g", "a", NULL, 4), 6));
