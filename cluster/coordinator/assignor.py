@@ -25,10 +25,12 @@ class MemberSpec(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """`is_uniform`: all members read the same topics. `assigned`: the partitions of a topic that some target of the
+    """`targets`: what members were to have until now; who is not in it nothing. `is_uniform`: all members read the same
+    topics. `assigned`: the partitions of a topic that some target of the
     group has, be it of a member that is not in `members` any more."""
 
-    members: dict[str, MemberSpec]
+    members: Mapping[str, MemberSpec]
+    targets: Mapping[str, Target]
     is_uniform: bool
     partition_count: Callable[[bytes], int]
     assigned: Callable[[bytes], Collection[int]]

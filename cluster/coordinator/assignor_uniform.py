@@ -11,6 +11,8 @@ from cluster.coordinator.consumer_member import Target
 from cluster.coordinator.consumer_records import topics_in_order
 from cluster.coordinator.hash_order import copied_table, int_order
 
+_NOTHING: Target = {}
+
 
 def assign(spec: Spec) -> dict[str, Target]:
     member_ids = spec.member_ids()
@@ -26,14 +28,14 @@ def assign(spec: Spec) -> dict[str, Target]:
         assigned = spec.assigned(topic_id)
         free += [(topic_id, index) for index in range(count) if index not in assigned]
         total += count
-    members = spec.members
+    known = spec.targets
     quota, extra = divmod(total, len(member_ids))
     read = set(topics)
     targets: dict[str, Target] = {}
     unfilled: list[tuple[str, int]] = []
     left = len(member_ids)
     for member_id in member_ids:
-        had = members[member_id].target
+        had = known.get(member_id, _NOTHING)
         has_extra = extra > 0
         room = quota + has_extra
         size = 0

@@ -43,6 +43,9 @@ from cluster.coordinator.hash_order import grown_table, hash_order, string_hash
 from cluster.coordinator.offsets import Offsets
 from cluster.coordinator.subscription import CONSUMER_PROTOCOL_TYPE
 from pylog.errors import ErrorCode
+from pylog.typed import TypeVar
+
+Name = TypeVar("Name")
 
 _NOTHING: Target = {}
 _NOBODY: Mapping[int, str] = {}
@@ -56,7 +59,7 @@ class ConsumerGroup:
 
     __slots__ = (
         "_owners",
-        "_reconciled_count",
+        "_stable",
         "_static",
         "_target_owners",
         "assignment_epoch",
@@ -97,7 +100,7 @@ class ConsumerGroup:
         self.classic_protocols: dict[str, int] = {}
         self.verified = (-1, 0)
         self.is_dead = False
-        self._reconciled_count = 0
+        self._stable: dict[int, int] = {}  # by epoch, how many members in it are stable
         self._static: dict[str, str] = {}
         self._owners: dict[tuple[bytes, int], str] = {}
         self._target_owners: dict[bytes, dict[int, str]] = {}  # topics of which nobody is to have anything are not kept
@@ -120,7 +123,7 @@ class ConsumerGroup:
         other.classic_protocols = self.classic_protocols.copy()
         other.verified = self.verified
         other.is_dead = self.is_dead
-        other._reconciled_count = self._reconciled_count
+        other._stable = self._stable.copy()
         other._static = self._static.copy()
         other._owners = self._owners.copy()
         other._target_owners = {topic_id: owners.copy() for topic_id, owners in self._target_owners.items()}
@@ -136,7 +139,11 @@ class ConsumerGroup:
             return GroupState.EMPTY
         if self.epoch > self.assignment_epoch:
             return GroupState.ASSIGNING
-        return GroupState.STABLE if self._reconciled_count == len(self.members) else GroupState.RECONCILING
+        return (
+            GroupState.STABLE
+            if self._stable.get(self.assignment_epoch) == len(self.members)
+            else GroupState.RECONCILING
+        )
 
     @property
     def subscribed(self) -> frozenset[str]:
@@ -359,7 +366,6 @@ class ConsumerGroup:
         """What the targets are of."""
         self.assignment_epoch = epoch
         self.assignment_ms = made_ms
-        self._reconciled_count = sum(member.is_reconciled_to(epoch) for member in self.members.values())
 
     def put(self, member: ConsumerMember) -> None:
         before = self.members.get(member.member_id)
@@ -392,8 +398,8 @@ class ConsumerGroup:
                 self._target_owners.pop(topic_id, None)
 
     def _count(self, member: ConsumerMember, delta: int) -> None:
-        if member.is_reconciled_to(self.assignment_epoch):
-            self._reconciled_count += delta
+        if member.state is MemberState.STABLE:
+            add(self._stable, member.epoch, delta)
         for topic in member.topics:
             add(self.topic_readers, topic, delta)
         if member.topic_regex:
@@ -406,7 +412,7 @@ class ConsumerGroup:
                 add(self.classic_protocols, name, delta)
 
 
-def add(counts: dict[str, int], name: str, delta: int) -> None:
+def add(counts: dict[Name, int], name: Name, delta: int) -> None:
     """Count a name; one that nobody uses is not kept."""
     count = counts.get(name, 0) + delta
     if count:

@@ -5,7 +5,7 @@ What stays true: only members whose target changed get a record, and the record 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from cluster.coordinator.assignor import MemberSpec, Spec
 from cluster.coordinator.consumer_env import Change, ConsumerEnv
@@ -71,34 +71,54 @@ def assign(
     if replaced is not None and replaced.member_id != member.member_id:
         members.pop(replaced.member_id, None)
     members[member.member_id] = member
+    known = group.targets
+    targets: Mapping[str, Target] = known
+    if replaced is not None and member.member_id not in known:
+        targets = {**known, member.member_id: group.target(member)}
     spec = Spec(
-        _specs(env, group, members),
+        _Members(env, group, members),
+        targets,
         uniform,
         lambda topic_id: env.topics.partition_count(env.topics.topic_name(topic_id) or ""),
         group.targeted,
     )
     try:
-        targets = env.assignors[name](spec)
+        made = env.assignors[name](spec)
     except KafkaError as error:
         text = f"Failed to compute a new target assignment for epoch {epoch}: {error.message}"
         raise KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR, text) from error
-    known = group.targets
-    changed = [member_id for member_id in members if known.get(member_id) != targets.get(member_id, _NOTHING)]
+    changed = [member_id for member_id in members if known.get(member_id) != made.get(member_id, _NOTHING)]
     for member_id in hash_order(changed, string_hash, grown_table(len(members))):
-        change.facts.append(TargetStored(group.group_id, member_id, targets.get(member_id, {})))
+        change.facts.append(TargetStored(group.group_id, member_id, made.get(member_id, {})))
     change.facts.append(TargetEpoch(group.group_id, epoch, now_ms))
-    return targets.get(member.member_id, {})
+    return made.get(member.member_id, {})
 
 
-def _specs(env: ConsumerEnv, group: ConsumerGroup, members: dict[str, ConsumerMember]) -> dict[str, MemberSpec]:
-    """The members as assignors see them. Many read the same, which is looked up once."""
-    known = group.targets
-    read: dict[tuple[frozenset[str], str], Mapping[bytes, None]] = {}
-    specs: dict[str, MemberSpec] = {}
-    for member_id, member in members.items():
-        topics = read.get((member.topics, member.topic_regex))
-        if topics is None:
-            topics = read[member.topics, member.topic_regex] = topic_ids(env, group, member)
-        target = known.get(member_id)
-        specs[member_id] = MemberSpec(member.instance_id, topics, group.target(member) if target is None else target)
-    return specs
+class _Members(Mapping[str, MemberSpec]):
+    """The members as assignors see them, each when it is looked at: `uniform` looks at one. What many read is looked up
+    once."""
+
+    def __init__(self, env: ConsumerEnv, group: ConsumerGroup, members: dict[str, ConsumerMember]) -> None:
+        self._env = env
+        self._group = group
+        self._members = members
+        self._read: dict[tuple[frozenset[str], str], Mapping[bytes, None]] = {}
+        self._made: dict[str, MemberSpec] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, member_id: str) -> MemberSpec:
+        made = self._made.get(member_id)
+        if made is None:
+            member = self._members[member_id]
+            topics = self._read.get((member.topics, member.topic_regex))
+            if topics is None:
+                topics = topic_ids(self._env, self._group, member)
+                self._read[member.topics, member.topic_regex] = topics
+            made = MemberSpec(member.instance_id, topics, self._group.target(member))
+            self._made[member_id] = made
+        return made

@@ -81,12 +81,8 @@ def hash_order(keys: Iterable[Key], hash_of: Callable[[Key], int], table: int) -
         return found
     mask = table - 1
 
-    def bucket(key: Key) -> int:
-        value = hash_of(key)
-        return (value ^ value >> 16) & mask
-
-    found.sort(key=bucket)
-    return found
+    buckets = [(value ^ value >> 16) & mask for value in map(hash_of, found)]
+    return [found[number] for number in sorted(range(len(found)), key=buckets.__getitem__)]
 
 
 def int_order(numbers: Iterable[int], table: int) -> list[int]:

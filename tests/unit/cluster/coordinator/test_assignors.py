@@ -31,6 +31,7 @@ def spec_of(members: dict[str, MemberSpec], counts: dict[bytes, int]) -> Spec:
     is_uniform = len({frozenset(each.topics) for each in members.values()}) == 1
     return Spec(
         members,
+        {member_id: each.target for member_id, each in members.items()},
         is_uniform,
         lambda topic_id: counts.get(topic_id, 0),
         lambda topic_id: taken.get(topic_id, ()),
