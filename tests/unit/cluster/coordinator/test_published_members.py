@@ -7,8 +7,10 @@ import random
 import pytest
 
 from cluster.coordinator.context import GroupConfig
+from cluster.coordinator.runtime import Taken
 from cluster.effects import Append, PublishMembers, WithdrawMembers
 from cluster.protocol import messages as m
+from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
 from tests.transcripts.group_driver import OFFSETS, Driver, subscription
 from tests.unit.cluster.coordinator.fronted_driver import SHARD, FrontedDriver
