@@ -225,9 +225,12 @@ def batch_records(batch: bytes | memoryview, limit_bytes: int) -> list[NativeRec
     return [_record(records[i]) for i in range(count)]
 
 
-def batch_rows(batch: bytes, limit_bytes: int) -> list[tuple[int, bytes | None, bytes | None]]:
-    """The same, but of each record only its offset, key and value, for whoever reads a million of them."""
-    records, count, section = _find_records(batch, limit_bytes)
+def batch_rows(
+    batch: bytes, limit_bytes: int, header: BatchHeader | None = None
+) -> list[tuple[int, bytes | None, bytes | None]]:
+    """The same, but of each record only its offset, key and value, for whoever reads a million of them. `header`: that
+    of the batch, if it was read before."""
+    records, count, section = _find_records(batch, limit_bytes, header)
     first = int(ffi.cast("uintptr_t", section))
     data = ffi.buffer(section)[:]
     return [
@@ -251,9 +254,12 @@ def first_timestamp(batch: bytes | memoryview, offset: int, limit_bytes: int) ->
     return None
 
 
-def _find_records(batch: bytes | memoryview, limit_bytes: int) -> tuple[Any, int, Any]:
+def _find_records(
+    batch: bytes | memoryview, limit_bytes: int, header: BatchHeader | None = None
+) -> tuple[Any, int, Any]:
     """Where the records of a batch are: in the batch, or in what it decompresses to. That is the last of the three."""
-    header = read_batch_header(batch)
+    if header is None:
+        header = read_batch_header(batch)
     count = header.records_count
     records = ffi.new("plog_record[]", max(count, 1))
     written = ffi.new("int32_t *")

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from pylog._engine import Upcall
     from pylog._native import BatchHeader
 
+    Row = tuple[int, bytes | None, bytes | None]
+    """Offset, key and value."""
+
 #: Records are put into one batch up to this size; it stays below any sensible max.message.bytes of an internal topic.
 _BATCH_BYTES: Final = 512 << 10
 _RECORD_OVERHEAD: Final = 32
@@ -253,26 +256,39 @@ class Coordinators:
             if not data:
                 break
             position = 0
+            rows: list[Row] = []  # of batches one after another in which there is nothing else to see
             while position < len(data):
                 header = read_batch_header(data, position)
-                count += self._replay_batch(topic, index, data[position : position + header.size_bytes], header)
+                batch = data[position : position + header.size_bytes]
+                found = batch_rows(batch, _LARGEST_BATCH_BYTES, header)
+                count += len(found)
+                if header.attributes & (_CONTROL | _TRANSACTIONAL):
+                    self._replay_rows(topic, index, rows)
+                    rows = []
+                    self._replay_in_transaction(topic, index, found, header)
+                else:
+                    rows += found
                 position += header.size_bytes
                 offset = header.base_offset + header.last_offset_delta + 1
+            self._replay_rows(topic, index, rows)
             yield
         self.runtime.committed(topic, index, end, self._broker.now_ms())
         if count:
             self._log.info("loaded", shard=f"{topic}-{index}", records=count, end_offset=end)
 
-    def _replay_batch(self, topic: str, index: int, batch: bytes, header: BatchHeader) -> int:
-        owner = header.producer_id if header.attributes & _TRANSACTIONAL else -1
-        rows = batch_rows(batch, _LARGEST_BATCH_BYTES)
-        if header.attributes & _CONTROL:
-            for _, key, _ in rows:
-                commit = key is not None and key[2:4] == _COMMIT_MARKER
-                self.runtime.replay_marker(topic, index, header.producer_id, commit=commit)
-        else:
-            self.runtime.replay_all(topic, index, rows, owner)
-        return len(rows)
+    def _replay_rows(self, topic: str, index: int, rows: list[Row]) -> None:
+        if topic == TRANSACTION_STATE_TOPIC:
+            # What was written of a transactional id before its last record changes nothing: it need not be decoded.
+            rows = list({row[1]: row for row in rows}.values())
+        self.runtime.replay_all(topic, index, rows)
+
+    def _replay_in_transaction(self, topic: str, index: int, rows: list[Row], header: BatchHeader) -> None:
+        if not header.attributes & _CONTROL:
+            self.runtime.replay_all(topic, index, rows, header.producer_id)
+            return
+        for _, key, _ in rows:
+            commit = key is not None and key[2:4] == _COMMIT_MARKER
+            self.runtime.replay_marker(topic, index, header.producer_id, commit=commit)
 
     # ------------------------------------------------------------------------------------------------- writing
 
