@@ -8,7 +8,7 @@
 #   make chaos                  a cluster under load, struck by faults at random: MINUTES=10 SEED=7 (root, for the cuts)
 #   make sim                    simulated clusters from seeds: SEEDS=1000 FROM=1; the story of one: SEED=7
 #   make differential           the same odd requests to ours and to Apache Kafka: SEED=7 SESSIONS=100 ORACLE=kafka4
-#                               LIVES=groups, or offsets, or transactions
+#                               LIVES=groups, or offsets, transactions, consumers (of KIP-848; with ORACLE=kafka4)
 #   make lint fmt fix           check; format; repair what a tool can
 #   make bench bench-record     compare with Apache Kafka; the same, and keep the figures in bench/history
 #   make bench-cluster          three brokers against three of Kafka's: BENCH_ARGS='--partitions 10000 --record'

@@ -24,10 +24,12 @@ _TXN_KNOWS_LOADING_SINCE = 2
 
 
 def join_failed(ctx: RequestContext, member_id: str, error: ErrorCode) -> Reply:
+    return Reply(ctx.reply_to, join_refused(ctx, member_id, error))
+
+
+def join_refused(ctx: RequestContext, member_id: str, error: ErrorCode) -> m.JoinGroupResponse:
     no_protocol = None if ctx.api_version >= _JOIN_NULL_PROTOCOL_SINCE else ""
-    return Reply(
-        ctx.reply_to, m.JoinGroupResponse(error_code=error, member_id=member_id, protocol_name=no_protocol, leader="")
-    )
+    return m.JoinGroupResponse(error_code=error, member_id=member_id, protocol_name=no_protocol, leader="")
 
 
 def joined(

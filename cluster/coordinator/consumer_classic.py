@@ -8,6 +8,7 @@ and does not sync, is given its rebalance timeout and then goes.
 
 from __future__ import annotations
 
+from cluster.coordinator import answers
 from cluster.coordinator.answers import NO_MEMBER_ID
 from cluster.coordinator.consumer_conversion import may_downgrade_replacing, to_classic
 from cluster.coordinator.consumer_env import JOIN, SESSION, SYNC, Change, ConsumerEnv
@@ -58,7 +59,7 @@ def join(
         raise KafkaError(ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
     instance_id = request.group_instance_id
     if is_unknown and instance_id is None and ctx.api_version >= _MEMBER_ID_REQUIRED_SINCE:
-        return m.JoinGroupResponse(error_code=ErrorCode.MEMBER_ID_REQUIRED, member_id=member_id, leader="")
+        return answers.join_refused(ctx, member_id, ErrorCode.MEMBER_ID_REQUIRED)
     subscription = _subscription(protocols)
     replaced = group.static_member(instance_id)
     if _is_astray(group, member_id, instance_id, subscription):

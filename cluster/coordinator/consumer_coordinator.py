@@ -149,11 +149,11 @@ class ConsumerCoordinator:
         try:
             response = consumer_classic.join(self._env, group, lane.regexes, ctx, request, now_ms, change)
         except KafkaError as error:
-            return [answers.join_failed(ctx, request.member_id, error.code)]
+            return [answers.join_failed(ctx, answers.NO_MEMBER_ID, error.code)]
 
         def done(error: ErrorCode, at_ms: int) -> list[Step]:
             if error:
-                return [answers.join_failed(ctx, request.member_id, _write_error(error))]
+                return [answers.join_failed(ctx, answers.NO_MEMBER_ID, _write_error(error))]
             return [Reply(ctx.reply_to, response)]
 
         return self._commit(group.group_id, change, done, now_ms)
@@ -247,6 +247,8 @@ class ConsumerCoordinator:
         return upgraded
 
     def _described(self, ctx: RequestContext, group_id: str) -> m.ConsumerGroupDescribeResponse.DescribedGroup:
+        if not group_id:
+            return m.ConsumerGroupDescribeResponse.DescribedGroup(error_code=ErrorCode.INVALID_GROUP_ID)
         try:
             group = self._known(group_id)
         except KafkaError as error:

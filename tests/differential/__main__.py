@@ -7,10 +7,12 @@ import json
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from tests.differential.compare import Difference, comparable, differences, faults
+from tests.differential.consumers import CONSUMER_SETTINGS
 from tests.differential.known import reason
 from tests.differential.lives import LIVES, Life
 from tests.differential.oracle import KAFKA_SETTLES_S, SETTINGS, common_ranges, player, served_ranges
@@ -38,8 +40,9 @@ def main() -> int:
         return 2
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="differential-")))
-        ours = _started(stack, "pylog", directory)
-        theirs = _started(stack, options.oracle, directory)
+        settings = {**SETTINGS, **(CONSUMER_SETTINGS if options.lives == "consumers" else {})}
+        ours = _started(stack, "pylog", directory, settings)
+        theirs = _started(stack, options.oracle, directory, settings)
         print(f"seed {options.seed}, {options.sessions} sessions of {options.lives}, against {options.oracle}")
         run = Run(ours, theirs, LIVES[options.lives], verbose=options.verbose)
         for number in range(options.sessions):
@@ -54,8 +57,8 @@ def main() -> int:
     return 1 if run.found or tracebacks else 0
 
 
-def _started(stack: ExitStack, kind: str, directory: Path) -> Broker:
-    return stack.enter_context(KINDS[kind](directory / kind, SETTINGS)).start()
+def _started(stack: ExitStack, kind: str, directory: Path, settings: Mapping[str, str]) -> Broker:
+    return stack.enter_context(KINDS[kind](directory / kind, settings)).start()
 
 
 class Run:

@@ -177,9 +177,7 @@ KNOWN: list[Known] = [
         code(0, 69),
         "when the offsets of a group without members are deleted 3.9 forgets it, though one was told to come back",
     ),
-    Known(
-        "DescribeGroups", "groups.authorized_operations", says_settings, "4.x: a group's settings may be seen and set"
-    ),
+    Known("*", "groups.authorized_operations", says_settings, "4.x: a group's settings may be seen and set"),
     Known(
         "*",
         "transaction_states.transaction_start_time_ms",
@@ -296,6 +294,19 @@ KNOWN: list[Known] = [
 
 #: Where 4.x does otherwise than 3.9, which ours follows.
 KNOWN_OF_4: list[Known] = [
+    Known("CreatePartitions", "results.error_message", always, "4.x has words of its own"),
+    Known("DeleteTopics", "responses.error_message", always, "likewise"),
+    Known("OffsetFetch", "groups.error_code", code(25, -1), "4.x fails over an epoch of nobody"),
+    Known(
+        "Heartbeat",
+        "error_code",
+        code(27, 0),
+        "4.3 has classic members of a consumer group join again for a new assignment, 3.9 for a new epoch: there may be"
+        " nobody else to have an assignment made",
+    ),
+    Known("(poll)", "*", code(27, 0), "likewise"),
+    Known("ConsumerGroupHeartbeat", "error_message", says("Supported assignors"), "in the order of a hash table"),
+    Known("ConsumerGroupHeartbeat", "error_message", says("is not a valid regular"), "in the words of another library"),
     Known(
         "DescribeGroups",
         "groups.members.member_assignment",

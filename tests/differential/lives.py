@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tests.differential.consumers import ConsumerScript
 from tests.differential.groups import GroupScript
 from tests.differential.offsets import OffsetScript
 from tests.differential.scripts import Ranges, Script
@@ -24,4 +25,5 @@ LIVES: dict[str, type[Life]] = {
     "groups": GroupScript,
     "offsets": OffsetScript,
     "transactions": TransactionScript,
+    "consumers": ConsumerScript,
 }

@@ -12,11 +12,16 @@ import struct
 import time
 from typing import Any
 
+from cluster.protocol import messages as m
+from cluster.protocol.errors import DecodeError
+from cluster.protocol.records import VERSION_BYTES, read_version
 from cluster.protocol.tables import Field, Struct
 from tests.differential.session import Tree
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _SHORT_UUID = re.compile(r"\b[A-Za-z0-9_-]{22}\b")
+_A_MEMBER = re.compile(r"(?<=member )[A-Za-z0-9_-]{22}(?=[. ])")
+_ONLY_A_SHORT_UUID = re.compile(r"[A-Za-z0-9_-]{22}")
 _MILLISECONDS = re.compile(r"\b1[5-9]\d{11}\b")
 _PREFIX = re.compile(r"s\d+(x\d+)?[-._]")
 _ABOUT_NOW_MS = 3_600_000
@@ -39,6 +44,7 @@ _SETS = {
     "configs": ("name",),
     "groups": ("group_id",),
     "topics": ("name", "topic_id", "topic"),
+    "topic_partitions": ("topic_name", "topic_id"),
     "responses": ("name", "resource_name", "topic", "topic_id"),
     "results": ("name", "resource_name", "log_dir", "group_id"),
     "partitions": ("partition_index", "partition"),
@@ -55,7 +61,12 @@ _SETS = {
     "results_by_topic_v3_and_below": ("name",),
     "results_by_partition": ("partition_index",),
 }
-_SETS_OF_NUMBERS = {("DescribeTransactions", "partitions")}
+_SETS_OF_SCALARS = {
+    ("DescribeTransactions", "partitions"),
+    ("ConsumerGroupHeartbeat", "partitions"),
+    ("ConsumerGroupDescribe", "partitions"),
+    ("ConsumerGroupDescribe", "subscribed_topic_names"),
+}
 
 
 class Names:
@@ -72,10 +83,15 @@ class Names:
     def name(self, kind: str, value: Any) -> str:
         return self._known.setdefault((kind, value), f"<{kind} {sum(k == kind for k, _ in self._known) + 1}>")
 
+    def is_known(self, kind: str, value: object) -> bool:
+        return (kind, value) in self._known
+
     def known(self, value: object) -> str:
         """The name of what was met before, as a key to sort by: what a broker makes up has no order of its own."""
         if isinstance(value, bytes):
             return self._known.get(("id", value), "~")
+        if isinstance(value, str) and _ONLY_A_SHORT_UUID.fullmatch(value):
+            return self._known.get(("uuid", value), "~")
         if isinstance(value, str):
             return _UUID.sub(lambda found: self._known.get(("uuid", found[0]), "~"), value)
         return repr(value)
@@ -87,6 +103,9 @@ class Names:
         return api in ("ListGroups", "ListTransactions") or _PREFIX.match(name) is not None
 
     def text(self, value: str) -> str:
+        if _ONLY_A_SHORT_UUID.fullmatch(value):
+            return self.name("uuid", value)
+        value = _A_MEMBER.sub(lambda found: self.name("uuid", found[0]), value)
         value = _UUID.sub(lambda found: self.name("uuid", found[0]), value)
         value = value.replace(f"127.0.0.1:{self.port}", "<address>")
         value = _MILLISECONDS.sub("<ms>", value)
@@ -124,10 +143,14 @@ def _field(api: str, field: Field, value: Any, version: int, names: Names) -> Tr
     if field.is_array:
         inner = field.struct
         if inner is None:
-            if (api, field.name) in _SETS_OF_NUMBERS:
+            if (api, field.name) in _SETS_OF_SCALARS:
                 value = sorted(value)
             return [_scalar(field, each, names) for each in value]
         own = [each for each in value if not any(names.foreign(api, getattr(each, key, None)) for key in _NAMING)]
+        if api == "OffsetFetch":  # by id: what a group without a name has is of all sessions
+            own = [
+                each for each in own if not any(getattr(each, "topic_id", b"")) or names.is_known("id", each.topic_id)
+            ]
         if api == "DescribeLogDirs":  # the coordinator's log grows with every session's groups
             own = [each for each in own if getattr(each, "name", "") != "__consumer_offsets"]
         return [normalised(api, each, inner, version, names) for each in _sorted(field.name, own, names)]
@@ -166,8 +189,23 @@ def _scalar(field: Field, value: Any, names: Names) -> Tree:
     if isinstance(value, str):
         return names.text(value)
     if isinstance(value, bytes):
-        return value.hex()
+        return value.hex() if field.name != "assignment" else assignment(value)
     return value
+
+
+def assignment(data: bytes) -> Tree:
+    """What a member of a classic group of consumers was given, topics by name: a coordinator that makes it of what it
+    knows takes them from a hash table. Bytes of another kind stay bytes."""
+    try:
+        version = read_version(data)
+        told = m.ConsumerProtocolAssignment.decode(data, version, VERSION_BYTES)
+    except DecodeError:
+        return data.hex()
+    return {
+        "version": version,
+        "assigned": sorted([each.topic, each.partitions] for each in told.assigned_partitions),
+        "user_data": None if told.user_data is None else told.user_data.hex(),
+    }
 
 
 def about_now(value: int) -> Tree:

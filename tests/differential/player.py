@@ -17,10 +17,12 @@ from cluster.protocol.errors import DecodeError
 from cluster.protocol.headers import request_header_version, response_header_version
 from cluster.protocol.tables import Struct, read_table
 from tests.broker.batches import batch
+from tests.differential.members import members_words
 from tests.differential.normal import Names, normalised
 from tests.differential.session import Session, Step, Tree
 
 ANSWER_TIMEOUT_S = 6.0
+STRAYED_TIMEOUT_S = 0.3  # for the rest of a session in which two brokers have parted
 MEMBER_ID_REQUIRED = 79
 UNSTABLE = 88
 NOBODYS_ID = bytes(range(1, 17))
@@ -40,6 +42,7 @@ class Player:
         self._sockets: dict[int, socket.socket] = {}
         self._waiting: dict[int, tuple[Step, int]] = {}
         self._correlation = 0
+        self._patience_s = ANSWER_TIMEOUT_S
         self._saved: dict[str, dict[str, Any]] = {}
         self._topic_ids: dict[str, bytes] = {}
         self._names = Names(port, "") if names is None else names
@@ -50,6 +53,7 @@ class Player:
         broker answered, so that a poll need not be longer than it takes to see the same."""
         self._saved.clear()
         self._names = self.names[prefix] = Names(self._port, prefix)
+        self._patience_s = ANSWER_TIMEOUT_S
         outcomes: list[Tree] = []
         for at, step in enumerate(session):
             if "poll" in step:
@@ -57,6 +61,12 @@ class Player:
                 continue
             if "stable" in step:
                 outcomes.append(self._until_stable(step["stable"], step["topics"], step.get("ids", [])))
+                continue
+            if "settled" in step:
+                without = step.get("without")
+                outcomes.append(
+                    self._until_settled(step["settled"], without, None if expected is None else expected[at])
+                )
                 continue
             if "ended" in step:
                 outcomes.append(self._until_ended(step["ended"]))
@@ -84,7 +94,7 @@ class Player:
         """Who of those that wait has been answered, and what; by connection. With nothing to expect: as long as this
         broker may take over what it does after it has answered another."""
         answered: set[int] = set()
-        deadline = time.monotonic() + (self.settle_s if expected is None else ANSWER_TIMEOUT_S)
+        deadline = time.monotonic() + (self.settle_s if expected is None else self._patience_s)
         hoped = {conn for conn in self._waiting if expected is None or str(conn) in expected}
         while not hoped <= answered and time.monotonic() < deadline:
             answered |= self._readable(deadline - time.monotonic())
@@ -118,6 +128,30 @@ class Player:
             codes = {each.error_code for topic in answer.groups[0].topics for each in topic.partitions}
             if UNSTABLE not in codes or time.monotonic() > deadline:
                 return normalised("OffsetFetch", answer, read_table("OffsetFetchResponse").struct, 8, self._names)
+
+    def _until_settled(self, group: str, without: str | None, expected: Tree) -> Tree:
+        """How a group of the consumer protocol is described once what goes on behind the answers is done: as another
+        broker described it, or else as it stays for a while. without: and this member is gone."""
+        request = messages.ConsumerGroupDescribeRequest(group_ids=[group])
+        started = changed = time.monotonic()
+        last: Tree = None
+        while True:
+            answer = messages.ConsumerGroupDescribeResponse.decode(self._aside(request, 0), 0, 5)
+            gone = all(each.member_id != without for each in answer.groups[0].members)
+            told = normalised(
+                "ConsumerGroupDescribe", answer, read_table("ConsumerGroupDescribeResponse").struct, 0, self._names
+            )
+            now = time.monotonic()
+            changed = changed if told == last else now
+            last = told
+            is_settled = (
+                told == expected if expected is not None else now - changed > min(0.3, max(0.05, 2 * self.settle_s))
+            )
+            if gone and is_settled:
+                return told
+            if now - started > self._patience_s:
+                self._patience_s = STRAYED_TIMEOUT_S
+                return told
 
     def _until_ended(self, transactional_id: str) -> Tree:
         """What is said of a transactional id once no end of its is on its way."""
@@ -204,6 +238,8 @@ class Player:
         fields = {field.name: field for field in table.fields}
         for name, value in tree.items():
             inner = fields[name].struct
+            if isinstance(value, dict) and inner is not None and "$" in value:
+                value = self._value(value)
             if inner is None or value is None:
                 setattr(made, name, self._value(value))
             elif fields[name].is_array:
@@ -229,7 +265,16 @@ class Player:
         if kind == "topic_id":
             return self._topic_id(of)
         found = self._saved.get(of, {})
-        unknown = {"member": "nobody", "generation": 77, "producer": 4_000_000, "epoch": 0, "session": 4711}
+        if kind in ("assigned", "subscription", "assignment"):
+            return members_words(kind, value, found)
+        unknown = {
+            "member_epoch": 77,
+            "member": "nobody",
+            "generation": 77,
+            "producer": 4_000_000,
+            "epoch": 0,
+            "session": 4711,
+        }
         known = found.get(kind, unknown[kind])
         return known + value["add"] if "add" in value else known
 
@@ -314,11 +359,13 @@ class Player:
             "producer": getattr(answer, "producer_id", None),
             "epoch": getattr(answer, "producer_epoch", None),
             "session": getattr(answer, "session_id", None),
+            "member_epoch": getattr(answer, "member_epoch", None),
+            "assignment": getattr(answer, "assignment", None),
         }
         known = {kind: value for kind, value in found.items() if value is not None}
-        if step.get("keep") and error == MEMBER_ID_REQUIRED:
-            known = {**self._saved.get(label, {}), "member": found["member"]}
-        self._saved[label] = known
+        if error == MEMBER_ID_REQUIRED:
+            known = {"member": found["member"]}
+        self._saved[label] = {**self._saved.get(label, {}), **known} if step.get("keep") else known
 
 
 def _received(conn: socket.socket) -> bytes:

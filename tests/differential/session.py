@@ -8,6 +8,8 @@ A body is a tree of dicts, lists and scalars, named as in the message tables. A 
     {"$": "producer", "of": LABEL}
     {"$": "epoch", "of": LABEL}
     {"$": "session", "of": LABEL}
+    {"$": "member_epoch", "of": LABEL}
+    {"$": "assigned", "of": LABEL, …}      what members say of what they were assigned, see members.py
     {"$": "batches", "list": [SPEC, …]}    record batches, see tests.broker.batches; SPEC may name a producer's label
     {"$": "hex", "of": TEXT}               bytes
     {"$": "text", "of": TEXT, "times": N}  a long one

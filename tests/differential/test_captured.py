@@ -1,5 +1,5 @@
-"""Our broker answers the sessions of tests/golden/differential as Apache Kafka 3.9.1 answered them, and the records of
-their groups are what its dump tool showed: of ours too, and `pylog log dump` says the same as it."""
+"""Our broker answers the sessions of tests/golden/differential as Apache Kafka 3.9.1 or 4.3.1 answered them, and the
+records of their groups are what its dump tool showed: of ours too, and `pylog log dump` says the same as it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ import pytest
 from tests.differential.compare import comparable, differences, faults
 from tests.differential.golden import OF_GROUPS, SESSIONS, Captured, load
 from tests.differential.normal import Names
-from tests.differential.oracle import SETTINGS, player
+from tests.differential.oracle import player
 from tests.differential.written import dumped, dumped_by_kafka, written
 from tests.support import peers
 from tests.support.brokers import PylogBroker
 
 SHOWN = 8
 #: So many steps at least are compared.
-_STEPS = {"kafka39": 500, "groups39": 1_000, "offsets39": 350, "transactions39": 350}
+_STEPS = {
+    "kafka39": 500,
+    "groups39": 1_000,
+    "offsets39": 350,
+    "transactions39": 350,
+    "transactions43": 350,
+    "consumers43": 400,
+}
 #: Kafka's tool is shown what these left: Java takes longer than all the rest.
 _DUMPED = ("kafka39", "groups39")
 
@@ -41,7 +48,8 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     found: list[str] = []
     steps = 0
     whole: list[tuple[Captured, Names]] = []
-    with PylogBroker(tmp_path_factory.mktemp("sessions") / "broker", SETTINGS) as broker:
+    _, _, oracle, settings = SESSIONS[sort]
+    with PylogBroker(tmp_path_factory.mktemp("sessions") / "broker", settings) as broker:
         broker.start()
         ours = player(broker)
         for captured in load(sort):
@@ -50,7 +58,7 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             steps += count
             if count == len(captured.session) and captured.records is not None:
                 whole.append((captured, ours.names[captured.prefix]))
-            for at, difference in faults(captured.session, answers, captured.answers):
+            for at, difference in faults(captured.session, answers, captured.answers, oracle):
                 found.append(f"{captured.prefix} step {at}: {difference}\n  {json.dumps(captured.session[at])[:600]}")
         assert broker.stop() == 0
         assert "Traceback" not in broker.log.read_text("utf-8"), "a handler failed"

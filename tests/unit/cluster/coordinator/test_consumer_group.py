@@ -349,6 +349,19 @@ def test_what_was_assigned_before_an_unfinished_rebalance_is_still_somebodys() -
     assert {0, 1}.isdisjoint(*group(it).members["m1"].assigned.values())
 
 
+def test_who_is_refused_by_a_consumer_group_is_told_as_kafka_tells() -> None:
+    it = driver()
+    beat(it, "m1", 0)
+    it.join("k", version=7, protocols=[("range", subscription("t"))])
+    it.join("named", version=7, protocol_type="connect", member="m2")
+    required, refused = it.joined("k"), it.joined("named")
+    assert (error(required), required.protocol_name) == (ErrorCode.MEMBER_ID_REQUIRED, None)
+    assert (error(refused), refused.member_id) == (ErrorCode.INCONSISTENT_GROUP_PROTOCOL, "")
+    asked = m.ConsumerGroupDescribeRequest(group_ids=[""])
+    (described,) = it.ask(asked, 1, m.ConsumerGroupDescribeResponse).groups
+    assert (described.error_code, described.error_message) == (ErrorCode.INVALID_GROUP_ID, None)
+
+
 def test_a_group_that_may_not_be_upgraded_is_not() -> None:
     it = driver(migration_policy="downgrade")
     classic(it, "a")
