@@ -35,6 +35,9 @@ _UNKNOWN_TOPIC_S = 5.0
 _GROUP_KEY = 0
 _COORDINATOR = "coordinator"
 
+#: Who leads a group's partition of it coordinates the group.
+GROUPS_TOPIC = "__consumer_offsets"
+
 R = TypeVar("R")
 A = TypeVar("A", bound=Message)
 Partition = m.MetadataResponse.MetadataResponsePartition
@@ -202,14 +205,14 @@ class ClusterClient:
         if peer.serves(m.FindCoordinatorRequest, (4, 5)):
             request = m.FindCoordinatorRequest(key_type=_GROUP_KEY, coordinator_keys=names)
             for found in peer.request(request, m.FindCoordinatorResponse, versions=(4, 5)).coordinators:
-                check(found.error_code, found.error_message)
+                _check_coordinator(found.key, found.error_code, found.error_message)
                 nodes[found.key] = found.node_id
                 self._brokers[found.node_id] = Address(found.host, found.port)
         else:
             for group in names:
                 request = m.FindCoordinatorRequest(key=group, key_type=_GROUP_KEY)
                 answer = peer.request(request, m.FindCoordinatorResponse, versions=(0, 3))
-                check(answer.error_code, answer.error_message)
+                _check_coordinator(group, answer.error_code, answer.error_message)
                 nodes[group] = answer.node_id
                 self._brokers[answer.node_id] = Address(answer.host, answer.port)
         return {group: self.broker(node_id, _COORDINATOR) for group, node_id in nodes.items()}
@@ -249,3 +252,10 @@ class ClusterClient:
     def _peer(self, address: Address) -> Peer:
         timeout_ms = self.timeout_ms if self._was_connected else min(self.timeout_ms, _CONNECT_TIMEOUT_MS)
         return Peer(address.host, address.port, f"{self._client_id}-{os.getpid()}", timeout_ms)
+
+
+def _check_coordinator(group: str, code: int, message: str | None) -> None:
+    if code == ErrorCode.COORDINATOR_NOT_AVAILABLE:
+        why = f"its partition of {GROUPS_TOPIC} has no leader"
+        raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, f"nobody coordinates group {group!r} now: {why}")
+    check(code, message)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
+from cluster.broker.peer import PeerError
 from cluster.cli.arguments import add_connection, connect
 from cluster.cli.client import ClusterClient
 from cluster.cli.errors import CommandError, UsageError, check
+from cluster.cli.group_output import say_failed
 from cluster.cli.group_topics import chosen_partitions
 from cluster.cli.offsets import TopicPartition, committed_offsets
 from cluster.cli.output import print_line
 from cluster.protocol import messages as m
-from pylog.errors import ErrorCode
+from pylog.errors import ErrorCode, KafkaError
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -42,11 +43,7 @@ def _run(options: argparse.Namespace) -> int:
             if len(groups) > 1:
                 raise UsageError("--topic deletes offsets of one group at a time")
             return _delete_offsets(cluster, groups[0], options.topic)
-        failures = [failure for group in groups if (failure := _delete_group(cluster, group))]
-    sys.stdout.flush()
-    for failure in failures:
-        print(f"pylog: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+        return say_failed([failure for group in groups if (failure := _delete_group(cluster, group))])
 
 
 def _delete_group(cluster: ClusterClient, group: str) -> str:
@@ -59,7 +56,10 @@ def _delete_group(cluster: ClusterClient, group: str) -> str:
             check(result.error_code)
         return result.error_code
 
-    code = cluster.retry(attempt)
+    try:
+        code = cluster.retry(attempt)
+    except (KafkaError, PeerError) as error:  # the others may have another coordinator
+        return f"group {group!r} is not deleted: {error}"
     if code != ErrorCode.NONE:
         return f"group {group!r} {_WHY[ErrorCode(code)]}"
     print_line(f"deleted group {group}")

@@ -12,8 +12,8 @@ from cluster.cli.client import ClusterClient
 from cluster.cli.errors import UsageError
 from cluster.cli.group_history import print_history, rebalance_document
 from cluster.cli.group_lag import PartitionLag, partition_lags, total
-from cluster.cli.group_list import list_groups
-from cluster.cli.group_output import counted, member_text, print_json, repeat, seconds_text
+from cluster.cli.group_list import list_groups, unlisted
+from cluster.cli.group_output import counted, member_text, print_json, repeat, say_failed, seconds_text
 from cluster.cli.group_view import CLASSIC, CONSUMER, GroupView, Member, describe_groups
 from cluster.cli.output import print_line, print_table
 
@@ -64,6 +64,8 @@ def _show(cluster: ClusterClient, options: argparse.Namespace) -> int:
     found = describe_groups(cluster, names, rebalances=options.history or 0)
     views = {name: found[name] for name in names if name in found}
     failed = _missing(cluster, [name for name in names if name not in views])
+    if options.all:
+        failed += unlisted(cluster)
     if options.history and not options.json:
         failed += [f"{view.group!r}: {_no_history(view)}" for view in views.values() if view.rebalances is None]
         print_history([view for view in views.values() if view.rebalances is not None])
@@ -75,10 +77,7 @@ def _show(cluster: ClusterClient, options: argparse.Namespace) -> int:
         else:
             for group, view in views.items():
                 _print(view, lags[group], options)
-    sys.stdout.flush()
-    for line in failed:
-        print(f"pylog: {line}", file=sys.stderr)
-    return 1 if failed else 0
+    return say_failed(failed)
 
 
 def _missing(cluster: ClusterClient, names: list[str]) -> list[str]:

@@ -7,10 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from cluster.cli.arguments import add_connection, connect, positive_seconds
-from cluster.cli.client import ClusterClient
+from cluster.cli.client import GROUPS_TOPIC, ClusterClient
 from cluster.cli.errors import check
 from cluster.cli.group_lag import Lag, partition_lags, total
-from cluster.cli.group_output import print_json, repeat, seconds_text
+from cluster.cli.group_output import print_json, repeat, say_failed, seconds_text
 from cluster.cli.group_view import CLASSIC, CONSUMER, GroupView, describe_groups
 from cluster.cli.output import print_line, print_table
 from cluster.protocol import messages as m
@@ -62,12 +62,27 @@ def list_groups(cluster: ClusterClient) -> list[Listed]:
     return [found[name] for name in sorted(found)]
 
 
+def unlisted(cluster: ClusterClient) -> list[str]:
+    """What to say of groups that nobody can list now, since they have no coordinator."""
+    (topic,) = cluster.retry(lambda: cluster.metadata([GROUPS_TOPIC])).topics
+    lost = sorted(each.partition_index for each in topic.partitions if each.leader_id < 0)
+    if topic.error_code or not lost:
+        return []
+    numbers = ", ".join(map(str, lost))
+    return [f"groups are missing here: those of partitions of {GROUPS_TOPIC} without a leader ({numbers})"]
+
+
 def _run(options: argparse.Namespace) -> int:
     with connect(options) as cluster:
         return repeat(cluster, options.watch, lambda: _show(cluster, options))
 
 
 def _show(cluster: ClusterClient, options: argparse.Namespace) -> int:
+    _print(cluster, options)
+    return say_failed(unlisted(cluster))
+
+
+def _print(cluster: ClusterClient, options: argparse.Namespace) -> None:
     states = {state.lower() for state in options.state}
     kinds = {kind.lower() for kind in options.type}
     listed = [
@@ -80,11 +95,11 @@ def _show(cluster: ClusterClient, options: argparse.Namespace) -> int:
             print_line("no such groups")
         else:
             print_line("no groups yet; `pylog consume TOPIC --group NAME` joins one")
-        return 0
+        return
     if options.names:
         for each in listed:
             print_line(each.group)
-        return 0
+        return
     views = describe_groups(cluster, [each.group for each in listed if each.kind in _READABLE])
     lags = {group: total(each) for group, each in partition_lags(cluster, views).items()}
     if options.json:
@@ -94,7 +109,6 @@ def _show(cluster: ClusterClient, options: argparse.Namespace) -> int:
         columns = ("GROUP", "STATE", "TYPE", "MEMBERS", "LAG", "BEHIND", "COORDINATOR")
         rows = [_row(each, views.get(each.group), lags.get(each.group, _UNKNOWN)) for each in listed]
         print_table(columns, rows, numbers=("MEMBERS", "LAG", "BEHIND"))
-    return 0
 
 
 def _row(each: Listed, view: GroupView | None, lag: Lag) -> tuple[object, ...]:

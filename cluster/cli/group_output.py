@@ -60,6 +60,14 @@ def print_json(document: Mapping[str, object]) -> None:
     print_line(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
 
 
+def say_failed(lines: list[str]) -> int:
+    """What could not be done, below what could; the exit code."""
+    sys.stdout.flush()
+    for line in lines:
+        print(f"pylog: {line}", file=sys.stderr)
+    return 1 if lines else 0
+
+
 def repeat(cluster: ClusterClient, every_s: float | None, show: Callable[[], int]) -> int:
     """Show once, or again and again on a clean screen until Ctrl-C; piped, one after the other."""
     if every_s is None:

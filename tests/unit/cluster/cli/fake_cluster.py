@@ -31,6 +31,7 @@ class FakeCluster:
         self.kinds: dict[str, str] = {}  # of groups that are not classic ones
         self.committed: dict[str, dict[TopicPartition, int]] = defaultdict(dict)
         self.groups: dict[str, m.DescribeGroupsResponse.DescribedGroup] = {}  # as they are to be described
+        self.uncoordinated: set[str] = set()
         self.members: list[str] = []
         self.left: list[str] = []
         self._generation = 0
@@ -107,6 +108,7 @@ class FakeCluster:
             ApiKey.OFFSET_FETCH: lambda request, version: self._committed(request),
             ApiKey.LIST_GROUPS: lambda request, version: self._list(node),
             ApiKey.DESCRIBE_GROUPS: lambda request, version: self._describe(request),
+            ApiKey.DELETE_GROUPS: lambda request, version: self._delete(request),
         }
 
     def _error(self, key: ApiKey) -> int:
@@ -236,7 +238,9 @@ class FakeCluster:
                 node_id=0,
                 host=broker.host,
                 port=broker.port,
-                error_code=self._error(ApiKey.FIND_COORDINATOR),
+                error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE
+                if key in self.uncoordinated
+                else self._error(ApiKey.FIND_COORDINATOR),
             )
             for key in request.coordinator_keys
         ]
@@ -311,6 +315,18 @@ class FakeCluster:
             groups=[
                 self.groups.get(name) or unknown(group_id=name, error_code=ErrorCode.GROUP_ID_NOT_FOUND)
                 for name in request.groups
+            ]
+        )
+
+    def _delete(self, request: Message) -> Message:
+        assert isinstance(request, m.DeleteGroupsRequest)
+        result = m.DeleteGroupsResponse.DeletableGroupResult
+        return m.DeleteGroupsResponse(
+            results=[
+                result(group_id=name)
+                if self.groups.pop(name, None)
+                else result(group_id=name, error_code=ErrorCode.GROUP_ID_NOT_FOUND)
+                for name in request.groups_names
             ]
         )
 

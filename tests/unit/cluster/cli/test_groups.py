@@ -72,7 +72,7 @@ def run(fake: FakeCluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytes
 
     def call(*arguments: str, terminal: bool = False) -> tuple[int, list[str], list[str]]:
         monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
-        code = main(["groups", *arguments, "-b", fake.bootstrap, "--timeout", "5"])
+        code = main(["groups", arguments[0], "-b", fake.bootstrap, "--timeout", "5", *arguments[1:]])
         sys.stdout.flush()
         out, err = capfd.readouterr()
         out = re.sub(r"\x1b\[[0-9;]*m", "", out)
@@ -121,6 +121,27 @@ def test_offsets(run: Run) -> None:
 def test_what_a_partition_without_a_leader_holds_is_unknown(fake: FakeCluster, run: Run) -> None:
     fake.move(TopicPartition("t", 1), -1)
     assert [row.split("\t")[3:7] for row in run("describe", "g")[1]][2] == ["7", "-", "-", "-"]
+
+
+def test_groups_that_nobody_coordinates(fake: FakeCluster, run: Run) -> None:
+    """What is there is shown and done, and what is not is said."""
+    for number in range(3):
+        fake.logs[TopicPartition("__consumer_offsets", number)] = []
+        fake.move(TopicPartition("__consumer_offsets", number), 0 if number else -1)
+    lost = "pylog: groups are missing here: those of partitions of __consumer_offsets without a leader (0)"
+    for verb in (["list"], ["list", "--names"], ["describe", "--all"]):
+        code, rows, said = run(*verb)
+        assert (code, bool(rows), said) == (EXIT_FAILED, True, [lost])
+    fake.uncoordinated = {"lost"}
+    nobody = "nobody coordinates group 'lost' now: its partition of __consumer_offsets has no leader"
+    code, rows, said = run("describe", "lost", "--timeout", "0.1")
+    assert (code, rows, said) == (EXIT_FAILED, [], [f"pylog: {nobody} (COORDINATOR_NOT_AVAILABLE)"])
+    code, rows, said = run("delete", "g", "lost", "idle", "nope", "--timeout", "0.1")
+    assert (code, rows) == (EXIT_FAILED, ["deleted group g", "deleted group idle"])
+    assert said == [
+        f"pylog: group 'lost' is not deleted: COORDINATOR_NOT_AVAILABLE: {nobody}",
+        "pylog: group 'nope' does not exist",
+    ]
 
 
 def test_members_and_state(run: Run) -> None:
