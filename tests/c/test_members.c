@@ -259,6 +259,39 @@ static void withdrawn_means_withdrawn(void) {
   plog__members_deinit(&m);
 }
 
+/* Each at another time, so that each that is heard is seen to be. */
+static void *send_consumer_heartbeats(void *nothing) {
+  for (int64_t now_ms = 0; atomic_load(&said) >= 0; now_ms++)
+    if (hear_consumer(consumer("a", NULL, 4, "c", here), now_ms) >= 0) atomic_fetch_add(&answered, 1);
+  return nothing;
+}
+
+/* Once the number has risen nothing is answered that was decided before, be it published before or after. */
+static void void_means_void(void) {
+  plog__members_init(&m, 7);
+  atomic_store(&said, 0);
+  atomic_store(&answered, 0);
+  pthread_t other;
+  CHECK_EQ(pthread_create(&other, NULL, send_consumer_heartbeats, NULL), 0);
+  plog_consumer_terms with = terms;
+  for (int32_t round = 0; round < ROUNDS; round++) {
+    int64_t before = atomic_load(&answered);
+    with.topics = round;
+    plog__members_topics_changed(&m, round);
+    publish_consumer("a", NULL, with);
+    if (round % 16 == 0)
+      while (atomic_load(&answered) == before) sched_yield();
+    plog__members_topics_changed(&m, round + 1);
+    if (round % 3 == 0) publish_consumer("a", NULL, with);
+    int64_t now_known = heard_ms("g", "a");
+    for (int i = 0; i < 20; i++) CHECK_EQ(heard_ms("g", "a"), now_known);
+  }
+  atomic_store(&said, -1);
+  CHECK_EQ(pthread_join(other, NULL), 0);
+  CHECK(atomic_load(&answered) >= ROUNDS / 16 - 1);
+  plog__members_deinit(&m);
+}
+
 /* ------------------------------------------------------------------------------------------------ the request */
 
 static plog_frame frame_of(int16_t version, uint8_t *body, size_t body_bytes) {
@@ -402,6 +435,7 @@ int main(void) {
   withdrawn_means_withdrawn();
   every_version_is_read();
   every_version_is_answered();
+  void_means_void();
   consumers_say_all_that_was_published();
   kinds_do_not_mix();
   topics_that_change_void_what_was_published();
