@@ -2,15 +2,18 @@
 
 What stays true: both ways are one write, the records of the one group going and those of the other coming together, so
 that a new coordinator finds the one or the other. A group that is upgraded keeps generation and assignments as epoch
-and targets, and begins another epoch: a rebalance that was under way goes on in that. One that is downgraded keeps its
+and targets, and begins another epoch: a rebalance that was under way goes on in that; what its members were to give up
+in the last one is theirs until they say that they have. One that is downgraded keeps its
 epoch as generation and what its members have as assignments, and rebalances; after a failover too, if it has not yet.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from cluster.coordinator.consumer_env import AnyFact, Change, ConsumerEnv
 from cluster.coordinator.consumer_group import ConsumerGroup
-from cluster.coordinator.consumer_member import ClassicProtocols, ConsumerMember, MemberState, Target
+from cluster.coordinator.consumer_member import ClassicProtocols, ConsumerMember, MemberState, Owned, Target
 from cluster.coordinator.consumer_protocol import read_assignment, read_subscription, write_assignment
 from cluster.coordinator.consumer_records import (
     CurrentDeleted,
@@ -22,6 +25,7 @@ from cluster.coordinator.consumer_records import (
 from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import OVERTAKEN, GroupDeleted, GroupStored, MemberStored
 from cluster.coordinator.subscription import CONSUMER_PROTOCOL_TYPE
+from cluster.protocol import messages as m
 from cluster.protocol.errors import DecodeError
 from cluster.protocol.records import read_version
 from pylog.errors import ErrorCode, KafkaError
@@ -40,12 +44,15 @@ def to_consumer(env: ConsumerEnv, classic: Group, change: Change) -> ConsumerGro
     group = ConsumerGroup(group_id, classic.offsets)
     group.epoch = classic.generation
     group.set_assignment(classic.generation, 0)
+    said: list[tuple[m.ConsumerProtocolSubscription, Target]] = []
     for member in classic.members:
         try:
             subscription = read_subscription(member.protocols[classic.protocol or next(iter(member.protocols))])
-            target = _assigned(env, group_id, member.assignment)
+            said.append((subscription, _assigned(env, group_id, member.assignment)))
         except DecodeError as error:
             raise _not_upgraded(group_id, "the embedded consumer protocol is malformed") from error
+    unheard = _unheard(env, said)
+    for at, (member, (subscription, target)) in enumerate(zip(classic.members, said, strict=True)):
         group.apply(TargetStored(group_id, member.member_id, target))
         group.put(
             ConsumerMember(
@@ -58,11 +65,9 @@ def to_consumer(env: ConsumerEnv, classic: Group, change: Change) -> ConsumerGro
                 member.client_id,
                 member.client_host,
                 frozenset(subscription.topics),
-                state=MemberState.STABLE,
-                assigned={
-                    topic_id: dict.fromkeys(sorted(partitions), classic.generation)
-                    for topic_id, partitions in target.items()
-                },
+                state=MemberState.UNREVOKED_PARTITIONS if unheard[at] else MemberState.STABLE,
+                assigned=_since(target, classic.generation),
+                revoking=_since(unheard[at], classic.generation),
                 classic=ClassicProtocols(member.session_timeout_ms, tuple(member.protocols.items())),
             )
         )
@@ -71,6 +76,29 @@ def to_consumer(env: ConsumerEnv, classic: Group, change: Change) -> ConsumerGro
     change.facts += group.records()
     change.is_upgrade = True
     return group
+
+
+def _since(partitions: Mapping[bytes, Collection[int]], generation: int) -> Owned:
+    return {topic_id: dict.fromkeys(sorted(some), generation) for topic_id, some in partitions.items()}
+
+
+def _unheard(
+    env: ConsumerEnv, said: list[tuple[m.ConsumerProtocolSubscription, Target]]
+) -> list[dict[bytes, set[int]]]:
+    """By member what it had when it joined and nobody was assigned. It may not have heard that it is to give that up,
+    and has it until it has joined again without. Of two who say so he has it who says so of the later generation."""
+    assigned = {(topic_id, each) for _, target in said for topic_id, some in target.items() for each in some}
+    claims: dict[tuple[bytes, int], int] = {}
+    for at in sorted(range(len(said)), key=lambda each: said[each][0].generation_id):
+        for entry in said[at][0].owned_partitions:
+            topic_id = env.topics.topic_id(entry.topic)
+            if topic_id is not None:
+                claims |= dict.fromkeys(((topic_id, each) for each in entry.partitions), at)
+    found: list[dict[bytes, set[int]]] = [{} for _ in said]
+    for (topic_id, partition), at in claims.items():
+        if (topic_id, partition) not in assigned:
+            found[at].setdefault(topic_id, set()).add(partition)
+    return found
 
 
 def _assigned(env: ConsumerEnv, group_id: str, data: bytes) -> Target:

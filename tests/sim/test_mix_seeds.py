@@ -17,6 +17,8 @@ from cluster.coordinator.group import Group
 from cluster.coordinator.group_records import GroupDeleted, GroupStored
 from tests.sim.mistakes import find
 from tests.sim.mix_story import run_seed
+from tests.sim.unheard_story import UnheardStory
+from tests.sim.world import Violation
 
 _SEEDS = 20
 _UNTIL_FOUND = 60
@@ -29,6 +31,17 @@ def test_a_group_keeps_its_promises(first: int) -> None:
     stories = [run_seed(seed) for seed in range(first, first + 10)]
     assert sum(story.world.events for story in stories) > 10 * 500
     assert sum(story.host.conversions for story in stories) >= 3
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_nobody_has_heard_of_giving_up_is_nobody_elses(seed: int) -> None:
+    UnheardStory(seed).run()
+
+
+def test_that_is_what_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_conversion, "_unheard", lambda env, said: [{} for _ in said])
+    with pytest.raises(Violation, match=r"reads .*, and in the log it has"):
+        UnheardStory(1).run()
 
 
 def test_a_seed_is_a_run() -> None:

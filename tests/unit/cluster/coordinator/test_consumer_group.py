@@ -349,6 +349,43 @@ def test_what_was_assigned_before_an_unfinished_rebalance_is_still_somebodys() -
     assert {0, 1}.isdisjoint(*group(it).members["m1"].assigned.values())
 
 
+def owning(*partitions: int, generation: int) -> bytes:
+    topic = m.ConsumerProtocolSubscription.TopicPartition(topic="t", partitions=list(partitions))
+    said = m.ConsumerProtocolSubscription(topics=["t"], owned_partitions=[topic], generation_id=generation)
+    return encode_versioned(said, 2)
+
+
+def test_what_a_classic_member_may_not_have_heard_to_give_up_is_still_its_own() -> None:
+    """It was taken away in a generation that was committed; the answer is lost, and the coordinator moves."""
+    it = driver()
+    t = it.topics.topic_id("t")
+    assert t is not None
+    it.join("a", protocols=[("cooperative-sticky", owning(generation=-1))])
+    a = it.joined("a").member_id
+    everything = {a: write_assignment({t: frozenset({0, 1})}, it.topics, 1)}
+    it.sync("a syncs", member=a, generation=1, assign=everything)
+    it.join("b", protocols=[("cooperative-sticky", owning(generation=-1))])
+    it.join("a again", member=a, protocols=[("cooperative-sticky", owning(0, 1, generation=1))])
+    it.sync("unheard", member=a, generation=2, assign={a: write_assignment({t: frozenset({0})}, it.topics, 1)})
+    it.restart()
+    assert beat(it, "m1", 0).error_code == 0
+    assert {1}.isdisjoint(*group(it).members["m1"].owned().values()), "the first member reads it still"
+    assert set(group(it).members[a].owned()[t]) == {0, 1}
+    assert beat(it, "m1", 3).assignment is None
+    it.join("a hears", member=a, protocols=[("cooperative-sticky", owning(0, 1, generation=2))])
+    assert error(it.joined("a hears")) == 0
+    it.sync("a gives it up", member=a, generation=it.joined("a hears").generation_id)
+    told = it.answer("a gives it up", m.SyncGroupResponse)
+    assert error(told) == 0
+    assert b"\0\0\0\1\0\0\0\0" in told.assignment, "the first partition alone"
+    it.join("a has", member=a, protocols=[("cooperative-sticky", owning(0, generation=2))])
+    assert group(it).members[a].revoking == {}
+    beat(it, "m1", 3)
+    owners = [member.owned().get(t, {}).keys() for member in group(it).members.values()]
+    assert sum(map(len, owners)) == len(set().union(*owners))
+    assert 1 not in group(it).members[a].owned()[t], "whoever is to have it may have it"
+
+
 def test_who_is_refused_by_a_consumer_group_is_told_as_kafka_tells() -> None:
     it = driver()
     beat(it, "m1", 0)
