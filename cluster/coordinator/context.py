@@ -68,7 +68,7 @@ class Topics(Protocol):
     def topic_name(self, topic_id: bytes) -> str | None: ...
 
     def version(self) -> int:
-        """Rises whenever anything here may have changed."""
+        """Rises whenever anything here, or the settings that groups have of their own, may have changed."""
 
     def partition_racks(self, topic: str) -> Sequence[Iterable[str]]:
         """Of each partition, the racks of its replicas that say theirs."""
