@@ -61,7 +61,7 @@ def describe_groups(cluster: ClusterClient, groups: Iterable[str], *, rebalances
     found: dict[str, GroupView] = {}
 
     def attempt() -> None:
-        for peer, names in by_peer(cluster.coordinators(missing)).items():
+        for peer, names in by_peer(cluster.coordinators(missing)):
             found.update(_describe(peer, names, rebalances))
             for name in names:
                 del missing[name]

@@ -6,7 +6,7 @@ function asks again, through the client's `retry`, while leaders and coordinator
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cluster.broker.peer import Peer
 from cluster.cli.client import ClusterClient
@@ -26,6 +26,7 @@ NO_OFFSET = -1
 _CONSUMER = -1  # replica id of whoever is not a broker
 _NO_GENERATION = -1
 _NO_EPOCH = -1
+_GROUPS_AT_ONCE = 100
 
 
 class TopicPartition(NamedTuple):
@@ -95,12 +96,12 @@ def committed_offsets(cluster: ClusterClient, group: str) -> dict[TopicPartition
 
 
 def committed_by_group(cluster: ClusterClient, groups: Iterable[str]) -> dict[str, dict[TopicPartition, int]]:
-    """Everything these groups have committed, asked for at once of each coordinator."""
+    """Everything these groups have committed, asked for at once, or nearly so, of each coordinator."""
     missing = dict.fromkeys(groups)
     found: dict[str, dict[TopicPartition, int]] = {}
 
     def attempt() -> None:
-        for peer, names in by_peer(cluster.coordinators(missing)).items():
+        for peer, names in by_peer(cluster.coordinators(missing)):
             found.update(_fetch_committed(peer, names))
             for name in names:
                 del missing[name]
@@ -110,12 +111,14 @@ def committed_by_group(cluster: ClusterClient, groups: Iterable[str]) -> dict[st
     return found
 
 
-def by_peer(peers: Mapping[str, Peer]) -> dict[Peer, list[str]]:
-    """Who is to be asked about which groups."""
+def by_peer(peers: Mapping[str, Peer]) -> Iterator[tuple[Peer, list[str]]]:
+    """Who is to be asked about which groups: about so many at once that others need not wait long for their answers."""
     asked: dict[Peer, list[str]] = {}
     for group, peer in peers.items():
         asked.setdefault(peer, []).append(group)
-    return asked
+    for peer, groups in asked.items():
+        for at in range(0, len(groups), _GROUPS_AT_ONCE):
+            yield peer, groups[at : at + _GROUPS_AT_ONCE]
 
 
 def _fetch_committed(peer: Peer, groups: list[str]) -> dict[str, dict[TopicPartition, int]]:

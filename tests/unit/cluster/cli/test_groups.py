@@ -144,6 +144,17 @@ def test_groups_that_nobody_coordinates(fake: FakeCluster, run: Run) -> None:
     ]
 
 
+def test_many_groups_are_asked_about_a_hundred_at_a_time(fake: FakeCluster, run: Run) -> None:
+    names = [f"g{number:03}" for number in range(250)]
+    fake.groups = {name: group(name) for name in names}
+    for name in names:
+        fake.committed[name] = {TopicPartition("t", 0): 9}
+    code, rows, _ = run("list")
+    assert (code, [row.split("\t")[0] for row in rows]) == (0, names)
+    assert {row.split("\t")[4] for row in rows} == {"1"}
+    assert fake.count(ApiKey.DESCRIBE_GROUPS) == fake.count(ApiKey.OFFSET_FETCH) == 3
+
+
 def test_members_and_state(run: Run) -> None:
     assert run("describe", "g", "--members")[1] == [
         f"g\ta-{UUID}\t-\ta\t10.0.0.1\t2\t3\t193.000",
