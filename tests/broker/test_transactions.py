@@ -248,10 +248,11 @@ def test_markers_of_others(raw: Raw) -> None:
 # ------------------------------------------------------------------------------------------------ offsets
 
 
-def commit_offsets(producer: Producer, group: str, version: int) -> int:
+def commit_offsets(producer: Producer, group: str, version: int, *, name: str = TOPIC, index: int = 0) -> int:
     request = m.TxnOffsetCommitRequest
-    partition = request.TxnOffsetCommitRequestPartition(partition_index=0, committed_offset=7, committed_metadata="")
-    topic = request.TxnOffsetCommitRequestTopic(name=TOPIC, partitions=[partition])
+    entry = request.TxnOffsetCommitRequestPartition
+    partition = entry(partition_index=index, committed_offset=7, committed_metadata="")
+    topic = request.TxnOffsetCommitRequestTopic(name=name, partitions=[partition])
     asked = request(
         transactional_id=producer.name,
         group_id=group,
@@ -318,6 +319,14 @@ def test_partitions_are_added_by_their_leaders(raw: Raw) -> None:
         producer.epoch = ended.producer_epoch
         producer.sequences = [0] * PARTITIONS
     assert committed(raw, "g2") == 7
+
+
+@pytest.mark.skipif(chosen_kind() == "kafka39", reason="3.9 has no second version of transactions")
+def test_offsets_of_what_is_not_there_begin_no_transaction(raw: Raw) -> None:
+    producer = Producer(raw)
+    for where in ({"name": "nope"}, {"index": PARTITIONS}, {"index": -1}):
+        assert commit_offsets(producer, "g3", 5, **where) == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION  # type: ignore[arg-type]
+    assert producer.state() == "Empty"
 
 
 def test_the_feature(raw: Raw) -> None:

@@ -89,6 +89,10 @@ def left_over(difference: Difference) -> bool:
     return bool(ours.get("group_state") == "Empty" and theirs.get("group_state") == "Dead")
 
 
+def left_no_group(difference: Difference) -> bool:
+    return bool(difference.context[0][0].get("error_code") == 69)
+
+
 def more_groups(difference: Difference) -> bool:
     return all(each in difference.ours for each in difference.theirs)
 
@@ -102,7 +106,7 @@ def of_no_group(difference: Difference) -> bool:
 
 
 def says_no_group(difference: Difference) -> bool:
-    return difference.ours in (22, 25) and difference.theirs in (22, 69)
+    return difference.ours in (22, 25) and difference.theirs in (22, 25, 69)
 
 
 def repeated(difference: Difference) -> bool:
@@ -326,6 +330,7 @@ KNOWN_OF_4: list[Known] = [
     Known("OffsetDelete", "topics.partitions.#", repeated, "likewise"),
     Known("DeleteGroups", "results.error_code", code(69, 0), "3.9 forgets a group whose last offset is deleted"),
     Known("ListGroups", "groups.#", fewer_groups, "likewise"),
+    Known("OffsetDelete", "*", left_no_group, "likewise"),
     Known("TxnOffsetCommit", "topics.partitions.#", repeated, "4.x answers a partition as often as it was named"),
     Known(
         "TxnOffsetCommit",

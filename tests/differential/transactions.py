@@ -160,6 +160,9 @@ class TransactionScript(OffsetScript):
         version = self.spoken("Produce", 3)
         epoch = placeholder("epoch", label, add=self.random.choice([0, 0, 1, -1]) if odd else 0)
         sequence = self.sequences[label] + (self.random.choice([0, 1, -1]) if odd else 0)
+        if version > _LAST_OLD["Produce"]:
+            # Kafka remembers the lowest that was asked about beyond the marker that came between.
+            sequence = max(0, sequence)
         attributes = 0 if odd and self.chance(0.2) else 0x10
         spec = {
             "records": [["k", "v"]],

@@ -43,14 +43,25 @@ def _serve_in_transaction(broker: Broker, request: Request) -> None:
     """Offsets within a transaction, once its coordinator has said whether there is one."""
     message: m.TxnOffsetCommitRequest = request.message
     index = broker.groups.partition_for(message.group_id)
-    if not message.group_id or not broker.groups.is_serving(GROUP_METADATA_TOPIC, index):
-        _serve(broker, request)
+    is_serving = broker.groups.is_serving(GROUP_METADATA_TOPIC, index)
+    if not message.group_id or not is_serving or not _names_a_partition(broker, message):
+        _serve(broker, request)  # nothing will be written: no transaction begins with it
         return
 
     def go_on(error: ErrorCode) -> None:
         broker.apis.ending(request.reply_to.conn, lambda: _serve_verified(broker, request, error))
 
     broker.coordinators.transactions.verifier.offsets(message, request.api_version, index, go_on)
+
+
+def _names_a_partition(broker: Broker, message: m.TxnOffsetCommitRequest) -> bool:
+    """Whether there is one at least, of all whose offsets are to be committed."""
+    for topic in message.topics:
+        known = broker.metadata.topics.get(topic.name)
+        count = known.partition_count if known else 0
+        if any(0 <= each.partition_index < count for each in topic.partitions):
+            return True
+    return False
 
 
 def _refuse(request: Request, code: int) -> Message:
