@@ -80,6 +80,7 @@ $(STAMP)/test: pyproject.toml $(STAMP)/venv
 # ------------------------------------------------------------------------------------------------------------- test
 
 # Most of what pytest runs waits for processes: three files at a time on two cores. PYTEST_ARGS='-n 0' runs one after another.
+# In the order of their names: xdist would begin with the files of many tests, and end with the few that take minutes.
 WORKERS ?= 3
 
 # C first: when the storage engine is broken, what Python says about it is noise. pytest's summary is the last line.
@@ -90,7 +91,7 @@ test: build $(STAMP)/test
 	$(MAKE) pytest
 
 pytest: build $(STAMP)/test $(STAMP)/load
-	$(BIN)/pytest tests -rsfE -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest tests -rsfE -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # $(call ctest,DIRECTORY,CMAKE OPTIONS,CTEST OPTIONS,PREFIX)
 define ctest
