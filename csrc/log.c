@@ -127,7 +127,25 @@ static bool begins_segment(const plog_log *log, int64_t offset) {
   return log->segments[plog__log_find_segment(log, offset)]->base_offset == offset;
 }
 
+static bool has_stray(const plog_log *log, int64_t offset) {
+  return log->stray_snapshot >= 0 && log->stray_snapshot != offset && !begins_segment(log, log->stray_snapshot);
+}
+
+/* Two snapshots without producers differ in their names: one is renamed, where making a file and removing one costs ten times as
+   much. Whichever name a power cut leaves, what it says is so. */
+static bool rename_empty_stray(plog_log *log, int64_t offset) {
+  char from[PLOG_PATH_BYTES], to[PLOG_PATH_BYTES];
+  return log->stray_is_empty && plog__producers_count(log->producers) == 0 && has_stray(log, offset) &&
+         plog__segment_path(log->dir, log->stray_snapshot, ".snapshot", from) == 0 &&
+         plog__segment_path(log->dir, offset, ".snapshot", to) == 0 && plog__sys_rename(log->sys, from, to) == 0;
+}
+
 int32_t plog__log_write_snapshot(plog_log *log, int64_t offset) {
+  if (rename_empty_stray(log, offset)) {
+    log->stray_snapshot = -1;
+    log->snapshot_offset = offset;
+    return 0;
+  }
   int32_t count = plog__producers_count(log->producers);
   size_t size_bytes = 10 + (size_t)count * 46;
   plog_producer_info *producers = calloc((size_t)count + 1, sizeof *producers);
@@ -149,8 +167,7 @@ int32_t plog__log_write_snapshot(plog_log *log, int64_t offset) {
   free(data);
   if (rc != 0) return rc;
   /* the one before, when no segment begins with it, was only good for a start that has happened */
-  if (log->stray_snapshot >= 0 && log->stray_snapshot != offset && !begins_segment(log, log->stray_snapshot))
-    remove_snapshot(log, log->stray_snapshot);
+  if (has_stray(log, offset)) remove_snapshot(log, log->stray_snapshot);
   log->stray_snapshot = -1;
   log->snapshot_offset = offset;
   return 0;

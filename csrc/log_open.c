@@ -584,7 +584,10 @@ static int32_t load_last_producers(plog_log *log, const contents *in, plog_log_o
   log->snapshot_offset = -1;
   if (in->no_snapshot && log->segments_count == 1 && active->size_bytes == 0) return 0; /* nobody has written */
   int32_t rc = plog__log_load_producers(log, active->next_offset, report);
-  if (log->snapshot_offset == active->next_offset) log->stray_snapshot = log->snapshot_offset;
+  if (log->snapshot_offset == active->next_offset) {
+    log->stray_snapshot = log->snapshot_offset;
+    log->stray_is_empty = plog__producers_count(log->producers) == 0;
+  }
   return rc;
 }
 

@@ -84,6 +84,7 @@ struct plog_log {
   uint32_t recent_next;
   int64_t snapshot_offset; /* newest snapshot written or loaded, log start when none */
   int64_t stray_snapshot;  /* one that no segment begins with, to be removed with the next; -1 none */
+  bool stray_is_empty;     /* it has no producers */
 };
 
 static inline plog_segment *plog__log_active(const plog_log *log) {

@@ -276,7 +276,9 @@ static void reopened_clean(void) {
     fixture_close(&f, 1);
   }
   fixture_open(&f, 0, 120, 1);
+  int64_t renames = plog_sys_count(f.sys, PLOG_SYS_RENAME);
   fixture_fill(&f, 30, 4, 100);
+  CHECK_EQ(plog_sys_count(f.sys, PLOG_SYS_RENAME) - renames, 1); /* both are empty */
   check_reads(0, 240, 4);
   fixture_close(&f, 1);
   CHECK_EQ(fixture_size(&f, 120, ".snapshot"), -1); /* no segment begins there: the next one took its place */
