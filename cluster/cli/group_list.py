@@ -12,7 +12,7 @@ from cluster.cli.errors import check
 from cluster.cli.group_lag import Lag, partition_lags, total
 from cluster.cli.group_output import print_json, repeat, say_failed, seconds_text
 from cluster.cli.group_view import CLASSIC, CONSUMER, GroupView, describe_groups
-from cluster.cli.output import print_line, print_table
+from cluster.cli.output import print_line, print_names, print_table
 from cluster.protocol import messages as m
 from pylog.facts import NamedTuple
 
@@ -97,8 +97,7 @@ def _print(cluster: ClusterClient, options: argparse.Namespace) -> None:
             print_line("no groups yet; `pylog consume TOPIC --group NAME` joins one")
         return
     if options.names:
-        for each in listed:
-            print_line(each.group)
+        print_names(each.group for each in listed)
         return
     views = describe_groups(cluster, [each.group for each in listed if each.kind in _READABLE])
     lags = {group: total(each) for group, each in partition_lags(cluster, views).items()}

@@ -24,6 +24,7 @@ _SHOWN_AS = {
     code: ascii(chr(code))[1:-1]
     for code in (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 }
+_SHOWN_IN_A_LINE = {code: shown for code, shown in _SHOWN_AS.items() if code != ord("\t")}
 
 
 def notice(text: str) -> None:
@@ -51,9 +52,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, num
 
 
 def print_line(text: str = "") -> None:
-    """One line on stdout, whatever is in it."""
-    line = text.translate(_SHOWN_AS) if sys.stdout.isatty() else _one_line(text)
+    """One line on stdout. Its tabs are ours."""
+    line = text.translate(_SHOWN_IN_A_LINE) if sys.stdout.isatty() else text
     sys.stdout.write(line + "\n")
+
+
+def print_names(names: Iterable[str]) -> None:
+    """Each on a line of its own, whatever is in it."""
+    for name in names:
+        print_line(name.translate(_SHOWN_AS) if sys.stdout.isatty() else _one_line(name))
 
 
 def _one_line(cell: str) -> str:

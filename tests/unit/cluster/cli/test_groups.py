@@ -197,7 +197,9 @@ def test_names_do_nothing_to_a_terminal(fake: FakeCluster, run: Run) -> None:
     fake.groups = {name: group(name)}
     assert run("list", terminal=True)[1][1].split("  ")[0] == r"a\tb\n\x1b]0;title\x07\x9b2J\u202ec ü"
     assert run("list", "--names", terminal=True)[1] == [r"a\tb\n\x1b]0;title\x07\x9b2J\u202ec ü"]
-    assert run("describe", name, terminal=True)[1][0].startswith(r"group a\tb\n\x1b]0;title\x07\x9b2J\u202ec ü: Empty")
+    assert run("describe", name, terminal=True)[1][0].startswith(
+        "group a\tb" + r"\n\x1b]0;title\x07\x9b2J\u202ec ü: Empty"
+    )
     as_it_is = "a b \x1b]0;title\x07\x9b2J\u202ec ü"
     assert run("list", "--names")[1] == [as_it_is]
     assert run("list")[1][0].split("\t")[0] == as_it_is
