@@ -89,6 +89,11 @@ def left_over(difference: Difference) -> bool:
     return bool(ours.get("group_state") == "Empty" and theirs.get("group_state") == "Dead")
 
 
+def is_forgotten(difference: Difference) -> bool:
+    ours, theirs = difference.context[-1]
+    return bool(ours.get("group_state") == "Dead" and theirs.get("group_state") == "Empty")
+
+
 def left_no_group(difference: Difference) -> bool:
     return bool(difference.context[0][0].get("error_code") == 69)
 
@@ -331,6 +336,7 @@ KNOWN_OF_4: list[Known] = [
     Known("DeleteGroups", "results.error_code", code(69, 0), "3.9 forgets a group whose last offset is deleted"),
     Known("ListGroups", "groups.#", fewer_groups, "likewise"),
     Known("OffsetDelete", "*", left_no_group, "likewise"),
+    Known("DescribeGroups", "groups.*", is_forgotten, "likewise"),
     Known("TxnOffsetCommit", "topics.partitions.#", repeated, "4.x answers a partition as often as it was named"),
     Known(
         "TxnOffsetCommit",
