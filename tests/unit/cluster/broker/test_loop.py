@@ -6,7 +6,9 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 from weakref import WeakSet
 
-from cluster.broker.loop import Loop, Timers
+import pytest
+
+from cluster.broker.loop import GIVES_WAY_NS, Loop, Timers
 from cluster.effects import Append, Ask, CancelTimer, Effect, Publication, Reply, SetTimer, Shard
 
 SHARD = Shard("__consumer_offsets", 3)
@@ -118,6 +120,26 @@ def test_appends_of_one_turn_go_together_and_after_its_replies() -> None:
     }
     run(ScriptedEngine(["x", "y"]), driver, [0])
     assert driver.seen == [("upcall", "x"), ("reply", "one"), ("upcall", "y"), ("append", [1, 2])]
+
+
+def test_who_works_for_long_gives_way_after_each_task_and_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns, given_way = [0], list[tuple[str, object]]()
+
+    class Busy(Recorder):
+        def reply(self, reply: Reply) -> None:
+            now_ns[0] += GIVES_WAY_NS // 2 + 1
+            super().reply(reply)
+
+    driver = Busy()
+    monkeypatch.setattr("cluster.broker.loop.monotonic_ns", lambda: now_ns[0])
+    monkeypatch.setattr("cluster.broker.loop.sched_yield", lambda: given_way.append(driver.seen[-1]))
+    driver.effects_of = {"x": [Reply(("c", number), number) for number in range(5)]}
+    run(ScriptedEngine(["x"]), driver, [0])
+    assert given_way == [("reply", 1), ("reply", 3)]
+    given_way.clear()
+    driver.effects_of = {name: [Reply(("c", 1), name)] for name in "abcd"}
+    run(ScriptedEngine([*"ab"]), driver, [0])
+    assert given_way == [("reply", "b")]
 
 
 def test_appends_of_all_shards_go_together() -> None:
