@@ -1,7 +1,8 @@
 """Members of groups of the consumer protocol (KIP-848), as bytes: heartbeats, and commits with a member epoch.
 
 What stays true: a member asks again at once as long as something is to be told or done, as a client does, and not when
-its interval is over: what is measured is the coordinator, not the interval.
+its interval is over: what is measured is the coordinator, not the interval. It says all when it joins, and then what
+has changed since it last said it, as Java's consumer and librdkafka do.
 """
 
 import itertools
@@ -16,9 +17,8 @@ _COMMIT, _HEARTBEAT = 8, 68
 _COMMIT_VERSION, _HEARTBEAT_VERSION = 9, 1
 _REBALANCE_MS = 120_000
 _NULL = b"\0"
-_UNCHANGED = (
-    struct.pack(">bbi", 0, 0, -1) + _NULL * 5
-)  # instance, rack, timeout; topics, regex, assignor, partitions, tags
+_NOTHING_NEW = struct.pack(">bbi", 0, 0, -1) + _NULL * 3  # instance, rack, timeout; topics, regex, assignor
+_UNCHANGED = _NOTHING_NEW + _NULL * 2  # partitions, tags
 _UUID_BYTES = 16
 _rounds = itertools.count(1)
 
@@ -77,6 +77,7 @@ class Consumer:
         self.epoch = 0
         self.owned: Owned = {}
         self.settled = False
+        self._told: Owned = {}  # what it has said that it owns
         self._topic = topic
 
     def share(self) -> int:
@@ -86,12 +87,18 @@ class Consumer:
         return _string(self.group) + _string(self.member_id) + struct.pack(">i", self.epoch)
 
     def heartbeat(self) -> None:
-        """With all that it has to say."""
-        body = self._who() + struct.pack(">bbi", 0, 0, _REBALANCE_MS)
-        body += _varint(2) + _string(self._topic) + _NULL + _NULL + _varint(len(self.owned) + 1)
-        for topic_id, partitions in self.owned.items():
-            body += topic_id + _varint(len(partitions) + 1) + struct.pack(f">{len(partitions)}i", *partitions) + _NULL
-        self.line.send(_HEARTBEAT, _HEARTBEAT_VERSION, body + _NULL, flexible=True)
+        body = self.steady_body()
+        if self.epoch == 0:
+            subscription = struct.pack(">bbi", 0, 0, _REBALANCE_MS) + _varint(2) + _string(self._topic) + _NULL * 2
+            body = self._who() + subscription + _varint(1) + _NULL
+        elif self.owned != self._told:
+            body = self._who() + _NOTHING_NEW + _varint(len(self.owned) + 1)
+            for topic_id, partitions in self.owned.items():
+                body += topic_id + _varint(len(partitions) + 1) + struct.pack(f">{len(partitions)}i", *partitions)
+                body += _NULL
+            body += _NULL
+        self._told = self.owned
+        self.line.send(_HEARTBEAT, _HEARTBEAT_VERSION, body, flexible=True)
 
     def steady_body(self) -> bytes:
         """Of a heartbeat that says nothing but that it lives."""
