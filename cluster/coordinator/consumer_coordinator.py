@@ -91,7 +91,7 @@ class ConsumerCoordinator:
 
     def heartbeat(self, ctx: RequestContext, request: m.ConsumerGroupHeartbeatRequest, now_ms: int) -> list[Step]:
         group_id = request.group_id
-        if self.is_busy(group_id):
+        if self.is_busy(group_id) and not self._is_aside(ctx, request):
             return self.later(group_id, ctx, request, now_ms, request.member_id or None)
         change = Change(now_ms)
         steps: list[Step] = []
@@ -119,6 +119,20 @@ class ConsumerCoordinator:
         steps += self._commit(group_id, change, partial(self._answer, ctx, response), now_ms)
         is_decided = not change.facts and self._shared(group_id) is None
         return steps + self._open(group, response.member_id) if is_decided else steps
+
+    def _is_aside(self, ctx: RequestContext, request: m.ConsumerGroupHeartbeatRequest) -> bool:
+        """Whether what is under way is about others, and there is nothing to decide for this one."""
+        group = self._groups.get(request.group_id)
+        if not isinstance(group, ConsumerGroup) or self._lanes[request.group_id].is_about(request.member_id):
+            return False
+        member = group.members.get(request.member_id)
+        return member is not None and consumer_heartbeat.is_steady(self._env, group, member, ctx, request)
+
+    def _open_all(self, group_id: str, member_ids: list[str]) -> list[Step]:
+        group = self._groups.get(group_id)
+        if not isinstance(group, ConsumerGroup):
+            return []
+        return [step for member_id in member_ids for step in self._open(group, member_id)]
 
     def _open(self, group: ConsumerGroup, member_id: str | None) -> list[Step]:
         """A heartbeat changed nothing of the group as it is: perhaps those that follow need nobody's thought."""
@@ -377,7 +391,7 @@ class ConsumerCoordinator:
     def _lane(self, group_id: str) -> Lane:
         lane = self._lanes.get(group_id)
         if lane is None:
-            lane = self._lanes[group_id] = Lane(group_id, self._heard)
+            lane = self._lanes[group_id] = Lane(group_id, self._heard, partial(self._open_all, group_id))
         return lane
 
     def _tidy(self, group_id: str) -> None:

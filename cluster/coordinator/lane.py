@@ -1,19 +1,21 @@
 """The requests of one group go one after another, and its members are waited for.
 
 What stays true: while records of a group are on their way to the log nothing else is decided about it, because what was
-written is not yet part of it; whatever comes meanwhile waits its turn, and each has its turn once. Heartbeats that
-have waited have their turns together, and one write (`turns.py`). When a write takes too long those who wait are
-refused, and so is everybody until the log has decided. A timer never fires for a member that was heard from in time,
-here or elsewhere.
+written is not yet part of it; whatever comes meanwhile waits its turn, and each has its turn once. A write that brings
+members nearer to their targets and nothing else is about these members: of others what is known stays true meanwhile.
+Heartbeats that have waited have their turns together, and one write (`turns.py`). When a write takes too long those who
+wait are refused, and so is everybody whom it is about until the log has decided. A timer never fires for a member that
+was heard from in time, here or elsewhere.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 
 from cluster.coordinator.consumer_env import SESSION, Wait
+from cluster.coordinator.consumer_records import CurrentStored
 from cluster.coordinator.consumer_regex import Regexes
 from cluster.coordinator.context import Heard
 from cluster.coordinator.published import Published
@@ -29,12 +31,28 @@ _TOO_LARGE = frozenset({ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_L
 
 
 class Lane:
-    """`shared`: what the turns that are being run write together; None: each writes for itself."""
+    """`shared`: what the turns that are being run write together; None: each writes for itself. `came_to_rest`: what
+    there is to do when nothing is under way any more, for members that have come nearer to their targets."""
 
-    __slots__ = ("_alone", "_awaited", "_is_overdue", "_turns", "published", "regexes", "shared", "timers")
+    __slots__ = (
+        "_about",
+        "_alone",
+        "_awaited",
+        "_came_to_rest",
+        "_is_overdue",
+        "_moved",
+        "_turns",
+        "published",
+        "regexes",
+        "shared",
+        "timers",
+    )
 
-    def __init__(self, group_id: str, heard: Heard | None) -> None:
+    def __init__(self, group_id: str, heard: Heard | None, came_to_rest: Callable[[list[str]], list[Step]]) -> None:
         self.published = Published(group_id, heard)
+        self._came_to_rest = came_to_rest
+        self._about: list[str] | None = None
+        self._moved: list[str] = []
         self.timers = MemberTimers(group_id, self.published)
         self.regexes = Regexes()
         self._turns: deque[Turn] = deque()
@@ -52,6 +70,10 @@ class Lane:
         """Whether nothing would be lost with it."""
         return self._awaited is None and not self._turns and not self.timers and not self.regexes.is_resolving
 
+    def is_about(self, member_id: str) -> bool:
+        """Whether a write is under way after which it may be told something else."""
+        return self._awaited is not None and (self._about is None or member_id in self._about)
+
     def take(self, turn: Turn, now_ms: int) -> list[Step]:
         """Now, if nothing is under way; else later."""
         if not self.is_busy:
@@ -64,7 +86,10 @@ class Lane:
     def write(self, facts: tuple[object, ...], done: Done) -> list[Step]:
         assert not self.is_busy
         self._awaited = facts[-1]
-        return [*self.published.shut(), Write(facts, partial(self._written, done))]
+        moved = [fact.member_id for fact in facts if isinstance(fact, CurrentStored)]
+        self._about = moved if len(moved) == len(facts) else None
+        self._moved += moved
+        return [*self.published.shut(self._about), Write(facts, partial(self._written, done))]
 
     def _written(self, done: Done, error: ErrorCode, now_ms: int) -> list[Step]:
         if error is ErrorCode.REQUEST_TIMED_OUT:
@@ -78,6 +103,9 @@ class Lane:
                 steps += self._turns.popleft().run(now_ms)
             else:
                 steps += self._share(now_ms)
+        if not self.is_busy:
+            moved, self._moved = self._moved, []
+            steps += self._came_to_rest(moved)
         return steps
 
     def _share(self, now_ms: int) -> list[Step]:

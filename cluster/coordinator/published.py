@@ -1,8 +1,8 @@
 """Members of a group of the consumer protocol whose heartbeats somebody else answers, and whose offsets he takes.
 
 What stays true:
-  - a member is open only as it was when nothing of its group was on its way to the log, and nothing of it was still to
-    be found out or done. Whatever changes the group is a write, and every write shuts all of them first;
+  - a member is open only as it was when nothing that is about it was on its way to the log, and nothing of it was still
+    to be found out or done. Whatever changes the group is a write, and every write shuts those first that it is about;
   - it is open for the topics that it was decided with, and with the client id and the address that its record has: who
     answers sees to it that others come here;
   - it is known until its session ends, and nobody is held for dead before it was asked for when he was last heard. Its
@@ -10,6 +10,8 @@ What stays true:
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from cluster.coordinator.consumer_group import EPOCHS_SINCE
 from cluster.coordinator.consumer_member import ConsumerMember
@@ -54,12 +56,13 @@ class Published:
             )
         ]
 
-    def shut(self) -> list[Step]:
-        """From now on there may be something to say to each of them."""
-        if not self._open:
+    def shut(self, about: Collection[str] | None) -> list[Step]:
+        """From now on there may be something to say to each of these. None: to each there is."""
+        shut = tuple(self._open if about is None else [each for each in about if each in self._open])
+        if not shut:
             return []
-        shut = tuple(self._open)
-        self._open.clear()
+        for member_id in shut:
+            del self._open[member_id]
         return [WithdrawMembers(self._group_id, shut, forget=False)]
 
     def forget(self, member_id: str) -> list[Step]:

@@ -71,6 +71,92 @@ def test_a_change_of_the_group_shuts_all_of_it_before_it_is_written() -> None:
     assert driver.answer("beat", Response).error_code == 0
 
 
+def owned_by(driver: Driver, member: str, epoch: int) -> list[Request.TopicPartitions]:
+    told = beat(driver, member, epoch, topic_partitions=[], rebalance_timeout_ms=60_000, subscribed_topic_names=["t"])
+    assert told.assignment is not None
+    return [
+        Request.TopicPartitions(topic_id=each.topic_id, partitions=each.partitions)
+        for each in told.assignment.topic_partitions
+    ]
+
+
+def two_with_a_step_under_way(driver: Driver) -> int:
+    """`n` has joined `m` and is about to be given what `m` has given up, but for the log. Returns their epoch."""
+    epoch = join(driver).member_epoch
+    epoch = join(driver, "n").member_epoch
+    assert beat(driver, "m", epoch - 1).member_epoch == epoch - 1  # it is told what to give up
+    kept = owned_by(driver, "m", epoch - 1)
+    assert beat(driver, "m", epoch - 1, topic_partitions=kept).member_epoch == epoch
+    driver.appends = False
+    driver.send("step", Request(group_id="g", member_id="n", member_epoch=epoch), 1)
+    assert "step" not in driver.answers
+    return epoch
+
+
+def finish(driver: Driver) -> None:
+    driver.appends = True
+    driver.append_all()
+    assert driver.answer("step", Response).error_code == 0
+
+
+def test_a_step_of_one_member_shuts_that_one_only() -> None:
+    driver = FrontedDriver(CONFIG)
+    epoch = two_with_a_step_under_way(driver)
+    assert driver.is_open("m")
+    assert not driver.is_open("n")
+    assert beat(driver, "m", epoch).member_epoch == epoch
+    assert driver.front.answered == 1
+    finish(driver)
+
+
+def test_a_member_is_open_once_its_last_step_is_written() -> None:
+    driver = FrontedDriver(CONFIG)
+    epoch = two_with_a_step_under_way(driver)
+    finish(driver)
+    assert driver.is_open("m")
+    assert driver.is_open("n")
+    assert [beat(driver, member, epoch).member_epoch for member in ("m", "n")] == [epoch, epoch]
+    assert driver.front.answered == 2
+
+
+def test_a_step_that_is_not_written_opens_nobody() -> None:
+    driver = FrontedDriver(CONFIG)
+    epoch = two_with_a_step_under_way(driver)
+    driver.write_error = ErrorCode.NOT_ENOUGH_REPLICAS
+    driver.appends = True
+    driver.append_all()
+    assert driver.answer("step", Response).error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE
+    assert not driver.is_open("n")
+    driver.write_error = None
+    assert beat(driver, "n", epoch).assignment is not None
+    assert driver.is_open("n")
+
+
+def test_who_has_nothing_to_do_need_not_wait_for_another_s_step() -> None:
+    driver = Driver(CONFIG)
+    epoch = two_with_a_step_under_way(driver)
+    assert beat(driver, "m", epoch).member_epoch == epoch
+    for number, says in enumerate([{"rebalance_timeout_ms": 1}, {"subscribed_topic_names": ["u"]}]):
+        driver.send(number, Request(group_id="g", member_id="m", member_epoch=epoch, **says), 1)  # type: ignore[arg-type]
+        assert number not in driver.answers
+    driver.send("again", Request(group_id="g", member_id="n", member_epoch=epoch), 1)
+    assert "again" not in driver.answers
+    finish(driver)
+    assert driver.answer("again", Response).error_code == 0
+
+
+def test_what_is_no_step_is_about_all_of_the_group() -> None:
+    driver = Driver(CONFIG)
+    epoch = two_with_a_step_under_way(driver)
+    finish(driver)
+    driver.appends = False
+    driver.send("move", Request(group_id="g", member_id="n", member_epoch=epoch), 1, "another client")
+    driver.send("beat", Request(group_id="g", member_id="m", member_epoch=epoch), 1)
+    assert not {"move", "beat"} & driver.answers.keys()
+    finish(driver)
+    assert driver.answer("beat", Response).error_code == 0
+
+
 def test_a_member_that_only_somebody_else_hears_stays() -> None:
     driver, epoch = settled()
     for _ in range(5):
@@ -519,7 +605,8 @@ class Worlds:
         machine = self.fronted.runtime._hosted[SHARD].machine
         assert isinstance(machine, GroupCoordinator)
         if machine._is_busy("g"):
-            assert not any(self.fronted.is_open(member) for member in consumers)
+            lane = machine.consumers._lanes["g"]
+            assert not any(self.fronted.is_open(member) for member in consumers if lane.is_about(member))
 
     @staticmethod
     def describe(driver: Driver) -> tuple[dict[str, object], dict[str, object]]:
