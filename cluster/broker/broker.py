@@ -82,6 +82,8 @@ EXIT_USAGE: Final = 2
 _DRAIN_MS: Final = 2000
 #: How long a thread that computes (a page of metrics, a pass of the cleaner) lets the control thread wait for its turn.
 _TURN_S: Final = 0.0005
+#: What the control thread makes stays, mostly: to look through it after each 700 was a fifth of forming a group.
+_COLLECTS_AFTER: Final = (20_000, 20, 20)
 _HOSTS_KEPT: Final = 20_000
 #: Older ones are advertised, for librdkafka's sake, and refused when they are used: as Kafka 4 does.
 _OLDEST_PRODUCE: Final = 3
@@ -630,6 +632,7 @@ def run(config: Config) -> int:
     sys.stdout.flush()
     gc.freeze()  # all that is there now stays: a collection need not look at it
     gc.enable()
+    gc.set_threshold(*_COLLECTS_AFTER)
     signal.sigwait(wanted)
     broker.stop()
     return 0
