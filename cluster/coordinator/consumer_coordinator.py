@@ -476,7 +476,8 @@ class ConsumerCoordinator:
             group = ConsumerGroup(fact.group_id, None if group is None else group.offsets)
             self._groups[fact.group_id] = group
             group.apply(fact)
-        self.replayed(fact.group_id, fact)
+        if self._late:
+            self.replayed(fact.group_id, fact)
 
     def replayed(self, group_id: str, fact: object) -> None:
         lane = self._lanes.get(group_id)

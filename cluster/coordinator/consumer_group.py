@@ -337,16 +337,26 @@ class ConsumerGroup:
         self._drop_target(fact.member_id)
 
     def _current(self, fact: CurrentStored) -> None:
-        member = self.members.get(fact.member_id, ConsumerMember(fact.member_id))
-        self.put(
-            member._replace(
-                epoch=fact.epoch,
-                previous_epoch=fact.previous_epoch,
-                state=fact.state,
-                assigned=fact.assigned,
-                revoking=fact.revoking,
+        member = self.members.get(fact.member_id)
+        if member is None:
+            self.put(
+                ConsumerMember(
+                    fact.member_id,
+                    fact.epoch,
+                    fact.previous_epoch,
+                    state=fact.state,
+                    assigned=fact.assigned,
+                    revoking=fact.revoking,
+                )
             )
-        )
+            return
+        after = member.moved(fact.epoch, fact.previous_epoch, fact.state, fact.assigned, fact.revoking)
+        self.members[fact.member_id] = after
+        for each, delta in ((member, -1), (after, 1)):
+            if each.state is MemberState.STABLE:
+                add(self._stable, each.epoch, delta)
+        self._disown(member)
+        self._own(after)
 
     def _current_deleted(self, fact: CurrentDeleted) -> None:
         member = self.members.get(fact.member_id)
@@ -374,12 +384,15 @@ class ConsumerGroup:
             self._disown(before)
         self.members[member.member_id] = member
         self._count(member, 1)
+        self._own(member)
+        if member.instance_id is not None:
+            self._static[member.instance_id] = member.member_id
+
+    def _own(self, member: ConsumerMember) -> None:
         for owned in (member.assigned, member.revoking):
             for topic_id, partitions in owned.items():
                 for partition in partitions:
                     self._owners[topic_id, partition] = member.member_id
-        if member.instance_id is not None:
-            self._static[member.instance_id] = member.member_id
 
     def _disown(self, member: ConsumerMember) -> None:
         for owned in (member.assigned, member.revoking):

@@ -110,19 +110,7 @@ def heartbeat(
         if is_full:
             response.assignment = _told(before.assigned)
         return response
-    after = before._replace(
-        instance_id=before.instance_id if request.instance_id is None else request.instance_id,
-        rack_id=before.rack_id if request.rack_id is None else request.rack_id,
-        rebalance_timeout_ms=before.rebalance_timeout_ms
-        if request.rebalance_timeout_ms == -1
-        else request.rebalance_timeout_ms,
-        assignor=before.assignor if request.server_assignor is None else request.server_assignor,
-        topics=before.topics if request.subscribed_topic_names is None else frozenset(request.subscribed_topic_names),
-        topic_regex=before.topic_regex if request.subscribed_topic_regex is None else request.subscribed_topic_regex,
-        client_id=ctx.client_id,
-        client_host="/" + ctx.client_host,
-        classic=None,
-    )
+    after = before if _says_nothing_new(before, ctx, request) else _as_said(before, ctx, request)
     has_new_topics = store_member(group, before, after, change)
     regex = follow_regex(env, group, regexes, before, after, now_ms, change)
     epoch, uniform = group.epoch, None
@@ -138,18 +126,26 @@ def heartbeat(
     return response
 
 
-def is_steady(
-    env: ConsumerEnv,
-    group: ConsumerGroup,
-    member: ConsumerMember,
-    ctx: RequestContext,
-    request: m.ConsumerGroupHeartbeatRequest,
-) -> bool:
-    """Whether there is nothing to be found out or done: what nearly every heartbeat is, be it that it repeats all that
-    is known. The long way would come to the same."""
+def _as_said(before: ConsumerMember, ctx: RequestContext, request: m.ConsumerGroupHeartbeatRequest) -> ConsumerMember:
+    return before._replace(
+        instance_id=before.instance_id if request.instance_id is None else request.instance_id,
+        rack_id=before.rack_id if request.rack_id is None else request.rack_id,
+        rebalance_timeout_ms=before.rebalance_timeout_ms
+        if request.rebalance_timeout_ms == -1
+        else request.rebalance_timeout_ms,
+        assignor=before.assignor if request.server_assignor is None else request.server_assignor,
+        topics=before.topics if request.subscribed_topic_names is None else frozenset(request.subscribed_topic_names),
+        topic_regex=before.topic_regex if request.subscribed_topic_regex is None else request.subscribed_topic_regex,
+        client_id=ctx.client_id,
+        client_host="/" + ctx.client_host,
+        classic=None,
+    )
+
+
+def _says_nothing_new(member: ConsumerMember, ctx: RequestContext, request: m.ConsumerGroupHeartbeatRequest) -> bool:
+    """Of who the member is and what it reads, be it that it repeats all that is known."""
     return (
-        request.member_epoch == member.epoch
-        and (request.subscribed_topic_names is None or member.topics == frozenset(request.subscribed_topic_names))
+        (request.subscribed_topic_names is None or member.topics == frozenset(request.subscribed_topic_names))
         and request.rebalance_timeout_ms in (-1, member.rebalance_timeout_ms)
         and request.subscribed_topic_regex in (None, member.topic_regex)
         and request.rack_id in (None, member.rack_id)
@@ -157,7 +153,23 @@ def is_steady(
         and request.instance_id in (None, member.instance_id)
         and member.client_id == ctx.client_id
         and member.client_host == "/" + ctx.client_host
+        and member.classic is None
+    )
+
+
+def is_steady(
+    env: ConsumerEnv,
+    group: ConsumerGroup,
+    member: ConsumerMember,
+    ctx: RequestContext,
+    request: m.ConsumerGroupHeartbeatRequest,
+) -> bool:
+    """Whether there is nothing to be found out or done: what nearly every heartbeat is. The long way would come to the
+    same."""
+    return (
+        request.member_epoch == member.epoch
         and is_settled(env, group, member)
+        and _says_nothing_new(member, ctx, request)
     )
 
 
@@ -297,7 +309,7 @@ def static_member(
 
 def store_member(group: ConsumerGroup, before: ConsumerMember, after: ConsumerMember, change: Change) -> bool:
     """Write down who it is, if that has changed; returns whether it reads other topics than before."""
-    if after == before:
+    if after is before or after == before:
         return False
     change.facts.append(MemberStored(group.group_id, after))
     return after.topics != before.topics

@@ -55,9 +55,32 @@ class ConsumerMember(NamedTuple):
     revoking: Owned = {}
     classic: ClassicProtocols | None = None
 
-    def at_epoch(self, epoch: int) -> ConsumerMember:
-        """The same in a new epoch; it remembers the one before."""
-        return self._replace(epoch=epoch, previous_epoch=self.epoch)
+    def moved(
+        self, epoch: int, previous_epoch: int, state: MemberState, assigned: Owned, revoking: Owned
+    ) -> ConsumerMember:
+        """The same somewhere else on its way."""
+        _, _, _, instance_id, rack_id, timeout_ms, client_id, host, topics, regex, assignor, _, _, _, classic = self
+        return ConsumerMember(
+            self.member_id,
+            epoch,
+            previous_epoch,
+            instance_id,
+            rack_id,
+            timeout_ms,
+            client_id,
+            host,
+            topics,
+            regex,
+            assignor,
+            state,
+            assigned,
+            revoking,
+            classic,
+        )
+
+    def at_epoch(self, epoch: int, state: MemberState, assigned: Owned, revoking: Owned) -> ConsumerMember:
+        """The same after a step; it remembers the epoch before."""
+        return self.moved(epoch, self.epoch, state, assigned, revoking)
 
     def is_reconciled_to(self, epoch: int) -> bool:
         return self.state is MemberState.STABLE and self.epoch == epoch

@@ -1,4 +1,4 @@
-"""The records that a rebalance writes for each of its members, packed at once.
+"""The records that a rebalance writes for each of its members and epochs, packed at once.
 
 What stays true: the bytes are those that the messages' encoders write (test_consumer_records.py holds them against each
 other). They are packed here because a rebalance of many members is little else than these: building a message for each
@@ -15,11 +15,14 @@ from cluster.coordinator.hash_order import grown_table, hash_order, int_order, u
 
 _KEY = Struct(">hh")
 _LENGTH = Struct(">h")
+_EPOCH = Struct(">hi")
+_NUMBER_TAG = Struct(">3sq")
 _CURRENT = Struct(">hiib")
 _LONGEST_STRING = 0x7FFF
 _MOST_PACKED = 126  # of a list whose length, and one more, is one byte
 _EMPTY_LIST, _NO_TAGS = b"\x01", b"\x00"
 _EPOCHS_TAG = b"\x01\x00"  # one tagged field, the first
+_EIGHT_BYTES_TAG = b"\x01\x00\x08"
 
 
 def key(version: int, group_id: str, member_id: str) -> bytes | None:
@@ -28,6 +31,17 @@ def key(version: int, group_id: str, member_id: str) -> bytes | None:
     if len(group) > _LONGEST_STRING or len(member) > _LONGEST_STRING:
         return None
     return b"".join((_KEY.pack(version, len(group)), group, _LENGTH.pack(len(member)), member))
+
+
+def group_key(version: int, group_id: str) -> bytes | None:
+    """Of a record about the group as a whole."""
+    group = group_id.encode()
+    return None if len(group) > _LONGEST_STRING else _KEY.pack(version, len(group)) + group
+
+
+def epoch(number: int, more: int) -> bytes:
+    """The value of an epoch, of a group with a hash of its topics, or of targets with the time of their making."""
+    return _EPOCH.pack(0, number) + (_NUMBER_TAG.pack(_EIGHT_BYTES_TAG, more) if more else _NO_TAGS)
 
 
 def target(partitions: Target) -> bytes | None:

@@ -151,14 +151,19 @@ def encode(fact: ConsumerFact) -> tuple[bytes, bytes | None]:
 
 
 def _packed(fact: ConsumerFact) -> tuple[bytes, bytes] | None:
-    """Records of which there are as many as members."""
+    """Records of which there are as many as members, or as epochs."""
+    value: bytes | None
     if isinstance(fact, CurrentStored):
         value = record_bytes.current(fact.epoch, fact.previous_epoch, fact.state, fact.assigned, fact.revoking)
+        key = record_bytes.key(_KEY_VERSION[CurrentStored], fact.group_id, fact.member_id)
     elif isinstance(fact, TargetStored):
         value = record_bytes.target(fact.partitions)
+        key = record_bytes.key(_KEY_VERSION[TargetStored], fact.group_id, fact.member_id)
+    elif isinstance(fact, (GroupEpoch, TargetEpoch)):
+        value = record_bytes.epoch(fact.epoch, fact[2])
+        key = record_bytes.group_key(_KEY_VERSION[type(fact)], fact.group_id)
     else:
         return None
-    key = record_bytes.key(_KEY_VERSION[type(fact)], fact.group_id, fact.member_id)
     return None if key is None or value is None else (key, value)
 
 

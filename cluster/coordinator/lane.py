@@ -31,14 +31,13 @@ _TOO_LARGE = frozenset({ErrorCode.MESSAGE_TOO_LARGE, ErrorCode.RECORD_LIST_TOO_L
 
 
 class Lane:
-    """`shared`: what the turns that are being run write together; None: each writes for itself. `came_to_rest`: what
-    there is to do when nothing is under way any more, for members that have come nearer to their targets."""
+    """`shared`: what the turns that are being run write together; None: each writes for itself. `moved`: what there
+    is to do when members have come nearer to their targets, before they hear of it."""
 
     __slots__ = (
         "_about",
         "_alone",
         "_awaited",
-        "_came_to_rest",
         "_is_overdue",
         "_moved",
         "_turns",
@@ -48,11 +47,10 @@ class Lane:
         "timers",
     )
 
-    def __init__(self, group_id: str, heard: Heard | None, came_to_rest: Callable[[list[str]], list[Step]]) -> None:
+    def __init__(self, group_id: str, heard: Heard | None, moved: Callable[[list[str]], list[Step]]) -> None:
         self.published = Published(group_id, heard)
-        self._came_to_rest = came_to_rest
         self._about: list[str] | None = None
-        self._moved: list[str] = []
+        self._moved = moved
         self.timers = MemberTimers(group_id, self.published)
         self.regexes = Regexes()
         self._turns: deque[Turn] = deque()
@@ -88,24 +86,21 @@ class Lane:
         self._awaited = facts[-1]
         moved = [fact.member_id for fact in facts if isinstance(fact, CurrentStored)]
         self._about = moved if len(moved) == len(facts) else None
-        self._moved += moved
-        return [*self.published.shut(self._about), Write(facts, partial(self._written, done))]
+        return [*self.published.shut(self._about), Write(facts, partial(self._written, moved, done))]
 
-    def _written(self, done: Done, error: ErrorCode, now_ms: int) -> list[Step]:
+    def _written(self, moved: list[str], done: Done, error: ErrorCode, now_ms: int) -> list[Step]:
         if error is ErrorCode.REQUEST_TIMED_OUT:
             self._is_overdue = True
             return done(error, now_ms) + self.refuse_all(ErrorCode.COORDINATOR_NOT_AVAILABLE, now_ms)
         self._awaited = None
-        steps = done(error, now_ms)
+        steps = [] if error else self._moved(moved)
+        steps += done(error, now_ms)
         while self._turns and not self.is_busy:
             if self._alone or len(self._turns) == 1 or self._turns[0].member is None:
                 self._alone = max(0, self._alone - 1)
                 steps += self._turns.popleft().run(now_ms)
             else:
                 steps += self._share(now_ms)
-        if not self.is_busy:
-            moved, self._moved = self._moved, []
-            steps += self._came_to_rest(moved)
         return steps
 
     def _share(self, now_ms: int) -> list[Step]:

@@ -65,10 +65,9 @@ def _drop_unsubscribed(member: ConsumerMember, goal: Goal) -> ConsumerMember:
     revoking = dict(member.revoking)
     for topic_id, had in dropped.items():
         revoking[topic_id] = revoking.get(topic_id, {}) | had
-    after = member.at_epoch(member.epoch)._replace(assigned=assigned)
     if _reports_any(goal.reported, revoking):
-        return after._replace(state=MemberState.UNREVOKED_PARTITIONS, revoking=revoking)
-    return after
+        return member.at_epoch(member.epoch, MemberState.UNREVOKED_PARTITIONS, assigned, revoking)
+    return member.at_epoch(member.epoch, member.state, assigned, member.revoking)
 
 
 def _step(member: ConsumerMember, epoch: int, goal: Goal) -> ConsumerMember:
@@ -95,8 +94,8 @@ def _step(member: ConsumerMember, epoch: int, goal: Goal) -> ConsumerMember:
         if give_up:
             revoking[topic_id] = give_up
     if revoking and _reports_any(goal.reported, revoking):
-        return member.at_epoch(epoch)._replace(state=MemberState.UNREVOKED_PARTITIONS, assigned=kept, revoking=revoking)
+        return member.at_epoch(epoch, MemberState.UNREVOKED_PARTITIONS, kept, revoking)
     for topic_id, partitions in gained.items():
         kept[topic_id] = kept.get(topic_id, {}) | dict.fromkeys(partitions, goal.epoch)
     state = MemberState.UNRELEASED_PARTITIONS if waits else MemberState.STABLE
-    return member.at_epoch(goal.epoch)._replace(state=state, assigned=kept, revoking={})
+    return member.at_epoch(goal.epoch, state, kept, {})

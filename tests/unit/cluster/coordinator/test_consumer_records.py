@@ -14,6 +14,7 @@ from cluster.coordinator.consumer_member import ClassicProtocols, ConsumerMember
 from cluster.coordinator.consumer_records import (
     ConsumerFact,
     CurrentStored,
+    GroupEpoch,
     MemberStored,
     PartitionsKnown,
     TargetEpoch,
@@ -66,6 +67,14 @@ def test_what_a_member_is_to_have_is_packed_as_the_messages_say(
 ) -> None:
     fact = TargetStored(group_id, member_id, partitions)
     assert _encoded(encode, fact) == _encoded(encode_by_message, fact)
+
+
+@settings(max_examples=60)
+@given(IDS, EPOCHS, st.sampled_from([0, 1, -1, 1 << 62, -(1 << 63)]) | st.integers(-(1 << 63), (1 << 63) - 1))
+def test_epochs_are_packed_as_the_messages_say(group_id: str, epoch: int, more: int) -> None:
+    facts: list[ConsumerFact] = [GroupEpoch(group_id, epoch, more), TargetEpoch(group_id, epoch, more)]
+    for fact in facts:
+        assert _encoded(encode, fact) == _encoded(encode_by_message, fact)
 
 
 def test_many_topics_are_packed_as_the_messages_say() -> None:
