@@ -168,6 +168,22 @@ def commits(swarm: Swarm, members: list[Consumer], topic: str, count: int) -> No
     swarm.pump(_COMMIT, _COMMIT_VERSION, bodies, count, check, flexible=True)
 
 
+def rebalance(swarm: Swarm, members: list[Consumer], newcomer: Consumer) -> float:
+    """Seconds until a newcomer and all the others have what they are to have and are in one epoch. They ask in turns,
+    all of them in each: nobody is in another's way who has nothing to say."""
+    everybody = [*members, newcomer]
+    start = time.monotonic()
+    while not all(each.settled and each.epoch == newcomer.epoch for each in everybody):
+        for each in everybody:
+            each.heartbeat()
+        swarm.wait(each.line for each in everybody)
+        for each in everybody:
+            each.heard()
+        if time.monotonic() - start > PATIENCE_S:
+            raise TimeoutError(f"no common epoch within {PATIENCE_S:.0f} s")
+    return time.monotonic() - start
+
+
 def admit(swarm: Swarm, members: list[Consumer], newcomer: Consumer) -> float:
     """Seconds until a newcomer has a partition that one of them had. All heartbeat without pause."""
     everybody = {member.line.number: member for member in (*members, newcomer)}

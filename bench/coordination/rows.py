@@ -34,7 +34,11 @@ CONSUMER_JOINS = Row(f"consumer protocol: joins, {GROUPS} groups of {MEMBERS_OF_
 CONSUMER_HEARTBEATS = Row(f"consumer protocol: heartbeats, {GROUPS * MEMBERS_OF_EACH} members", "per CPU-s", 1)
 CONSUMER_COMMITS = Row(f"consumer protocol: commits, {GROUPS * MEMBERS_OF_EACH} members", "per CPU-s", 1)
 CONSUMER_ADMISSION = Row("consumer protocol: a newcomer's partition, of 100", "ms", 1, more_is_better=False)
-CONSUMERS = (CONSUMER_JOINS, CONSUMER_HEARTBEATS, CONSUMER_COMMITS, CONSUMER_ADMISSION)
+CONSUMER_REBALANCE = Row(
+    f"consumer protocol: {STORM_MEMBERS} members to the next epoch when one joins", "ms", 1, more_is_better=False
+)
+CONSUMERS = (CONSUMER_JOINS, CONSUMER_HEARTBEATS, CONSUMER_COMMITS, CONSUMER_ADMISSION, CONSUMER_REBALANCE)
+NEWCOMERS, UNTIMED_NEWCOMERS = 10, 10  # in a lap; the untimed ones come first
 
 CLASSIC = (JOINS, HEARTBEATS, COMMITS, REBALANCE, *TRANSACTIONS, LOADING, STORM)
 ALL = (*CLASSIC, *CONSUMERS)

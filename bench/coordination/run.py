@@ -7,6 +7,7 @@
 """
 
 import argparse
+import statistics
 import sys
 import tempfile
 import time
@@ -45,6 +46,7 @@ _PERCENTILES = ("p50_us", "p99_us", "p999_us")
 
 Measure = Callable[[Side], tuple[float, Figures]]
 Lap = Callable[[], None]
+Join = Callable[[Swarm, list[Consumer], Consumer], float]
 
 
 class Comparison:
@@ -112,7 +114,7 @@ class Comparison:
 
     def run_consumers(self, wanted: set[str]) -> Iterator[Outcome]:
         """Rows of the consumer protocol."""
-        joins, beats, commits, admission = (_outcome(row) for row in rows.CONSUMERS)
+        joins, beats, commits, admission, rebalance = (_outcome(row) for row in rows.CONSUMERS)
         every = rows.GROUPS * rows.MEMBERS_OF_EACH
         if {joins.name, beats.name, commits.name} & wanted:
             for one in self._turns():
@@ -124,10 +126,11 @@ class Comparison:
                     finally:
                         swarm.close()
             yield from (outcome for outcome in (joins, beats, commits) if outcome.name in wanted)
-        if admission.name in wanted:
-            for one in self._turns():
-                admission.add(one.name, *self._admission(one))
-            yield admission
+        for outcome, join in ((admission, consumers.admit), (rebalance, consumers.rebalance)):
+            if outcome.name in wanted:
+                for one in self._turns():
+                    outcome.add(one.name, *self._newcomers(one, join))
+                yield outcome
 
     def _consumers_lap(
         self, one: Side, swarm: Swarm, topic: str, outcomes: tuple[Outcome, Outcome, Outcome], wanted: set[str]
@@ -149,19 +152,23 @@ class Comparison:
         while time.monotonic() < until:
             lap()
 
-    def _admission(self, one: Side) -> tuple[float, Figures]:
-        count = rows.STORM_MEMBERS
+    def _newcomers(self, one: Side, join: Join) -> tuple[float, Figures]:
+        """Somebody joins one group after another: the median, and the CPU of all that count."""
+        count, untimed = rows.STORM_MEMBERS, rows.UNTIMED_NEWCOMERS
+        took: list[float] = []
+        cpu = 0.0
         with one.topic(count + 1) as topic:
             groups.settled(one.broker.port)
             swarm = Swarm(one.broker.port, count + 1)
             try:
-                members = consumers.form(swarm, topic, count + 1, 1, count)
-                before = one.cpu_seconds()
-                newcomer = Consumer(swarm.lines[-1], members[0].group, topic)
-                seconds = consumers.admit(swarm, members, newcomer)
-                return seconds * 1000, {"broker_cpu_seconds": one.cpu_seconds() - before}
+                for _ in range(untimed + rows.NEWCOMERS):
+                    members = consumers.form(swarm, topic, count + 1, 1, count)
+                    before = one.cpu_seconds()
+                    took.append(join(swarm, members, Consumer(swarm.lines[-1], members[0].group, topic)))
+                    cpu += one.cpu_seconds() - before if len(took) > untimed else 0
             finally:
                 swarm.close()
+        return statistics.median(took[untimed:]) * 1000, {"broker_cpu_seconds": cpu}
 
     def _rate(self, one: Side, each: int, lap: Lap) -> tuple[float, Figures]:
         """How many per CPU-second, and per second."""
