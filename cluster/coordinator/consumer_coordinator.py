@@ -75,15 +75,13 @@ class ConsumerCoordinator:
         lane = self._lanes.get(group_id)
         return lane is not None and lane.is_busy
 
-    def later(
-        self, group_id: str, ctx: RequestContext, message: Message, now_ms: int, member: str | None = None
-    ) -> list[Step]:
-        """Serve a request when the group's change is done. `member`: whose heartbeat it is."""
+    def later(self, group_id: str, ctx: RequestContext, message: Message, now_ms: int) -> list[Step]:
+        """Serve a request when the group's change is done."""
+        turn = Turn(partial(self._again, ctx, message), partial(self._refused, ctx, message))
+        return self._lane(group_id).take(turn, now_ms)
 
-        def refused(error: ErrorCode, at_ms: int) -> list[Step]:
-            return [Reply(ctx.reply_to, self._refuse(ctx, message, error))]
-
-        return self._lane(group_id).take(Turn(partial(self._again, ctx, message), refused, member), now_ms)
+    def _refused(self, ctx: RequestContext, message: Message, error: ErrorCode, now_ms: int) -> list[Step]:
+        return [Reply(ctx.reply_to, self._refuse(ctx, message, error))]
 
     def timer_later(self, group_id: str, run: Callable[[int], list[Step]], now_ms: int) -> list[Step]:
         """The same for a timer of a group that is about to be another's."""
@@ -91,8 +89,10 @@ class ConsumerCoordinator:
 
     def heartbeat(self, ctx: RequestContext, request: m.ConsumerGroupHeartbeatRequest, now_ms: int) -> list[Step]:
         group_id = request.group_id
-        if self.is_busy(group_id) and not self._is_aside(ctx, request):
-            return self.later(group_id, ctx, request, now_ms, request.member_id or None)
+        lane = self._lanes.get(group_id)
+        if lane is not None and lane.is_busy and not self._is_aside(ctx, request):
+            refused = partial(self._refused, ctx, request)
+            return lane.take(Turn(partial(self.heartbeat, ctx, request), refused, request.member_id or None), now_ms)
         change = Change(now_ms)
         steps: list[Step] = []
         try:
@@ -317,17 +317,18 @@ class ConsumerCoordinator:
         if shared is not None and not is_plain:
             shared.is_unfit = True
             return []
-        steps = lane.timers.set([wait for wait in change.waits if wait.timeout_ms is not None], now_ms)
+        steps = lane.timers.begin(change.waits, now_ms)
         if change.regexes and not lane.regexes.is_resolving:
             lane.regexes.is_resolving = True
             steps.append(Ask((_QUESTION, group_id), ResolveRegexes(change.regexes)))
         if not change.facts and shared is None:
-            steps += self._end_waits(group_id, change, now_ms) + done(ErrorCode.NONE, now_ms)
+            steps += lane.timers.end(change.waits) + done(ErrorCode.NONE, now_ms)
             self._tidy(group_id)
             return steps
         if change.is_downgrade:
             self._downgrading.add(group_id)
-        change.causes = causes(self._group(group_id), change)
+        if change.begins_epoch:
+            change.causes = causes(self._group(group_id), change)
         then = partial(self._written, group_id, change, done)
         if is_plain and lane.shared is not None:
             lane.shared.add(change.facts, then)
@@ -342,14 +343,11 @@ class ConsumerCoordinator:
             self._late.setdefault(group_id, []).append(change)
             late = Change(now_ms)
             late.wait(_SETTLE, "", _RETRY_MS)
-            return steps + self._lane(group_id).timers.set(late.waits, now_ms)
+            return steps + self._lane(group_id).timers.begin(late.waits, now_ms)
         if not error:
-            steps += self._end_waits(group_id, change, now_ms)
+            # Nobody is waited for any more who need not be: not before that is committed, for if it is not, he must.
+            steps += self._lane(group_id).timers.end(change.waits)
         return steps + self._settle(group_id, change, now_ms)
-
-    def _end_waits(self, group_id: str, change: Change, now_ms: int) -> list[Step]:
-        """Nobody is waited for any more who need not be: not before that is committed, for if it is not, he must."""
-        return self._lane(group_id).timers.set([wait for wait in change.waits if wait.timeout_ms is None], now_ms)
 
     def _settle(self, group_id: str, change: Change, now_ms: int) -> list[Step]:
         """The log has decided about a change. A group that has become classic begins to live."""
@@ -414,18 +412,18 @@ class ConsumerCoordinator:
         if what == _SETTLE:
             if not lane.is_busy:
                 for change in self._late.pop(group_id):
-                    steps += self._end_waits(group_id, change, now_ms) + self._settle(group_id, change, now_ms)
+                    steps += lane.timers.end(change.waits) + self._settle(group_id, change, now_ms)
                 return steps
             late = Change(now_ms)
             late.wait(_SETTLE, "", _RETRY_MS)
-            return lane.timers.set(late.waits, now_ms)
+            return lane.timers.begin(late.waits, now_ms)
 
         def retry(error: ErrorCode, at_ms: int) -> list[Step]:
             if error in (ErrorCode.NONE, ErrorCode.NOT_COORDINATOR):
                 return []
             change = Change(at_ms)
             change.wait(what, member_id, _RETRY_MS, epoch=epoch)
-            return self._lane(group_id).timers.set(change.waits, at_ms)
+            return self._lane(group_id).timers.begin(change.waits, at_ms)
 
         def fence(at_ms: int) -> list[Step]:
             group = self._groups.get(group_id)
@@ -507,7 +505,7 @@ class ConsumerCoordinator:
                 change.wait(SESSION, member.member_id, self._env.session_timeout_ms(group.group_id))
                 if member.state is MemberState.UNREVOKED_PARTITIONS and member.classic is None:
                     change.wait(REBALANCE, member.member_id, member.rebalance_timeout_ms, epoch=member.epoch)
-            steps += self._lane(group.group_id).timers.set(change.waits, now_ms)
+            steps += self._lane(group.group_id).timers.begin(change.waits, now_ms)
         return steps
 
     def unloaded(self) -> list[Step]:

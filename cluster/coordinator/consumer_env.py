@@ -66,6 +66,10 @@ class Change:
         self.causes: tuple[Cause, ...] = ()
 
     @property
+    def begins_epoch(self) -> bool:
+        return GroupEpoch in map(type, self.facts)
+
+    @property
     def epoch(self) -> int:
         """The group's, once this is committed; -1: as it was."""
         return max((fact.epoch for fact in self.facts if isinstance(fact, GroupEpoch)), default=-1)

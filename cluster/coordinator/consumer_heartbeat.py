@@ -411,7 +411,7 @@ def step(
 
     subscribed = topic_ids(env, group, member)
     after = reconcile(member, Goal(epoch, target, subscribed, is_owned, reported, has_new_subscription))
-    if after == member:
+    if after is member or after == member:
         return member
     change.facts.append(current_of(group.group_id, after))
     if after.classic is None:

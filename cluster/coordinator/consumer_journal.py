@@ -13,7 +13,7 @@ from cluster.coordinator import journal
 from cluster.coordinator.consumer_env import JOIN, REBALANCE, SESSION, SYNC, Change
 from cluster.coordinator.consumer_group import ConsumerGroup
 from cluster.coordinator.consumer_member import JOINING_EPOCH, ConsumerMember
-from cluster.coordinator.consumer_records import GroupEpoch, MemberDeleted, MemberStored
+from cluster.coordinator.consumer_records import MemberDeleted, MemberStored
 from cluster.coordinator.group import Group
 from cluster.coordinator.journal import Cause, Journal, Rebalance
 
@@ -27,7 +27,7 @@ _LATE = {
 
 def causes(group: ConsumerGroup | Group | None, change: Change) -> tuple[Cause, ...]:
     """Why the group, as it is before the change, gets a new epoch by it; nothing if it gets none."""
-    if GroupEpoch not in map(type, change.facts):
+    if not change.begins_epoch:
         return ()
     known: dict[str, ConsumerMember] = group.members if isinstance(group, ConsumerGroup) else {}
     is_upgraded = isinstance(group, Group) and len(group.members) > 0

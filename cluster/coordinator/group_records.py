@@ -92,6 +92,7 @@ Fact: TypeAlias = "OffsetCommitted | OffsetDeleted | GroupStored | GroupDeleted 
 
 
 def encode(fact: Fact) -> tuple[bytes, bytes | None]:
+    """Raises EncodeError."""
     if isinstance(fact, OffsetCommitted):
         return _offset_key(fact.group_id, fact.topic, fact.partition), _offset_value(fact)
     if isinstance(fact, OffsetDeleted):
@@ -100,9 +101,10 @@ def encode(fact: Fact) -> tuple[bytes, bytes | None]:
         return _group_key(fact.group_id), _group_value(fact)
     if isinstance(fact, GroupDeleted):
         return _group_key(fact.group_id), None
-    from cluster.coordinator import consumer_records  # only groups of the consumer protocol pay for it
+    # Only groups of the consumer protocol pay for it, once; from a package it would cost a call for each fact.
+    from cluster.coordinator.consumer_records import encode as encode_consumer
 
-    return consumer_records.encode(fact)
+    return encode_consumer(fact)
 
 
 def decode(key: bytes, value: bytes | None) -> Fact | None:
@@ -131,9 +133,9 @@ def decode(key: bytes, value: bytes | None) -> Fact | None:
         group_id = m.GroupMetadataKey.decode(key, version, VERSION_BYTES).group
         return GroupDeleted(group_id) if value is None else _read_group(group_id, value)
     if version in _CONSUMER_KEY_VERSIONS:
-        from cluster.coordinator import consumer_records
+        from cluster.coordinator.consumer_records import decode as decode_consumer
 
-        return consumer_records.decode(key, value)
+        return decode_consumer(key, value)
     return None
 
 

@@ -80,7 +80,6 @@ def hash_order(keys: Iterable[Key], hash_of: Callable[[Key], int], table: int) -
     if len(found) < 2:
         return found
     mask = table - 1
-
     buckets = [(value ^ value >> 16) & mask for value in map(hash_of, found)]
     return [found[number] for number in sorted(range(len(found)), key=buckets.__getitem__)]
 
@@ -88,6 +87,6 @@ def hash_order(keys: Iterable[Key], hash_of: Callable[[Key], int], table: int) -
 def int_order(numbers: Iterable[int], table: int) -> list[int]:
     """The same for numbers that were put in in ascending order. Those that are smaller than the table stay so."""
     found = sorted(numbers)
-    if found and (found[-1] >= min(table, _UPPER_BITS) or found[0] < 0):
+    if len(found) > 1 and (found[-1] >= min(table, _UPPER_BITS) or found[0] < 0):
         return hash_order(found, int_hash, table)
     return found

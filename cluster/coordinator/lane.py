@@ -166,26 +166,32 @@ class MemberTimers:
     def __bool__(self) -> bool:
         return bool(self._timers)
 
-    def set(self, waits: list[Wait], now_ms: int) -> list[Step]:
+    def begin(self, waits: list[Wait], now_ms: int) -> list[Step]:
+        """Those of the waits that begin, or begin anew."""
         steps: list[Step] = []
-        for wait in waits:
-            name = (wait.what, wait.member_id)
-            timer = self._timers.get(name)
-            if wait.timeout_ms is None:
-                if timer is not None:
-                    del self._timers[name]
-                    steps.append(CancelTimer(self._key(name)))
-                    steps += self._over(name)
+        for what, member_id, timeout_ms, epoch, renew in waits:
+            if timeout_ms is None:
                 continue
-            deadline_ms = now_ms + wait.timeout_ms
+            name = (what, member_id)
+            timer = self._timers.get(name)
+            deadline_ms = now_ms + timeout_ms
             if timer is None:
-                self._timers[name] = _Timer(deadline_ms, wait.timeout_ms, wait.epoch)
+                self._timers[name] = _Timer(deadline_ms, timeout_ms, epoch)
                 steps.append(SetTimer(self._key(name), deadline_ms))
-            elif wait.renew:
-                timer.deadline_ms, timer.timeout_ms, timer.epoch = deadline_ms, wait.timeout_ms, wait.epoch
+            elif renew:
+                timer.deadline_ms, timer.timeout_ms, timer.epoch = deadline_ms, timeout_ms, epoch
                 if deadline_ms < timer.armed_ms:
                     timer.armed_ms = deadline_ms
                     steps.append(SetTimer(self._key(name), deadline_ms))
+        return steps
+
+    def end(self, waits: list[Wait]) -> list[Step]:
+        """Those of the waits that end."""
+        steps: list[Step] = []
+        for what, member_id, timeout_ms, _, _ in waits:
+            if timeout_ms is None and self._timers.pop((what, member_id), None) is not None:
+                steps.append(CancelTimer(self._key((what, member_id))))
+                steps += self._over((what, member_id))
         return steps
 
     def fired(self, what: str, member_id: str, now_ms: int) -> tuple[int | None, list[Step]]:
