@@ -61,7 +61,7 @@ def partition_lags(
                     tp,
                     offset,
                     end,
-                    max(0, end - offset) if offset is not None and end is not None else None,
+                    end - offset if offset is not None and end is not None else None,
                     seconds.get(Position(tp, offset)) if known and offset is not None else None,
                     owners[group].get(tp),
                 )
@@ -70,9 +70,9 @@ def partition_lags(
 
 
 def total(lags: Iterable[PartitionLag]) -> Lag:
-    """The sum."""
+    """The sum. What is committed beyond an end makes up for nothing elsewhere."""
     each = list(lags)
-    records = [lag.records for lag in each if lag.records is not None]
+    records = [max(0, lag.records) for lag in each if lag.records is not None]
     seconds = [lag.seconds for lag in each if lag.seconds is not None]
     return Lag(sum(records) if records else None, max(seconds, default=None))
 

@@ -118,6 +118,12 @@ def test_offsets(run: Run) -> None:
     assert run("describe", "--all") == (0, rows, [])
 
 
+def test_what_is_committed_beyond_the_end_is_seen_and_makes_up_for_nothing(fake: FakeCluster, run: Run) -> None:
+    fake.committed["g"][TopicPartition("t", 0)] = 15
+    assert run("describe", "g")[1][1].split("\t")[3:7] == ["15", "10", "-5", "0.000"]
+    assert run("list")[1][0].split("\t")[4:6] == ["3", "193.000"]
+
+
 def test_what_a_partition_without_a_leader_holds_is_unknown(fake: FakeCluster, run: Run) -> None:
     fake.move(TopicPartition("t", 1), -1)
     assert [row.split("\t")[3:7] for row in run("describe", "g")[1]][2] == ["7", "-", "-", "-"]
