@@ -4,8 +4,8 @@ What stays true: while records of a group are on their way to the log nothing el
 written is not yet part of it; whatever comes meanwhile waits its turn, and each has its turn once. A write that brings
 members nearer to their targets and nothing else is about these members: of others what is known stays true meanwhile.
 Heartbeats that have waited have their turns together, and one write (`turns.py`). When a write takes too long those who
-wait are refused, and so is everybody whom it is about until the log has decided. A timer never fires for a member that
-was heard from in time, here or elsewhere.
+wait are refused, and so is whoever comes with something to be decided until the log has. A timer never fires for a
+member that was heard from in time, here or elsewhere.
 """
 
 from __future__ import annotations

@@ -211,8 +211,8 @@ class Checkers:
         if not state.isr or len(set(state.isr)) != len(state.isr):
             self._fail(f"{name}: ISR {state.isr}")
         others = set(state.isr) - set(assignment.replicas)
-        left = set() if before is None else set(before.isr) - set(state.isr)
-        if others and not (before is not None and left and others <= set(before.isr)):
+        others_before = set() if before is None else set(before.isr) - set(assignment.replicas)
+        if others and not others < others_before:
             self._fail(f"{name}: ISR {state.isr} of replicas {assignment.replicas}")
         if state.leader not in (-1, *state.isr):
             self._fail(f"{name}: leader {state.leader} is not in ISR {state.isr}")
