@@ -4,6 +4,7 @@
 #   make test                   what CI runs: everything below that checks; PYTEST_ARGS= goes to pytest
 #   make build                  the virtual environment in .venv and the C extension in place
 #   make test-c asan tsan       the C tests: plain, with address and undefined behaviour sanitizers, with thread sanitizer
+#   make compiled               the coordinators compiled, as in a wheel, in build/compiled, and their tests
 #   make tidy fault fuzz clients kill    one folder of tests/
 #   make chaos                  a cluster under load, struck by faults at random: MINUTES=10 SEED=7 (root, for the cuts)
 #   make sim                    simulated clusters from seeds: SEEDS=1000 FROM=1; the story of one: SEED=7
@@ -34,7 +35,7 @@ STAMP := build/.stamp
 C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/SOURCES csrc/ffi_build.py) pylog/_rows.c
 CC ?= cc
 
-.PHONY: run build test pytest test-c asan tsan lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro bench-cluster \
+.PHONY: run build test pytest test-c asan tsan compiled lint fmt fix tidy fuzz fault clients kill bench bench-micro bench-macro bench-cluster \
   bench-coordination \
   bench-library bench-record peers differential sim chaos wheel clean
 
@@ -88,6 +89,7 @@ test: build $(STAMP)/test
 	$(MAKE) test-c
 	$(MAKE) asan
 	$(MAKE) tsan
+	$(MAKE) compiled
 	$(MAKE) pytest
 
 pytest: build $(STAMP)/test $(STAMP)/load
@@ -110,6 +112,21 @@ asan: $(STAMP)/test
 # setarch -R: older thread sanitizers give up when the kernel spreads mappings over more bits than they expect.
 tsan: $(STAMP)/test
 	$(call ctest,tsan,-DPLOG_SANITIZE=thread,,setarch -R)
+
+# The coordinators as wheels have them (setup.py), in a tree of their own, and the tests that drive them. What is compiled
+# already is taken from where it is; mypyc's code is built anew when a coordinator changed.
+AS_IN_A_WHEEL := PYLOG_MYPYC=1 PYTHONPATH=$(CURDIR)/build/compiled
+COMPILED_TESTS := tests/unit/cluster/coordinator tests/transcripts tests/golden tests/sim tests/broker
+$(STAMP)/compiled: $(STAMP)/ext $(STAMP)/test setup.py $(shell find pylog cluster -name '*.py')
+	@echo 'compiling the coordinators (two minutes)'
+	@mkdir -p build/compiled/pylog
+	@cp -p pylog/_*.so build/compiled/pylog/
+	@PYLOG_MYPYC=1 $(BIN)/python -W ignore setup.py -q build --build-lib build/compiled > build/compiled.log 2>&1 \
+	  || { cat build/compiled.log; exit 1; }
+	@touch $@
+
+compiled: $(STAMP)/compiled
+	$(AS_IN_A_WHEEL) $(BIN)/pytest $(COMPILED_TESTS) -rsfE -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 tidy: build $(STAMP)/test
 	$(BIN)/pytest tests/tidy $(PYTEST_ARGS)
@@ -205,8 +222,8 @@ $(STAMP)/stores: pyproject.toml $(STAMP)/test
 	  | $(BIN)/pip install -q --disable-pip-version-check -r /dev/stdin
 	@touch $@
 
-bench-coordination: build $(STAMP)/test $(STAMP)/load
-	$(BIN)/python -m bench.coordination.run $(BENCH_ARGS)
+bench-coordination: $(STAMP)/compiled $(STAMP)/load
+	$(AS_IN_A_WHEEL) $(BIN)/python -m bench.coordination.run $(BENCH_ARGS)
 
 bench-library: build $(STAMP)/stores
 	$(BIN)/python -m bench.library.run $(BENCH_ARGS)
@@ -228,8 +245,9 @@ differential: build $(STAMP)/test
 
 # ------------------------------------------------------------------------------------------------------------- rest
 
-wheel: $(STAMP)/venv
-	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps -w dist .
+# Of this version of Python, for the coordinators are compiled; one without that, for every version, is what pip makes alone.
+wheel: $(STAMP)/test
+	PYLOG_MYPYC=1 $(BIN)/pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps -w dist .
 
 clean:
 	rm -rf build dist *.egg-info pylog/_*.so pylog/_plog.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +20,13 @@ def commit() -> str:
     return (_git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+" if changed else "")
 
 
+def _coordinators() -> str:
+    """Those that a broker started from here has: compiled, as in a wheel (make bench-coordination), or interpreted."""
+    ask = "import cluster.coordinator.turns as it; print(it.__file__)"
+    done = subprocess.run([sys.executable, "-P", "-c", ask], capture_output=True, text=True, timeout=30, check=True)
+    return "compiled" if done.stdout.strip().endswith(".so") else "interpreted"
+
+
 def describe() -> dict[str, str | int]:
     models = [
         line.partition(":")[2].strip()
@@ -30,4 +38,5 @@ def describe() -> dict[str, str | int]:
         "cpus": os.cpu_count() or 0,
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "coordinators": _coordinators(),
     }

@@ -64,9 +64,11 @@ def range_assignor(spec: Spec) -> dict[str, Target]:
 def uniform_assignor(spec: Spec) -> dict[str, Target]:
     if spec.is_uniform:
         from cluster.coordinator.assignor_uniform import assign
-    else:
-        from cluster.coordinator.assignor_mixed import assign
-    return assign(spec)
+
+        return assign(spec)
+    from cluster.coordinator.assignor_mixed import assign as assign_mixed  # mypyc: one name, one function
+
+    return assign_mixed(spec)
 
 
 _BUILT_IN: dict[str, Assignor] = {"uniform": uniform_assignor, "range": range_assignor}

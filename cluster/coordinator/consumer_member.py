@@ -6,7 +6,9 @@ of the classic protocol in such a group carries what its JoinGroup said in `clas
 
 from __future__ import annotations
 
-from pylog.facts import IntEnum, NamedTuple
+from enum import IntEnum
+
+from pylog.facts import NamedTuple
 from pylog.typed import TypeAlias
 
 Target: TypeAlias = dict[bytes, frozenset[int]]

@@ -13,7 +13,7 @@ from cluster.coordinator.consumer_member import ConsumerMember
 from cluster.coordinator.consumer_records import GroupEpoch, RegexDeleted, RegexResolved
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
-from pylog.typed import TYPE_CHECKING, Protocol, cast
+from pylog.typed import Protocol, cast
 
 _SHORTEST_REFRESH_MS = 10_000
 _LARGEST_PROGRAM_BYTES = 1 << 20
@@ -111,10 +111,8 @@ def take_resolved(env: ConsumerEnv, group: ConsumerGroup, resolved: Resolved, ch
         change.facts.append(GroupEpoch(group.group_id, group.epoch + 1, value))
 
 
-if TYPE_CHECKING:
-
-    class _Pattern(Protocol):
-        def fullmatch(self, text: str) -> object | None: ...
+class _Pattern(Protocol):
+    def fullmatch(self, text: str) -> object | None: ...
 
 
 def _compile(regex: str) -> _Pattern:

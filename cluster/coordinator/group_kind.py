@@ -15,7 +15,7 @@ from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
-from pylog.typed import Protocol, cast
+from pylog.typed import Final, Protocol, cast
 
 _SYNC_PROTOCOL_SINCE = 5
 #: Bit n set: AclOperation n is allowed. Without an authorizer that is READ, DELETE and DESCRIBE.
@@ -38,8 +38,8 @@ class _OfOneGroup(Protocol):
 
 
 class GroupKind:
-    topic = OFFSETS_TOPIC
-    apis = frozenset(
+    topic: Final = OFFSETS_TOPIC
+    apis: Final = frozenset(
         {
             ApiKey.OFFSET_COMMIT,
             ApiKey.OFFSET_FETCH,

@@ -77,8 +77,12 @@ class Machine(Protocol):
 class Kind(Protocol):
     """One sort of coordinator: how its requests find a shard and how its facts look on disk."""
 
-    topic: str
-    apis: frozenset[ApiKey]
+    @property
+    def topic(self) -> str: ...
+
+    @property
+    def apis(self) -> frozenset[ApiKey]: ...
+
     write_timeout_ms: int
     """How long a write may take before the one who waits for it is told that it timed out."""
 

@@ -16,12 +16,12 @@ from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
-from pylog.typed import cast
+from pylog.typed import Final, cast
 
 
 class TransactionKind:
-    topic = TRANSACTION_TOPIC
-    apis = frozenset(
+    topic: Final = TRANSACTION_TOPIC
+    apis: Final = frozenset(
         {
             ApiKey.INIT_PRODUCER_ID,
             ApiKey.ADD_PARTITIONS_TO_TXN,

@@ -73,6 +73,7 @@ def members_stay_published(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Published, "shut", lambda *_: [])
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     ("mistake", "says"),
     [

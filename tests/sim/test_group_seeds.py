@@ -97,6 +97,7 @@ def a_transaction_is_none(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(offset_commit.TxnOffsetCommit, "__init__", plain)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     ("mistake", "says"),
     [

@@ -38,6 +38,7 @@ def test_what_nobody_has_heard_of_giving_up_is_nobody_elses(seed: int) -> None:
     UnheardStory(seed).run()
 
 
+@pytest.mark.interpreted
 def test_that_is_what_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer_conversion, "_unheard", lambda env, said: [{} for _ in said])
     with pytest.raises(Violation, match=r"reads .*, and in the log it has"):
@@ -87,6 +88,7 @@ def what_a_classic_member_has_is_not_looked_at(patch: pytest.MonkeyPatch) -> Non
     patch.setattr(consumer_classic, "_owned", lambda *_: {})
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     ("mistake", "says"),
     [

@@ -126,6 +126,7 @@ def markers_are_not_heard(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(GroupCoordinator, "replay_marker", lambda *_, **__: None)
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize(
     ("mistake", "says"),
     [

@@ -107,6 +107,7 @@ def test_what_comes_too_late_for_a_shard_does_nothing() -> None:
         assert runtime.timer(key, driver.now_ms) == []  # type: ignore[arg-type]
 
 
+@pytest.mark.interpreted
 def test_a_write_that_cannot_be_replayed_takes_no_other_with_it() -> None:
     driver = Driver()
     driver.commits = False

@@ -195,6 +195,6 @@ def test_a_copy_goes_its_own_way() -> None:
         copy.apply(fact)
     assert not copy.members
     assert shown(found) == before
-    assert {name: getattr(found, name) for name in ConsumerGroup.__slots__} == {
-        name: getattr(found.copy(), name) for name in ConsumerGroup.__slots__
-    }
+    fields = [name for name in dir(ConsumerGroup) if name[0] != "_" and not callable(getattr(found, name))]
+    assert "members" in fields and "assignment_ms" in fields
+    assert all(getattr(found, name) == getattr(found.copy(), name) for name in fields)

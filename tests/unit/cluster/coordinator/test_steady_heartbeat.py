@@ -76,6 +76,7 @@ class Members:
             ]
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("seed", range(20))
 def test_the_same_as_the_long_way(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     short, long = Members(seed), Members(seed)
