@@ -16,6 +16,7 @@ from bench.coordination.swarm import PATIENCE_S, Line, Swarm
 _COMMIT, _HEARTBEAT = 8, 68
 _COMMIT_VERSION, _HEARTBEAT_VERSION = 9, 1
 _REBALANCE_MS = 120_000
+_LEAVING_EPOCH = -1
 _NULL = b"\0"
 _NOTHING_NEW = struct.pack(">bbi", 0, 0, -1) + _NULL * 3  # instance, rack, timeout; topics, regex, assignor
 _UNCHANGED = _NOTHING_NEW + _NULL * 2  # partitions, tags
@@ -104,6 +105,10 @@ class Consumer:
         """Of a heartbeat that says nothing but that it lives."""
         return self._who() + _UNCHANGED
 
+    def leave(self) -> None:
+        self.epoch, self.owned = _LEAVING_EPOCH, {}
+        self.line.send(_HEARTBEAT, _HEARTBEAT_VERSION, self.steady_body(), flexible=True)
+
     def heard(self) -> None:
         told = _Reader(self.line.answer, 1)
         told.take(">i")
@@ -169,19 +174,33 @@ def commits(swarm: Swarm, members: list[Consumer], topic: str, count: int) -> No
 
 
 def rebalance(swarm: Swarm, members: list[Consumer], newcomer: Consumer) -> float:
-    """Seconds until a newcomer and all the others have what they are to have and are in one epoch. They ask in turns,
-    all of them in each: nobody is in another's way who has nothing to say."""
-    everybody = [*members, newcomer]
+    """Seconds until a newcomer and all the others have what they are to have and are in one epoch."""
     start = time.monotonic()
-    while not all(each.settled and each.epoch == newcomer.epoch for each in everybody):
+    _move_on(swarm, [*members, newcomer], max(member.epoch for member in members))
+    return time.monotonic() - start
+
+
+def part(swarm: Swarm, members: list[Consumer], leaver: Consumer) -> float:
+    """The same for those who stay when somebody leaves."""
+    start = time.monotonic()
+    leaver.leave()
+    swarm.wait([leaver.line])
+    leaver.heard()
+    _move_on(swarm, members, max(member.epoch for member in members))
+    return time.monotonic() - start
+
+
+def _move_on(swarm: Swarm, everybody: list[Consumer], before: int) -> None:
+    """To a later epoch, all of them, who ask in turns: nobody is in another's way who has nothing to say."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not all(each.settled and each.epoch > before for each in everybody):
         for each in everybody:
             each.heartbeat()
         swarm.wait(each.line for each in everybody)
         for each in everybody:
             each.heard()
-        if time.monotonic() - start > PATIENCE_S:
+        if time.monotonic() > deadline:
             raise TimeoutError(f"no common epoch within {PATIENCE_S:.0f} s")
-    return time.monotonic() - start
 
 
 def admit(swarm: Swarm, members: list[Consumer], newcomer: Consumer) -> float:

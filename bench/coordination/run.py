@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from bench.coordination import consumers, groups, rows
@@ -66,7 +67,7 @@ class Comparison:
             if row.name in wanted:
                 yield self._transactions(row, count)
         if rows.STORM.name in wanted:
-            yield self._storm()
+            yield self._storm(rows.STORM)
         if rows.LOADING.name in wanted:
             yield self._each(rows.LOADING, self._loading)
 
@@ -114,7 +115,7 @@ class Comparison:
 
     def run_consumers(self, wanted: set[str]) -> Iterator[Outcome]:
         """Rows of the consumer protocol."""
-        joins, beats, commits, admission, rebalance = (_outcome(row) for row in rows.CONSUMERS)
+        joins, beats, commits, admission, rebalance, _ = (_outcome(row) for row in rows.CONSUMERS)
         every = rows.GROUPS * rows.MEMBERS_OF_EACH
         if {joins.name, beats.name, commits.name} & wanted:
             for one in self._turns():
@@ -131,6 +132,8 @@ class Comparison:
                 for one in self._turns():
                     outcome.add(one.name, *self._newcomers(one, join))
                 yield outcome
+        if rows.CONSUMER_STORM.name in wanted:
+            yield self._storm(rows.CONSUMER_STORM)
 
     def _consumers_lap(
         self, one: Side, swarm: Swarm, topic: str, outcomes: tuple[Outcome, Outcome, Outcome], wanted: set[str]
@@ -168,7 +171,10 @@ class Comparison:
                     cpu += one.cpu_seconds() - before if len(took) > untimed else 0
             finally:
                 swarm.close()
-        return statistics.median(took[untimed:]) * 1000, {"broker_cpu_seconds": cpu}
+        return statistics.median(took[untimed:]) * 1000, {
+            "broker_cpu_seconds": cpu,
+            "broker_cpu_ms": cpu / rows.NEWCOMERS * 1000,
+        }
 
     def _rate(self, one: Side, each: int, lap: Lap) -> tuple[float, Figures]:
         """How many per CPU-second, and per second."""
@@ -189,7 +195,8 @@ class Comparison:
             before = one.cpu_seconds()
             newcomer = Member(swarm.lines[-1], members[0].group)
             seconds = groups.rebalance(swarm, members, newcomer)
-            return seconds * 1000, {"broker_cpu_seconds": one.cpu_seconds() - before}
+            cpu = one.cpu_seconds() - before
+            return seconds * 1000, {"broker_cpu_seconds": cpu, "broker_cpu_ms": cpu * 1000}
         finally:
             swarm.close()
 
@@ -209,16 +216,20 @@ class Comparison:
                     producers.close()
         return outcome
 
-    def _storm(self) -> Outcome:
+    def _storm(self, row: Row) -> Outcome:
         """p99 of the tail load with a storm of rebalances beside it, over p99 without: the best round of each."""
-        outcome = _outcome(rows.STORM)
+        outcome = _outcome(row)
+        members = rows.STORM_MEMBERS
         quiet: dict[str, list[Figures]] = {one.name: [] for one in self._sides}
         stormy: dict[str, list[Figures]] = {one.name: [] for one in self._sides}
         for one in self._turns():
             groups.settled(one.broker.port)
             with one.topic() as topic:
                 quiet[one.name].append(one.load(TAIL, topic, run_s=self._seconds, warmup_s=self._warmth(one)))
-            with Storm(one.broker.port, rows.STORM_MEMBERS, rows.STORM_RATE) as storm, one.topic() as topic:
+            with ExitStack() as stack:
+                topic = stack.enter_context(one.topic())
+                read = stack.enter_context(one.topic(members + 1)) if row is rows.CONSUMER_STORM else None
+                storm = stack.enter_context(Storm(one.broker.port, members, rows.STORM_RATE, read))
                 storm.wait(1)
                 one.load(TAIL, topic, run_s=self._warmth(one))  # the storm has to be warm too
                 before, start = storm.count(), time.monotonic()
@@ -256,7 +267,7 @@ class Comparison:
 
 
 def _outcome(row: Row) -> Outcome:
-    return Outcome(row.name, row.unit, row.target, more_is_better=row.more_is_better)
+    return Outcome(row.name, row.unit, row.target, more_is_better=row.more_is_better, is_absolute=row.is_absolute)
 
 
 def compared(kafka: Broker, ours: Broker, options: argparse.Namespace, wanted: set[str]) -> Iterator[Outcome]:

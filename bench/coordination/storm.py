@@ -1,4 +1,7 @@
-"""python -m bench.coordination.storm --port P --members N --rate R: a group that rebalances so many times a second.
+"""python -m bench.coordination.storm --port P --members N --rate R [--topic T]: a group that rebalances on and on.
+
+So many times a second; with a topic, of N + 1 partitions, it is a group of the consumer protocol that somebody joins
+and leaves in turn, without one a classic group one of whose members joins again.
 
 A process of its own, which the scheduler puts behind everybody else: members of a group are on other machines, and may
 not take from the broker here the CPU that they would not take from it there. `Storm` is one from the outside.
@@ -13,10 +16,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 
-from bench.coordination.groups import form, rebalance, settled
+from bench.coordination import consumers, groups
+from bench.coordination.consumers import Consumer
 from bench.coordination.swarm import Swarm
 from bench.machine import ROOT
 
@@ -26,10 +32,11 @@ _AUTOGROUP = Path("/proc/self/autogroup")
 class Storm:
     """From `with` to its end."""
 
-    def __init__(self, port: int, members: int, rate: float) -> None:
+    def __init__(self, port: int, members: int, rate: float, topic: str | None = None) -> None:
         command = [sys.executable, "-m", "bench.coordination.storm", "--port", str(port)]
+        command += ["--members", str(members), "--rate", str(rate)]
         self._child = subprocess.Popen(
-            [*command, "--members", str(members), "--rate", str(rate)],
+            [*command, "--topic", topic] if topic else command,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -90,19 +97,39 @@ def _say(seconds: float) -> None:
     print(f"{seconds:.6f}", flush=True)
 
 
-def storm(port: int, members: int, rate: float, stop: threading.Event) -> None:
-    settled(port)
+def classic(port: int, members: int) -> Generator[float, None, None]:
+    """Seconds of one rebalance after the other."""
     swarm = Swarm(port, members)
     try:
         start = time.monotonic()
-        group = form(swarm, 1, members)
-        _say(time.monotonic() - start)
-        due = time.monotonic()
-        while not stop.wait(max(0.0, due - time.monotonic())):
-            _say(rebalance(swarm, group, None))
-            due = max(due + 1 / rate, time.monotonic())
+        group = groups.form(swarm, 1, members)
+        yield time.monotonic() - start
+        while True:
+            yield groups.rebalance(swarm, group, None)
     finally:
         swarm.close()
+
+
+def consumer(port: int, members: int, topic: str) -> Generator[float, None, None]:
+    """The same."""
+    swarm = Swarm(port, members + 1)
+    try:
+        start = time.monotonic()
+        group = consumers.form(swarm, topic, members + 1, 1, members)
+        yield time.monotonic() - start
+        while True:
+            newcomer = Consumer(swarm.lines[-1], group[0].group, topic)
+            yield consumers.rebalance(swarm, group, newcomer)
+            yield consumers.part(swarm, group, newcomer)
+    finally:
+        swarm.close()
+
+
+def storm(rebalances: Generator[float, None, None], rate: float, stop: threading.Event) -> None:
+    due = time.monotonic()
+    while not stop.wait(max(0.0, due - time.monotonic())):
+        _say(next(rebalances))
+        due = max(due + 1 / rate, time.monotonic())
 
 
 def main() -> int:
@@ -110,6 +137,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--members", type=int, required=True)
     parser.add_argument("--rate", type=float, required=True, help="rebalances a second")
+    parser.add_argument("--topic", help="what members of the consumer protocol read")
     options = parser.parse_args()
     yield_to_all()
     stop = threading.Event()
@@ -119,7 +147,10 @@ def main() -> int:
         stop.set()
 
     threading.Thread(target=until_told, daemon=True).start()
-    storm(options.port, options.members, options.rate, stop)
+    groups.settled(options.port)
+    port, members = options.port, options.members
+    with closing(consumer(port, members, options.topic) if options.topic else classic(port, members)) as rebalances:
+        storm(rebalances, options.rate, stop)
     return 0
 
 

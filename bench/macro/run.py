@@ -40,13 +40,15 @@ class Comparison:
 
     def each(self, name: str, measure: Callable[[Side], float]) -> Outcome:
         unit, target = rows.ABSOLUTE[name]
-        outcome = Outcome(name, unit, target)
+        outcome = Outcome(name, unit, target, is_absolute=True)
         for one in self.turns():
             outcome.add(one.name, measure(one))
         return outcome
 
     def idle(self) -> list[Outcome]:
-        memory, cpu = (Outcome(name, *rows.ABSOLUTE[name]) for name in (rows.IDLE_MEMORY, rows.IDLE_CPU))
+        memory, cpu = (
+            Outcome(name, *rows.ABSOLUTE[name], is_absolute=True) for name in (rows.IDLE_MEMORY, rows.IDLE_CPU)
+        )
         for one in self.turns():
             megabytes, percent = special.idle(one)
             memory.add(one.name, megabytes)
