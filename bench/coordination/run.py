@@ -217,7 +217,7 @@ class Comparison:
         return outcome
 
     def _storm(self, row: Row) -> Outcome:
-        """p99 of the tail load with a storm of rebalances beside it, over p99 without: the best round of each."""
+        """p99 of the tail load with a storm of rebalances beside it, over p99 without: medians of the rounds."""
         outcome = _outcome(row)
         members = rows.STORM_MEMBERS
         quiet: dict[str, list[Figures]] = {one.name: [] for one in self._sides}
@@ -238,7 +238,7 @@ class Comparison:
             if rate < rows.STORM_RATE * 0.8:
                 raise RuntimeError(f"{one.name}: {rate:.1f} rebalances a second are no storm")
         for one in self._sides:
-            still, moved = (min(each[one.name], key=lambda run: run["p99_us"]) for each in (quiet, stormy))
+            still, moved = (_medians(each[one.name]) for each in (quiet, stormy))
             outcome.add(one.name, moved["p99_us"] / still["p99_us"], moved)
             quiet_us = "  ".join(f"{name[:-3]} {still[name]:.0f} → {moved[name]:.0f} µs" for name in _PERCENTILES)
             print(f"  {one.name}: {quiet_us}" + ("" if moved["urgent"] else "  (the driver waits as others do)"))
@@ -264,6 +264,10 @@ class Comparison:
             seconds = time.monotonic() - process.started_at
             one.broker.wait_ready()
         return seconds * 1000, {"broker_cpu_seconds": one.cpu_seconds()}
+
+
+def _medians(runs: list[Figures]) -> Figures:
+    return {name: statistics.median(run[name] for run in runs) for name in (*_PERCENTILES, "urgent")}
 
 
 def _outcome(row: Row) -> Outcome:

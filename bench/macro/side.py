@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
 from bench.macro.rows import LoadRow, ProducerRow
 from tests.support import confluent, peers
 from tests.support.brokers import Broker, Kafka39Broker, PylogBroker
@@ -46,10 +48,28 @@ class Side:
         name = f"bench-{self._topics}"
         confluent.create_topic(self.broker.bootstrap, name, partitions)
         self.broker.wait_leaders([name])
+        self._wait_serves(name)
         try:
             yield name
         finally:
             confluent.delete_topics(self.broker.bootstrap, [name])
+
+    def _wait_serves(self, topic: str) -> None:
+        """Kafka names itself the leader before its log is there."""
+        consumer = confluent.assigned_consumer(self.broker.bootstrap, topic, 1)
+        deadline = time.monotonic() + 30
+        try:
+            while True:
+                try:
+                    consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30)
+                    return
+                except KafkaException as error:
+                    not_yet = error.args[0].code() == KafkaError.NOT_LEADER_FOR_PARTITION
+                    if not not_yet or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.05)  # sleep: as a client backs off
+        finally:
+            consumer.close()
 
     def wait_deleted(self) -> None:
         """Until the files of deleted topics are gone, and with them what they held of the page cache."""
