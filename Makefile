@@ -246,8 +246,11 @@ differential: build $(STAMP)/test
 # ------------------------------------------------------------------------------------------------------------- rest
 
 # Of this version of Python, for the coordinators are compiled; one without that, for every version, is what pip makes alone.
+# What setuptools collects for it is thrown away, or the next wheel of any kind would have it too.
 wheel: $(STAMP)/test
+	rm -rf build/lib.*
 	PYLOG_MYPYC=1 $(BIN)/pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps -w dist .
+	rm -rf build/lib.*
 
 clean:
 	rm -rf build dist *.egg-info pylog/_*.so pylog/_plog.c .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
