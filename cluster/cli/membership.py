@@ -147,8 +147,13 @@ class Membership:
         )
         peer = self._cluster.coordinator(self.group)
         pending = peer.send(request, m.JoinGroupResponse)
-        if not select.select([peer], [], [], _SAY_WAITING_AFTER_S)[0]:
-            self._cluster.say_waiting(f"the other members of group {self.group!r} have to join again, or to time out")
+        try:
+            if not select.select([peer], [], [], _SAY_WAITING_AFTER_S)[0]:
+                group = self.group
+                self._cluster.say_waiting(f"the other members of group {group!r} have to join again, or to time out")
+        except BaseException:
+            peer.close()  # as where an answer is awaited: who leaves now does not wait for this one
+            raise
         joined = peer.receive(pending, timeout_ms=_REBALANCE_TIMEOUT_MS + _ANSWER_GRACE_MS)
         if joined.error_code == ErrorCode.MEMBER_ID_REQUIRED:
             self._member_id = joined.member_id
