@@ -191,9 +191,9 @@ def part(swarm: Swarm, members: list[Consumer], leaver: Consumer) -> float:
 
 
 def _move_on(swarm: Swarm, everybody: list[Consumer], before: int) -> None:
-    """To a later epoch, all of them, who ask in turns: nobody is in another's way who has nothing to say."""
+    """To one later epoch, all of them, who ask in turns: nobody is in another's way who has nothing to say."""
     deadline = time.monotonic() + PATIENCE_S
-    while not all(each.settled and each.epoch > before for each in everybody):
+    while not all(each.settled and each.epoch == everybody[-1].epoch > before for each in everybody):
         for each in everybody:
             each.heartbeat()
         swarm.wait(each.line for each in everybody)
