@@ -160,10 +160,15 @@ int64_t plog__sync_group_spares(const plog_partition *p) {
   return p->group->always ? 0 : plog__log_flush_messages(p->log) - 1;
 }
 
+/* More records of p are not on the disk than may wait. */
+static bool has_too_many(const plog_partition *p) {
+  int64_t since = p->group->always ? p->sync_from : p->synced_end;
+  return plog__log_end(p->log) - since > plog__sync_group_spares(p);
+}
+
 void plog__sync_group_wants(plog_partition *p) {
   if (!p->group || p->group->failed || !p->log || !plog_list_empty(&p->unsynced)) return;
-  int64_t since = p->group->always ? p->sync_from : p->synced_end;
-  if (plog__log_end(p->log) - since > plog__sync_group_spares(p)) plog_list_insert(&p->group->waiting, &p->unsynced);
+  if (has_too_many(p)) plog_list_insert(&p->group->waiting, &p->unsynced);
 }
 
 /* ------------------------------------------------------------------------------------------------ ending */
@@ -207,6 +212,7 @@ static void sync_done(plog_message *message, void *reactor) {
     plog__log_flush_done(p->log, &item->flush);
     p->named = true;
     plog__partition_synced(p, item->flush.end, e->now_ms);
+    if (!has_too_many(p)) plog_list_remove(&p->unsynced); /* what came during the sync may wait now that it has ended */
   }
   release_items(g);
   if (g->rc) fail(g, -g->rc);
