@@ -118,7 +118,8 @@ class ConsumerCoordinator:
             steps += classic.give_way(now_ms)
         steps += self._commit(group_id, change, partial(self._answer, ctx, response), now_ms)
         is_decided = not change.facts and self._shared(group_id) is None
-        return steps + self._open(group, response.member_id) if is_decided else steps
+        # Before the answer: its next heartbeat may follow at once.
+        return self._open(group, response.member_id) + steps if is_decided else steps
 
     def _is_aside(self, ctx: RequestContext, request: m.ConsumerGroupHeartbeatRequest) -> bool:
         """Whether what is under way is about others, and there is nothing to decide for this one."""

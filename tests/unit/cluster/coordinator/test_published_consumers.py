@@ -11,7 +11,7 @@ import pytest
 from cluster.coordinator.consumer_regex import Resolved, matching
 from cluster.coordinator.context import ConsumerConfig, GroupConfig
 from cluster.coordinator.group_coordinator import GroupCoordinator
-from cluster.effects import PublishConsumer, WithdrawMembers
+from cluster.effects import Effect, PublishConsumer, Reply, WithdrawMembers
 from cluster.protocol import messages as m
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
@@ -56,6 +56,21 @@ def test_a_member_is_open_once_it_has_nothing_to_do() -> None:
     assert (answer.member_id, answer.member_epoch, answer.heartbeat_interval_ms) == ("m", epoch, INTERVAL_MS)
     assert answer.assignment is None
     assert driver.front.answered == 1
+
+
+def test_a_member_is_open_before_it_hears_that_it_has_nothing_to_do() -> None:
+    order: list[type[Effect]] = []
+
+    class Watched(FrontedDriver):
+        def carry_out(self, effects: list[Effect]) -> None:
+            order.extend(type(each) for each in effects if isinstance(each, (PublishConsumer, Reply)))
+            super().carry_out(effects)
+
+    driver = Watched(CONFIG)
+    epoch = join(driver).member_epoch
+    order.clear()
+    beat(driver, epoch=epoch)
+    assert order == [PublishConsumer, Reply]
 
 
 def test_a_change_of_the_group_shuts_all_of_it_before_it_is_written() -> None:
