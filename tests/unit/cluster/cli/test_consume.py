@@ -1,6 +1,9 @@
 """`pylog consume` from its command line to its output, against brokers that move, refuse and forget."""
 
 import json
+import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +11,9 @@ import pytest
 from cluster.cli import consume, membership
 from cluster.cli.main import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, main
 from cluster.cli.offsets import TopicPartition
+from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
+from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
 from pylog.records import Header, NewRecord, RecordBatchBuilder
 from tests.unit.cluster.cli.fake_cluster import FakeCluster
@@ -206,6 +211,38 @@ def test_an_interrupt_commits_leaves_and_says_nothing(
     assert capfdbinary.readouterr() == (_numbers(0, 95), b"")
     assert fake.committed["g"] == {TP: 95}
     assert fake.left == ["member-0"]
+
+
+def test_a_signal_while_it_joins_leaves_and_says_nothing(
+    fake: FakeCluster, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The answer that it does not wait for comes when it has left, which it tells on another connection."""
+    join, leave = (fake.brokers[0].handlers[each] for each in (ApiKey.JOIN_GROUP, ApiKey.LEAVE_GROUP))
+    has_left = threading.Event()
+    answered: list[Message] = []
+    answered_before: list[int] = []
+
+    def parked(request: Message, version: int) -> bytes | Message | None:
+        answer = join(request, version)
+        assert isinstance(answer, m.JoinGroupResponse)
+        if answer.error_code == ErrorCode.NONE:
+            os.kill(os.getpid(), signal.SIGTERM)
+            has_left.wait(10)
+            answered.append(answer)
+        return answer
+
+    def left(request: Message, version: int) -> bytes | Message | None:
+        answered_before.append(len(answered))
+        has_left.set()
+        return leave(request, version)
+
+    fake.brokers[0].handlers |= {ApiKey.JOIN_GROUP: parked, ApiKey.LEAVE_GROUP: left}
+    with pytest.raises(SystemExit) as ended:
+        _consume(fake, "-g", "g")
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert capfdbinary.readouterr() == (b"", b"")
+    assert answered_before == [0]
+    assert fake.left == fake.members == ["member-0"]
 
 
 @pytest.mark.parametrize(
