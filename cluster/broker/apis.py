@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from cluster.protocol.api_keys import ApiKey
 from cluster.protocol.errors import DecodeError
 from cluster.protocol.served import SERVED, request_header_version, response_header_version
+from cluster.protocol.wire import skip_tags
 from pylog.errors import ErrorCode, KafkaError
 from pylog.facts import NamedTuple
 from pylog.logger import Logger
@@ -94,6 +95,8 @@ class OverdueKey(NamedTuple):
 
     reply_to: ReplyTo
 
+
+_NO_TAGS: Final = b"\0"
 
 #: What a broker of a cluster serves before a controller has told it of anything. Whatever else it answered would be of
 #: a cluster without topics.
@@ -202,8 +205,9 @@ class Apis:
         if handler is None:
             handler = self._handlers[key] = _family(ApiKey(key))[ApiKey(key)]
         try:
-            body = upcall.body
-            start = _skip_tags(body) if request_header_version(key, version) >= 2 else 0
+            body, start = upcall.body, 0
+            if request_header_version(key, version) >= 2:
+                start = 1 if body[:1] == _NO_TAGS else _behind_tags(body)
             message = handler.decode(body, version, start, False)  # Kafka too ignores bytes behind a request
         except DecodeError as error:
             self.malformed += 1
@@ -314,27 +318,9 @@ def _encoded(reply_to: ReplyTo, message: Message) -> bytes:
     return data
 
 
-def _skip_tags(body: bytes) -> int:
+def _behind_tags(body: bytes) -> int:
     """Where the message starts behind the tagged fields of a flexible request header. Raises DecodeError."""
-    position = 0
-
-    def unsigned() -> int:
-        nonlocal position
-        value = shift = 0
-        while True:
-            if position >= len(body) or shift > 28:
-                raise DecodeError("tagged fields of the request header are cut short")
-            byte = body[position]
-            position += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
-
-    for _ in range(unsigned()):
-        unsigned()
-        size = unsigned()
-        if size > len(body) - position:
-            raise DecodeError("tagged fields of the request header are cut short")
-        position += size
-    return position
+    try:
+        return skip_tags(body, 1, body[0], len(body))
+    except IndexError:
+        raise DecodeError("the tagged fields of the request header are cut short") from None

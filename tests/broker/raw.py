@@ -19,12 +19,13 @@ class Raw:
         self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
         self._correlation = 0
 
-    def send(self, message: Any, version: int) -> int:
+    def send(self, message: Any, version: int, tags: bytes = b"\0") -> int:
+        """`tags`: the tagged fields of a flexible header."""
         self._correlation += 1
         key = message.api_key
         header = struct.pack(">hhih3s", key, version, self._correlation, 3, b"raw")
         if request_header_version(key, version) >= 2:
-            header += b"\0"
+            header += tags
         frame = header + message.encode(version)
         self.socket.sendall(struct.pack(">i", len(frame)) + frame)
         return self._correlation

@@ -254,6 +254,22 @@ def test_garbage_closes(broker: Broker, raw: Raw, data: bytes) -> None:
     again.close()
 
 
+def test_tagged_fields_of_a_header(broker: Broker, raw: Raw) -> None:
+    """Those that nobody knows are stepped over; a connection whose header says more of them than there is closes."""
+    for key, tags in ((3, b"\2\0\3abc\xac\2\0"), (60, b"\1\7\x80\1" + bytes(128)), (60, b"\x81\0\7\0")):
+        asked, told = (m.MetadataRequest(topics=[]), m.MetadataResponse)
+        if key == 60:
+            asked, told = (m.DescribeClusterRequest(), m.DescribeClusterResponse)
+        version = 12 if key == 3 else 0
+        raw.send(asked, version, tags)
+        assert raw.answer(told, key, version).brokers
+    for tags in (b"", b"\1\7\xff\1", b"\xff\xff\xff\xff\xff\xff"):
+        other = Raw(broker.port)
+        other.send(m.DescribeClusterRequest(), 0, tags)
+        assert other.closed(), tags
+        other.close()
+
+
 class Group:
     """The requests of one member of group g1, with what a test wants to be wrong."""
 
