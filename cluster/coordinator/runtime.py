@@ -3,7 +3,8 @@
 What stays true:
   - operation -> facts -> records -> append -> committed -> replay -> answer: a machine sees its own write only when it
     can no longer be lost;
-  - an answer that needs several shards is given when the last of them has spoken;
+  - an answer that needs several shards is given when the last of them has spoken; of a request about many groups some
+    are asked at a time, so that it keeps nobody else waiting;
   - what arrives for a shard that is gone (an append, a timer, a commit) is ignored: its requests were answered when it
     was unloaded.
 
@@ -56,10 +57,16 @@ from cluster.protocol.errors import EncodeError
 from cluster.protocol.message import Message
 from pylog.errors import ErrorCode
 from pylog.facts import NamedTuple
+from pylog.typed import Final
+
+#: Of how many groups, or shards, a request is served before others are: a few ms.
+PARTS_AT_ONCE: Final = 64
+_NO_PARTITION: Final = -1
 
 
 class TimerKey(NamedTuple):
-    """`inner`: what the machine calls it; None: the writes of the shard are overdue."""
+    """`inner`: what the machine calls it; None: the writes of the shard are overdue; of no partition: a request about
+    many groups goes on."""
 
     shard: Shard
     inner: Hashable
@@ -83,16 +90,19 @@ class Taken(NamedTuple):
 
 
 class _Gather:
-    """An answer that waits for its parts."""
+    """An answer that waits for its parts. `questions`: the partition and the request of each. `begun`: so many are
+    asked."""
 
-    __slots__ = ("ctx", "kind", "message", "missing", "parts")
+    __slots__ = ("begun", "ctx", "kind", "message", "missing", "parts", "questions")
 
-    def __init__(self, kind: Kind, ctx: RequestContext, message: Message, count: int) -> None:
+    def __init__(self, kind: Kind, ctx: RequestContext, message: Message, questions: list[tuple[int, Message]]) -> None:
         self.kind = kind
         self.ctx = ctx
         self.message = message
-        self.parts: list[object] = [None] * count
-        self.missing = count
+        self.questions = questions
+        self.parts: list[object] = [None] * len(questions)
+        self.begun = 0
+        self.missing = len(questions)
 
 
 class _PartOf(NamedTuple):
@@ -248,10 +258,18 @@ class Runtime:
             asked = [(partition_of_key(key, count), part) for key, part in parts]
         if not asked:
             return [Reply(ctx.reply_to, kind.merge(ctx, message, []))]
-        gather = _Gather(kind, ctx, message, len(asked))
+        return self._ask_on(_Gather(kind, ctx, message, asked), now_ms)
+
+    def _ask_on(self, gather: _Gather, now_ms: int) -> list[Effect]:
+        """Ask the next of its parts, and the rest when others have had their turn."""
         effects: list[Effect] = []
-        for index, (partition, part) in enumerate(asked):
-            self._ask(kind, partition, ctx._replace(reply_to=_PartOf(gather, index)), part, now_ms, effects)
+        begin, gather.begun = gather.begun, min(gather.begun + PARTS_AT_ONCE, len(gather.questions))
+        for index in range(begin, gather.begun):
+            partition, part = gather.questions[index]
+            ctx = gather.ctx._replace(reply_to=_PartOf(gather, index))
+            self._ask(gather.kind, partition, ctx, part, now_ms, effects)
+        if gather.begun < len(gather.questions):
+            effects.append(SetTimer(TimerKey(Shard(gather.kind.topic, _NO_PARTITION), gather), now_ms + 1))
         return effects
 
     def on_topics_deleted(self, names: Iterable[str], now_ms: int) -> list[Effect]:
@@ -367,6 +385,8 @@ class Runtime:
 
     def timer(self, key: TimerKey, now_ms: int) -> list[Effect]:
         """A timer of ours is due. One that was cancelled too late to be stopped does no harm."""
+        if isinstance(key.inner, _Gather):
+            return self._ask_on(key.inner, now_ms)
         host = self._hosted.get(key.shard)
         if host is None or key.inner not in host.armed:
             return []

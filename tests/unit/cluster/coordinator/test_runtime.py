@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.coordinator.context import RequestContext
+from cluster.coordinator.runtime import PARTS_AT_ONCE, TimerKey
 from cluster.effects import Append, CancelTimer, SetTimer, Shard
 from cluster.protocol import messages as m
 from cluster.protocol.api_keys import ApiKey
@@ -254,3 +255,35 @@ def test_everything_is_as_before_after_a_failover() -> None:
         assert (
             driver.synced(driver.sync(("again", group), group=group, member=follower, generation=1)).assignment == b"1"
         )
+
+
+MANY = [f"g{number}" for number in range(3 * PARTS_AT_ONCE + 1)]
+
+
+def fetch_of_many(driver: Driver) -> None:
+    group = m.OffsetFetchRequest.OffsetFetchRequestGroup
+    driver.send("many", m.OffsetFetchRequest(groups=[group(group_id=name, topics=None) for name in MANY]), 8)
+
+
+def test_a_request_about_many_groups_lets_others_in_between() -> None:
+    driver = Driver()
+    assert driver.commit_offsets({T0: 7}, group=MANY[-1]) == [ErrorCode.NONE]
+    fetch_of_many(driver)
+    for _ in range(3):
+        assert "many" not in driver.answers
+        assert driver.commit_offsets({T0: 8}, group=MANY[0]) == [ErrorCode.NONE]  # it is behind this one already
+        driver.advance(1)
+    told = driver.answer("many", m.OffsetFetchResponse).groups
+    assert [group.group_id for group in told] == MANY
+    assert {group.error_code for group in told} == {ErrorCode.NONE}
+    assert [group.topics[0].partitions[0].committed_offset for group in told if group.topics] == [7]
+    assert not [key for key in driver.timers if isinstance(key, TimerKey) and key.shard.partition < 0]
+
+
+def test_a_shard_that_is_lost_amid_a_request_about_many_groups() -> None:
+    driver = Driver()
+    fetch_of_many(driver)
+    driver.unload()
+    driver.advance(3)
+    codes = [group.error_code for group in driver.answer("many", m.OffsetFetchResponse).groups]
+    assert codes == [ErrorCode.NONE] * PARTS_AT_ONCE + [ErrorCode.NOT_COORDINATOR] * (len(MANY) - PARTS_AT_ONCE)
