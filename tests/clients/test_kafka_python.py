@@ -81,6 +81,15 @@ def test_keys_headers_nulls_and_timestamps(broker: Broker, closing: Closing, new
     assert consumer.offsets_for_times({partition: 1_600_000_000_001})[partition].offset == 1
 
 
+def poll_until(condition: Callable[[], bool], *members: KafkaConsumer) -> None:
+    """kafka-python 3.0.12 forgets a rebalance that is over just after its poll: polls are long enough for one."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, [consumer.assignment() for consumer in members]
+        for consumer in members:
+            consumer.poll(timeout_ms=1000)
+
+
 def test_two_consumers_share_and_resume(
     broker: Broker, closing: Closing, new_topic: Callable[..., str], fresh_name: Callable[[str], str]
 ) -> None:
@@ -104,14 +113,6 @@ def test_two_consumers_share_and_resume(
                 max_poll_records=10,
             )
         )
-
-    def poll_until(condition: Callable[[], bool], *members: KafkaConsumer) -> None:
-        """kafka-python 3.0.12 forgets a rebalance that is over just after its poll: polls are long enough for one."""
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline, [consumer.assignment() for consumer in members]
-            for consumer in members:
-                consumer.poll(timeout_ms=1000)
 
     first = member()
     poll_until(lambda: len(first.assignment()) == PARTITIONS, first)
@@ -149,8 +150,7 @@ def test_topics_and_groups_admin(broker: Broker, closing: Closing, fresh_name: C
     admin.create_partitions({name: NewPartitions(4)})
     assert len(admin.describe_topics([name])[0]["partitions"]) == 4
     consumer = closing(KafkaConsumer(name, bootstrap_servers=broker.bootstrap, group_id=group))
-    while not consumer.assignment():
-        consumer.poll(timeout_ms=100)
+    poll_until(lambda: bool(consumer.assignment()), consumer)
     listed = [entry["group_id"] if isinstance(entry, dict) else entry[0] for entry in admin.list_groups()]
     assert group in listed
     consumer.close()
