@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 LAST_LINES = 40
+_LAST_WORDS_S = 5
 
 
 class ProcessError(AssertionError):
@@ -93,11 +94,15 @@ class ServerProcess:
             code = self._child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise ProcessError(f"still running after {timeout_s} s{self._tail()}") from None
-        self._reader.join(5)
+        self._reader.join(_LAST_WORDS_S)
         return code
 
     def running(self) -> bool:
-        return self._child.poll() is None
+        """False: it has ended, and what it wrote is in `lines` and the log."""
+        if self._child.poll() is None:
+            return True
+        self._reader.join(_LAST_WORDS_S)
+        return False
 
     def stop(self, timeout_s: float = 60) -> int:
         """SIGTERM and wait. A process that does not end in time is killed, and that is an error."""
