@@ -18,7 +18,7 @@ from cluster.broker.controller_channel import Channel
 from cluster.broker.controller_store import ControllerStore
 from cluster.controller import steps
 from cluster.controller.controller import Controller
-from cluster.controller.events import Answered, Event, SessionExpired, ShuttingDown, Startup, TimerFired
+from cluster.controller.events import Answered, Event, SessionExpired, SessionStarted, ShuttingDown, Startup, TimerFired
 from cluster.controller.settings import Settings
 from cluster.effects import CancelTimer, Note, Reply, SetTimer
 from cluster.metadata.store import SessionExpired as Over
@@ -50,6 +50,7 @@ class ControllerThread:
         self._socket_timeout_ms = socket_timeout_ms
         self._session_failed = session_failed
         self._store: ControllerStore | None = None
+        self._next_store: ControllerStore | None = None  # of the session whose SessionStarted is still to come
         self._channels: dict[int, Channel] = {}
         self._events: deque[Event] = deque()
         self._timers: list[tuple[int, int, Hashable]] = []
@@ -64,13 +65,14 @@ class ControllerThread:
     # ------------------------------------------------------------------------------------------------- any thread
 
     def start(self, store: ControllerStore) -> None:
-        self._store = store
+        self._store = self._next_store = store
         self.post(Startup())
         self._thread.start()
 
     def use(self, store: ControllerStore) -> None:
-        """A new session's store, before its SessionStarted is posted."""
-        self._store = store
+        """A new session's store, before its SessionStarted is posted. It is used from that event on: what is being done
+        for the old session must not win an election with this one, for it would resign next and hold the office."""
+        self._next_store = store
 
     def post(self, event: Event) -> None:
         with self._wake:
@@ -121,6 +123,8 @@ class ControllerThread:
                 self._wake.wait(wait_s)
 
     def _handle(self, event: Event) -> None:
+        if type(event) is SessionStarted:
+            self._store = self._next_store
         run = self.machine.handle(event, self._now_ms())
         result: object = None
         failure: Exception | None = None

@@ -66,7 +66,7 @@ from cluster.controller.steps import (
 )
 from cluster.controller.topic_deletion import TopicDeletion
 from cluster.effects import CancelTimer, Note, SetTimer
-from cluster.model import TopicDescription
+from cluster.model import Broker, TopicDescription
 from cluster.protocol.messages import (
     LeaderAndIsrRequest,
     LeaderAndIsrResponse,
@@ -88,6 +88,7 @@ class Term:
 
     __slots__ = (
         "_batch",
+        "_channels",
         "_deletion",
         "_election",
         "_handlers",
@@ -108,6 +109,7 @@ class Term:
         self._reassignment = Reassignment(self.image, self._batch, self._partitions, self._replicas, self._deletion)
         self._election = LeaderElection(self.image, self._partitions)
         self._isr_changed: list[TopicPartition] = []
+        self._channels: set[int] = set()  # to whom there is one: while a broker's return is told, it is in no image
         self._now_ms = 0
         self._handlers: dict[type, Callable[..., Run[None]]] = {
             BrokersChanged: self._on_brokers,
@@ -162,11 +164,11 @@ class Term:
                 image.reassigning.add(partition)
         image.leadership = yield from read_states(list(image.assignments))
         for broker_id in sorted(image.brokers):
-            yield StartChannel(image.brokers[broker_id])
+            yield self._start_channel(image.brokers[broker_id])
 
     def end(self) -> Run[None]:
-        for broker_id in sorted(self.image.brokers):
-            yield StopChannel(broker_id)
+        for broker_id in sorted(self._channels):
+            yield self._stop_channel(broker_id)
         yield CancelTimer(BALANCE)
         yield Note("Controller", "Resigned", (("epoch", self.image.epoch),))
 
@@ -194,9 +196,9 @@ class Term:
         fields = (("new", new), ("gone", dead), ("back", bounced), ("all", sorted(registered)))
         yield Note("Controller", "Brokers changed", fields)
         for broker_id in bounced + dead:
-            yield StopChannel(broker_id)
+            yield self._stop_channel(broker_id)
         for broker_id in new + bounced:
-            yield StartChannel(registered[broker_id])
+            yield self._start_channel(registered[broker_id])
         for broker_id in new:
             image.add_broker(registered[broker_id])
         yield from self._broker_startup(new)
@@ -209,6 +211,14 @@ class Term:
         for broker_id in dead:
             image.remove_broker(broker_id)
         yield from self._broker_failure(dead)
+
+    def _start_channel(self, broker: Broker) -> StartChannel:
+        self._channels.add(int(broker.id))
+        return StartChannel(broker)
+
+    def _stop_channel(self, broker_id: int) -> StopChannel:
+        self._channels.remove(broker_id)
+        return StopChannel(broker_id)
 
     def _on_broker(self, event: BrokerModified) -> Run[None]:
         """Its endpoints changed, while it runs."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cluster.broker.controller_store import ControllerStore
 from cluster.controller.controller import Controller
-from cluster.controller.events import Answered, Event, SessionExpired, TimerFired
+from cluster.controller.events import Answered, Event, SessionExpired, SessionStarted, Startup, TimerFired
 from cluster.controller.settings import Settings
 from cluster.controller.steps import ControllerMoved, Run, Send, StartChannel, Step, StopChannel, StoreUnavailable
 from cluster.effects import CancelTimer, Note, Reply, SetTimer
@@ -87,6 +87,7 @@ class ControllerHost:
         self.machine = Controller(settings)
         self._session: Session
         self._store: ControllerStore
+        self._given: tuple[Session, ControllerStore]
         self._events: deque[Event] = deque()
         self._busy = False
         self._channels: dict[int, Channel] = {}
@@ -94,9 +95,10 @@ class ControllerHost:
         self._timers_made = 0
 
     def use(self, session: Session) -> None:
+        """From its SessionStarted on, as in a broker; or its Startup."""
         broker = self.broker
-        self._session = session
-        self._store = ControllerStore(session, broker.broker_id, broker.now_ms, broker.cluster.new_topic_id, self.post)
+        store = ControllerStore(session, broker.broker_id, broker.now_ms, broker.cluster.new_topic_id, self.post)
+        self._given = (session, store)
 
     def post(self, event: Event) -> None:
         if type(event) is SessionExpired:
@@ -112,6 +114,8 @@ class ControllerHost:
             self._busy = False
             return
         event = self._events.popleft()
+        if isinstance(event, (Startup, SessionStarted)):
+            self._session, self._store = self._given
         world = self.broker.world
         if world.traced:
             world.say(f"controller {self.broker.broker_id}", type(event).__name__)

@@ -26,6 +26,7 @@ from cluster.controller.steps import (
     GiveUpController,
     ReadStates,
     Send,
+    StartChannel,
     Step,
     StopChannel,
     StoreUnavailable,
@@ -156,6 +157,21 @@ def test_a_session_that_ends_in_the_middle() -> None:
     cluster.kill(1)
     cluster.run()
     assert cluster.nodes[2].machine.is_active and cluster.facts().controller_epoch == 2
+
+
+def test_a_session_that_ends_while_the_return_of_a_broker_is_told() -> None:
+    """The channel to that one is stopped with the others, though it is in no image just then."""
+    cluster = started(1, 2)
+    cluster.create("orders", [(2, 1)])
+    cluster.run()
+    taken(cluster)
+    instead(cluster, 1, WriteStates, StoreUnavailable())
+    cluster.expire(2)
+    cluster.run()
+    channels = taken(cluster, StartChannel, StopChannel)
+    assert [type(step) for step in channels] == [StopChannel, StartChannel, StopChannel, StopChannel]
+    assert channels[2:] == [StopChannel(1), StopChannel(2)]
+    assert not cluster.nodes[1].channels
 
 
 def test_a_machine_that_fails_gives_up_and_another_begins_from_the_tree() -> None:
