@@ -322,11 +322,15 @@ class Checkers:
         self, broker: SimBroker, name: TopicPartition, history: History, epoch: int, high_watermark: int
     ) -> None:
         """Whoever leads, or believes to in an older epoch: everybody whom the tree has in sync has all that is below
-        its high watermark."""
+        its high watermark. But for those whom a reassignment takes away: leaders are told of it before these leave the
+        ISR, and do not wait for them from then on, as with Kafka's controller."""
         state = history.state
         if state is None or state.leader_epoch < epoch:
             return
+        leaving = self._topics[name.topic][1][name.partition].removing
         for broker_id in state.isr:
+            if broker_id in leaving:
+                continue
             replica = self._cluster.sites[broker_id].replicas.get(name)
             if replica is None or replica.directory in self._cluster.sites[broker_id].failed_directories:
                 continue
