@@ -303,7 +303,7 @@ class Checkers:
             self._fail(f"{name} on {broker.broker_id}: {info}")
         if info.role == ROLE_LEADER:
             self._watermark_rises(name, history, (info.leader_epoch, broker.process), info.high_watermark)
-            self._isr_has_what_is_committed(broker, name, history, info.leader_epoch, info.high_watermark)
+            self._isr_has_what_is_committed(replica, name, history, info.leader_epoch, info.high_watermark)
         self._agrees_with_committed(broker, name, replica, history, info.log_start, info.high_watermark)
         key = (broker.broker_id, Known(name, replica.topic_id))
         if key in self.lost_suffix and history.state is not None and broker.broker_id not in history.state.isr:
@@ -319,17 +319,16 @@ class Checkers:
         history.watermark[leader] = high_watermark
 
     def _isr_has_what_is_committed(
-        self, broker: SimBroker, name: TopicPartition, history: History, epoch: int, high_watermark: int
+        self, leader: Replica, name: TopicPartition, history: History, epoch: int, high_watermark: int
     ) -> None:
         """Whoever leads, or believes to in an older epoch: everybody whom the tree has in sync has all that is below
-        its high watermark. But for those whom a reassignment takes away: leaders are told of it before these leave the
-        ISR, and do not wait for them from then on, as with Kafka's controller."""
+        its high watermark. But for those whom a reassignment takes away, once the leader is told of replicas without
+        them: that is before they leave the ISR, and it does not wait for them from then on, as with Kafka."""
         state = history.state
         if state is None or state.leader_epoch < epoch:
             return
-        leaving = self._topics[name.topic][1][name.partition].removing
         for broker_id in state.isr:
-            if broker_id in leaving:
+            if broker_id not in leader.told_replicas:
                 continue
             replica = self._cluster.sites[broker_id].replicas.get(name)
             if replica is None or replica.directory in self._cluster.sites[broker_id].failed_directories:

@@ -67,9 +67,10 @@ class Batch(NamedTuple):
 
 
 class Replica:
-    """recovery_point: what its data directory's checkpoint says is on the disk."""
+    """recovery_point: what its data directory's checkpoint says is on the disk. told_replicas: of which brokers it was
+    told last that they have the partition."""
 
-    __slots__ = ("_pointer", "checked_end", "directory", "log_start", "recovery_point", "topic_id")
+    __slots__ = ("_pointer", "checked_end", "directory", "log_start", "recovery_point", "told_replicas", "topic_id")
 
     def __init__(self, segment_bytes: int, topic_id: bytes, directory: str) -> None:
         self._pointer = _lib.sim_open(segment_bytes)
@@ -77,6 +78,7 @@ class Replica:
         self.directory = directory
         self.recovery_point = 0
         self.log_start = 0
+        self.told_replicas: tuple[int, ...] = ()
         self.checked_end = 0
         """How far the checkers have compared it with what is committed."""
 
@@ -90,6 +92,7 @@ class Replica:
         self.checked_end = 0
 
     def publish(self, broker_id: int, lag_max_ms: int, state: PartitionState, now_ms: int) -> int:
+        self.told_replicas = tuple(state.replicas)
         replicas = _ffi.new("int32_t[]", list(state.replicas))
         isr = _ffi.new("int32_t[]", list(state.isr))
         joining = _ffi.new("int32_t[]", list(state.joining))
